@@ -1,0 +1,170 @@
+"""Every exception of Ostiary, drawn as a tree. Standard library only, so that the launcher can import it.
+
+::
+
+    OstiaryError
+    ├─ InputError                bad input: the document, request or file is not what its format says
+    │  ├─ SessionFormatError     a session text; carries one finding for each mistake
+    │  ├─ EvidenceFormatError    evidence bytes that do not parse
+    │  └─ TooLargeError          over a named bound
+    ├─ RefusedError              understood, and refused by a rule
+    │  ├─ IdentityRequiredError  the rule needs a client certificate and none was shown
+    │  ├─ NotAuthorizedError     the key shown may not do this
+    │  ├─ ChallengeRefusedError  the nonce is unknown, spent, expired, or another connection's
+    │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
+    │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
+    │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
+    ├─ NotFoundError             no such session, version, value
+    ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
+    ├─ ConfigurationError        our own options, files or environment are wrong
+    ├─ StoreError                the database or its key
+    │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
+    ├─ OutsideError              a server, daemon or kernel facility outside us failed or cannot be reached
+    └─ DeniedError               what a client is told when the service refuses its evidence
+
+`message` is one sentence for a person: where, what was found, what was expected, what to do next. `causes` go from the
+outside in, one sentence each. Neither ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class OstiaryError(Exception):
+    """Base of all. `str(error)` is the message and its causes, joined by ": "."""
+
+    def __init__(self, message: str, *causes: str) -> None:
+        super().__init__(message, *causes)
+        self.message = message
+        self.causes = causes
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The message followed by its causes, from the outside in."""
+        return (self.message, *self.causes)
+
+    def __str__(self) -> str:
+        return ": ".join(self.chain)
+
+
+class InputError(OstiaryError):
+    """Bad input: the caller can mend the document, request or file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing to say about a place in a session text.
+
+    line, column: from 1; 0 when the finding concerns the document as a whole.
+    path: as in `services[0].attestation.signer`; empty for the document.
+    """
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line} column {self.column}" if self.line else ""
+        return ": ".join(part for part in (where, self.path, self.message) if part)
+
+
+class SessionFormatError(InputError):
+    """A session text with one or more mistakes, all of them reported, in the order of the text."""
+
+    def __init__(self, message: str, findings: tuple[Finding, ...]) -> None:
+        super().__init__(message, *(str(finding) for finding in findings))
+        self.findings = findings
+
+
+class EvidenceFormatError(InputError):
+    """Evidence bytes that do not parse: field, offset, found, expected."""
+
+
+class TooLargeError(InputError):
+    """Input over a named bound."""
+
+
+class RefusedError(OstiaryError):
+    """Understood, and refused by a rule."""
+
+
+class IdentityRequiredError(RefusedError):
+    """The rule needs to know the caller's key and the connection has none."""
+
+
+class NotAuthorizedError(RefusedError):
+    """The caller's key may not do this."""
+
+
+class ChallengeRefusedError(RefusedError):
+    """A nonce that is unknown, spent, expired, or was given to another connection."""
+
+
+class EvidenceRefusedError(RefusedError):
+    """Evidence that is not authentic, or not judged acceptable, under the configured roots."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mismatch:
+    """One factor of the appraisal that did not hold.
+
+    factor: as the session language spells it, such as `mrenclave` or `tolerate: debug-mode`.
+    found: what the evidence says. expected: what the session admits. advice: what the operator could do.
+    `expected` is for those who may read the session; the peer is told `factor`, `found` and nothing else.
+    """
+
+    factor: str
+    found: str
+    expected: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.factor}: found {self.found}, expected {self.expected}"
+        return f"{text}; {self.advice}" if self.advice else text
+
+
+class AppraisalRefusedError(RefusedError):
+    """Authentic evidence that the session does not admit; `mismatches` holds every factor that failed."""
+
+    def __init__(self, message: str, mismatches: tuple[Mismatch, ...]) -> None:
+        super().__init__(message, *(str(mismatch) for mismatch in mismatches))
+        self.mismatches = mismatches
+
+
+class ReleaseRefusedError(RefusedError):
+    """A configuration that cannot be made as the session asks; nothing was released."""
+
+
+class NotFoundError(OstiaryError):
+    """No such session, version or value, or not for this caller to know."""
+
+
+class ConflictError(OstiaryError):
+    """The state moved: read again, merge, retry."""
+
+
+class ConfigurationError(OstiaryError):
+    """Our own options, files or environment are wrong."""
+
+
+class StoreError(OstiaryError):
+    """The database cannot be read or written."""
+
+
+class TamperedError(StoreError):
+    """Stored state does not verify. Nothing of it was used."""
+
+
+class OutsideError(OstiaryError):
+    """Something outside us failed: a server, a daemon, the kernel."""
+
+
+class DeniedError(OstiaryError):
+    """The service refused; `status` is the HTTP status, `denial` the id under which it logged the reason ("" if none)."""
+
+    def __init__(self, message: str, *causes: str, status: int, denial: str = "") -> None:
+        super().__init__(message, *causes)
+        self.status = status
+        self.denial = denial
