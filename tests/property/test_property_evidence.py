@@ -1,0 +1,83 @@
+"""Laws of the evidence parsers: any bytes give fields or the documented error; no change makes other claims."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.simulators.sgx_platform import NOW, make_platform
+
+from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, InputError
+from ostiary.evidence.sgx import Quote, parse_quote, verify
+from ostiary.evidence.sgx.collateral import parse_collateral
+from ostiary.platform.daemon import Request, parse_request
+
+PLATFORM = make_platform()
+QUOTE = PLATFORM.quote()
+COLLATERAL = PLATFORM.collateral()
+CLAIMS = verify(QUOTE, COLLATERAL, roots=[PLATFORM.software_root], now=NOW)
+
+
+@st.composite
+def changed(draw: st.DrawFn, original: bytes) -> bytes:
+    """The original with some runs of bytes replaced by others, longer or shorter, or cut off."""
+    data = original
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(data)))
+        end = draw(st.integers(start, min(len(data), start + 64)))
+        data = data[:start] + draw(st.binary(max_size=64)) + data[end:]
+    return data
+
+
+@given(st.one_of(st.binary(max_size=2000), changed(QUOTE)))
+def test_parse_quote_gives_a_quote_or_its_documented_error(data: bytes) -> None:
+    try:
+        quote = parse_quote(data)
+    except EvidenceFormatError:
+        return
+    assert isinstance(quote, Quote)
+    assert data.startswith(quote.signed)
+    assert data.endswith(quote.pck_chain)
+
+
+@given(st.one_of(st.binary(max_size=500), changed(COLLATERAL)))
+def test_parse_collateral_gives_parts_or_its_documented_error(data: bytes) -> None:
+    try:
+        parse_collateral(data)
+    except EvidenceFormatError:
+        return
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(changed(QUOTE), changed(COLLATERAL), st.booleans(), st.booleans())
+def test_changed_evidence_is_refused_or_says_the_same(
+    quote: bytes, collateral: bytes, keep_quote: bool, keep_collateral: bool
+) -> None:
+    try:
+        claims = verify(
+            QUOTE if keep_quote else quote,
+            COLLATERAL if keep_collateral else collateral,
+            roots=[PLATFORM.software_root],
+            now=NOW,
+        )
+    except (EvidenceFormatError, EvidenceRefusedError):
+        return
+    assert claims == CLAIMS
+
+
+def test_every_byte_of_a_quote_flipped_is_refused_or_says_the_same() -> None:
+    for offset in range(len(QUOTE)):
+        flipped = QUOTE[:offset] + bytes([QUOTE[offset] ^ 0x01]) + QUOTE[offset + 1 :]
+        try:
+            claims = verify(flipped, COLLATERAL, roots=[PLATFORM.software_root], now=NOW)
+        except (EvidenceFormatError, EvidenceRefusedError):
+            continue
+        assert offset > 0x416, "a byte that is signed was changed"
+        assert claims == CLAIMS
+
+
+@given(st.one_of(st.binary(max_size=500), changed(b'{"report_data":"' + b"00" * 64 + b'","program":null}\n')))
+def test_parse_request_gives_a_request_or_its_documented_error(line: bytes) -> None:
+    try:
+        assert isinstance(parse_request(line), Request)
+    except InputError:
+        return

@@ -1,0 +1,52 @@
+"""Which roots a service trusts, and what it takes to make one."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.simulators.sgx_platform import SgxPlatform
+
+from ostiary.errors import ConfigurationError
+from ostiary.evidence.roots import MAX_ROOT_BYTES, TrustedRoot, intel_root, software_root
+
+
+def test_intel_root_is_the_pinned_certificate_and_no_software_root() -> None:
+    root = intel_root()
+    assert not root.software
+    assert hashlib.sha256(root.certificate_der).hexdigest() == (
+        "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
+    )
+    assert "Intel SGX Root CA" in x509.load_der_x509_certificate(root.certificate_der).subject.rfc4514_string()
+
+
+def test_software_root_takes_pem_and_der_alike(platform: SgxPlatform) -> None:
+    pem = platform.certificates.root.public_bytes(Encoding.PEM)
+    assert software_root(pem) == software_root(platform.root_der) == platform.software_root
+    assert software_root(pem).software
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\x30\x00", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"-----BEGIN X-----"]
+)
+def test_root_that_is_no_certificate_is_refused(text: bytes) -> None:
+    with pytest.raises(ConfigurationError, match=r"not a certificate in DER or PEM form; give root\.pem"):
+        software_root(text)
+
+
+def test_two_roots_in_one_file_are_refused(platform: SgxPlatform) -> None:
+    pem = platform.certificates.root.public_bytes(Encoding.PEM)
+    with pytest.raises(ConfigurationError, match="holds 2 certificates, expected exactly one"):
+        software_root(pem + pem)
+
+
+def test_oversized_root_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="65537 bytes, expected at most 65536"):
+        software_root(bytes(MAX_ROOT_BYTES + 1))
+
+
+def test_root_refuses_der_with_something_behind_it(platform: SgxPlatform) -> None:
+    with pytest.raises(ConfigurationError, match="not a certificate"):
+        TrustedRoot(certificate_der=platform.root_der + b"\0", software=True)
