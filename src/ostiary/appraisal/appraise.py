@@ -1,0 +1,241 @@
+"""Does this session admit this program? The one place where verified claims are judged; pure, the file to audit."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import InitVar, dataclass
+
+from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
+from ostiary.evidence.claims import Claims
+from ostiary.session.model import SecurityAttestation, Service, Signer, Variant
+
+_MADE_HERE = object()
+
+_CATEGORIES_OF_STATUS = {
+    "UpToDate": (),
+    "SWHardeningNeeded": ("software-hardening-needed",),
+    "ConfigurationNeeded": ("insecure-configuration",),
+    "ConfigurationAndSWHardeningNeeded": ("insecure-configuration", "software-hardening-needed"),
+    "OutOfDate": ("outdated-tcb",),
+    "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
+}
+_ADVISORY_OF_SHORTCUT = {
+    "hyperthreading": "INTEL-SA-00233",
+    "insecure-igpu": "INTEL-SA-00219",
+    "aepic-leak": "INTEL-SA-00657",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttestationResult:
+    """A start was admitted: the only thing for which a configuration is released. Only this module can make one.
+
+    service: its name. claims: what was judged; None: the session says `mode: none`, and nothing was.
+    variant: index of the attestation variant that matched, from 0; None without claims.
+    tolerated: values of `tolerate` and ids of advisories that this start needed; empty for one without any problem.
+    Raises TypeError when made anywhere else.
+    """
+
+    service: str
+    claims: Claims | None
+    variant: int | None
+    tolerated: tuple[str, ...]
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        if made_by is not _MADE_HERE:
+            raise TypeError("an AttestationResult is made by appraise() or admit_unattested(), nowhere else")
+
+
+def appraise(claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes) -> AttestationResult:
+    """Decide whether verified claims satisfy one service of a session. Pure: no clock, no I/O.
+
+    Guarantees on return:
+    1. `report_data` equals `binding` (64 bytes: hash of nonce and both ends' keys): this evidence is for this
+       connection.
+    2. The program's memory is closed to its host, unless the session says `debug-mode`. Evidence of a software
+       platform, which protects nothing, needs `debug-mode` or `software-platform`; the latter admits no debug enclave
+       of hardware.
+    3. The TCB status is UpToDate, or the session tolerates every category that the status stands for. A status that
+       comes only of advisories with a shortcut in `tolerate` needs no category. Revoked and unknown statuses never
+       pass.
+    4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
+    5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
+       mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
+
+    Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
+    used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
+    the program is free of bugs.
+
+    Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
+    Source: session language 6, 12.1, 12.2; RFC 9334, 8.5.
+    """
+    tolerated: list[str] = []
+    # 1.
+    mismatches = list(_judge_binding(claims, binding))
+    # 2.
+    mismatches += _judge_debug(claims, security, tolerated)
+    # 3.
+    mismatches += _judge_status(claims, security, tolerated)
+    # 4.
+    mismatches += _judge_advisories(claims, security, tolerated)
+    # 5.
+    variant, variant_mismatches = _judge_variants(claims, service)
+    mismatches += variant_mismatches
+    if mismatches:
+        raise AppraisalRefusedError(
+            f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
+        )
+    return AttestationResult(
+        service=service.name, claims=claims, variant=variant, tolerated=tuple(tolerated), made_by=_MADE_HERE
+    )
+
+
+def admit_unattested(service: Service, security: SecurityAttestation) -> AttestationResult:
+    """Admit a start without any evidence, because the session says `mode: none`.
+
+    Guarantees nothing about the program: whoever reaches the service and names it is admitted.
+    Raises RefusedError for every other mode.
+    """
+    if security.mode != "none":
+        raise RefusedError(
+            f"service {service.name}: the session has security.attestation.mode {security.mode} and wants evidence, "
+            "none was sent; start the program under an attester"
+        )
+    return AttestationResult(service=service.name, claims=None, variant=None, tolerated=(), made_by=_MADE_HERE)
+
+
+def _judge_binding(claims: Claims, binding: bytes) -> Iterator[Mismatch]:
+    if not hmac.compare_digest(claims.report_data, binding):
+        yield Mismatch(
+            factor="report_data",
+            found="evidence made for another nonce or another connection",
+            expected="the hash of this connection's nonce and keys",
+            advice="ask for a new challenge and attest over the same connection",
+        )
+
+
+def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+    if not (claims.debug or claims.software):
+        return
+    admitting = ("software-platform", "debug-mode") if claims.software else ("debug-mode",)
+    needed = next((value for value in admitting if value in security.tolerate), None)
+    if needed:
+        tolerated.append(needed)
+    elif claims.software:
+        yield Mismatch(
+            factor="tolerate: software-platform",
+            found="evidence of a software platform, which protects nothing",
+            expected="hardware",
+            advice="for development, add software-platform or debug-mode to security.attestation.tolerate",
+        )
+    else:
+        yield Mismatch(
+            factor="tolerate: debug-mode",
+            found="a debug enclave, whose memory its host can read",
+            expected="a production enclave",
+            advice="start the production build of the program",
+        )
+
+
+def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+    categories = _CATEGORIES_OF_STATUS.get(claims.tcb_status)
+    if categories is None:
+        yield Mismatch(
+            factor="tcb_status",
+            found=claims.tcb_status,
+            expected=f"one of {', '.join(_CATEGORIES_OF_STATUS)}",
+            advice="use another machine, no session can tolerate this one",
+        )
+    elif not claims.advisories or not claims.advisories <= _covered_by_shortcuts(security):
+        for category in categories:
+            if category in security.tolerate:
+                tolerated.append(category)
+            else:
+                yield Mismatch(
+                    factor=f"tolerate: {category}",
+                    found=f"TCB status {claims.tcb_status}",
+                    expected="UpToDate",
+                    advice=f"update the platform, or add {category} to security.attestation.tolerate",
+                )
+
+
+def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+    ignored = security.ignore_advisories | _covered_by_shortcuts(security)
+    everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
+    for advisory in sorted(claims.advisories):
+        if everything or advisory in ignored:
+            tolerated.append(advisory)
+        else:
+            yield Mismatch(
+                factor=f"ignore_advisories: {advisory}",
+                found=f"a platform open to {advisory}",
+                expected="a platform without it",
+                advice=f"update the platform, or add {advisory} to security.attestation.ignore_advisories",
+            )
+
+
+def _covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
+    return frozenset(advisory for value, advisory in _ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
+
+
+def _judge_variants(claims: Claims, service: Service) -> tuple[int | None, tuple[Mismatch, ...]]:
+    """The index of the first variant that holds and nothing; or None and the mismatches of the nearest variant."""
+    nearest: tuple[Mismatch, ...] = ()
+    for index, variant in enumerate(service.attestation):
+        found = tuple(_judge_variant(claims, variant))
+        if not found:
+            return index, ()
+        if not nearest or len(found) < len(nearest):
+            nearest = found
+    return None, nearest or (_without_factors(claims),)
+
+
+def _judge_variant(claims: Claims, variant: Variant) -> Iterator[Mismatch]:
+    if not variant.mrenclave and variant.signer is None:
+        yield _without_factors(claims)
+    if variant.mrenclave and claims.mrenclave not in variant.mrenclave:
+        yield Mismatch(
+            factor="mrenclave",
+            found=claims.mrenclave.hex(),
+            expected=" or ".join(value.hex() for value in variant.mrenclave),
+            advice="start the program that was measured, or update the session if the change is meant",
+        )
+    if variant.signer:
+        yield from _judge_signer(claims, variant.signer)
+
+
+def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
+    if claims.mrsigner != signer.mrsigner:
+        yield Mismatch(
+            factor="signer.mrsigner",
+            found=claims.mrsigner.hex(),
+            expected=signer.mrsigner.hex(),
+            advice="start a program of that signer",
+        )
+    if claims.isvprodid != signer.isvprodid:
+        yield Mismatch(
+            factor="signer.isvprodid",
+            found=str(claims.isvprodid),
+            expected=str(signer.isvprodid),
+            advice="start that product of the signer",
+        )
+    low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
+    high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
+    if not low <= claims.isvsvn <= high:
+        yield Mismatch(
+            factor="signer.isvsvn",
+            found=str(claims.isvsvn),
+            expected=f"{low} to {high}",
+            advice="start a version of the program with such a security version number",
+        )
+
+
+def _without_factors(claims: Claims) -> Mismatch:
+    return Mismatch(
+        factor="attestation",
+        found=f"mrenclave {claims.mrenclave.hex()}",
+        expected="a variant with at least one factor; the session names none",
+        advice="add mrenclave or signer to the service's attestation",
+    )

@@ -1,0 +1,300 @@
+"""Does a session admit a program? Every rule of `appraise` as a table, refusals with what the operator reads."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+
+from ostiary.appraisal import AttestationResult, admit_unattested, appraise
+from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
+from ostiary.evidence.claims import Claims
+from ostiary.session.model import SecurityAttestation, Service, Signer, Variant
+
+A, B, C = bytes([0xA]) * 32, bytes([0xB]) * 32, bytes([0xC]) * 32
+SIGNER = bytes([0x5]) * 32
+BINDING = bytes(range(64))
+CLAIMS = Claims(
+    tee="sgx",
+    mrenclave=A,
+    mrsigner=SIGNER,
+    isvprodid=7,
+    isvsvn=3,
+    report_data=BINDING,
+    debug=False,
+    software=False,
+    tcb_status="UpToDate",
+    advisories=frozenset(),
+    tcb_date=None,
+    platform_id="00",
+)
+STRICT = SecurityAttestation()
+
+
+def _service(*variants: Variant) -> Service:
+    return Service(name="web", attestation=variants or (Variant(mrenclave=(A,)),))
+
+
+def _tolerate(*values: str, ignore: tuple[str, ...] = (), everything: bool = False) -> SecurityAttestation:
+    return SecurityAttestation(
+        tolerate=frozenset(values), ignore_advisories=frozenset(ignore), ignore_all_advisories=everything
+    )
+
+
+def _mismatches(
+    claims: Claims, service: Service | None = None, security: SecurityAttestation = STRICT, binding: bytes = BINDING
+) -> tuple[Mismatch, ...]:
+    with pytest.raises(AppraisalRefusedError) as refusal:
+        appraise(claims, service or _service(), security, binding=binding)
+    assert refusal.value.message == "service web: the evidence is authentic, but the session does not admit it"
+    return refusal.value.mismatches
+
+
+def _with(**changes: object) -> Claims:
+    return dataclasses.replace(CLAIMS, **changes)  # type: ignore[arg-type]
+
+
+def test_claims_that_satisfy_everything_are_admitted_with_nothing_tolerated() -> None:
+    result = appraise(CLAIMS, _service(), STRICT, binding=BINDING)
+    assert (result.service, result.claims, result.variant, result.tolerated) == ("web", CLAIMS, 0, ())
+
+
+@pytest.mark.parametrize("binding", [BINDING[:-1] + b"\0", BINDING[:-1], BINDING + b"\0", b"", bytes(64)])
+def test_report_data_must_equal_the_binding(binding: bytes) -> None:
+    (mismatch,) = _mismatches(CLAIMS, binding=binding)
+    assert mismatch.factor == "report_data"
+    assert mismatch.found == "evidence made for another nonce or another connection"
+    assert "new challenge" in mismatch.advice
+
+
+class TestVariants:
+    @pytest.mark.parametrize(
+        ("variants", "index"),
+        [
+            ((Variant(mrenclave=(B, A)),), 0),
+            ((Variant(mrenclave=(B,)), Variant(mrenclave=(A,))), 1),
+            ((Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7)),), 0),
+            ((Variant(mrenclave=(A,), signer=Signer(mrsigner=SIGNER, isvprodid=7)),), 0),
+            ((Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=3, isvsvn_max=3)),), 0),
+            ((Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=3)),), 0),
+            ((Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_max=3)),), 0),
+        ],
+    )
+    def test_any_variant_with_all_its_factors_admits(self, variants: tuple[Variant, ...], index: int) -> None:
+        assert appraise(CLAIMS, _service(*variants), STRICT, binding=BINDING).variant == index
+
+    def test_other_measurement_is_refused_with_found_and_expected(self) -> None:
+        (mismatch,) = _mismatches(CLAIMS, _service(Variant(mrenclave=(B, C))))
+        assert mismatch.factor == "mrenclave"
+        assert mismatch.found == A.hex()
+        assert mismatch.expected == f"{B.hex()} or {C.hex()}"
+
+    @pytest.mark.parametrize(
+        ("signer", "factor", "found", "expected"),
+        [
+            (Signer(mrsigner=B, isvprodid=7), "signer.mrsigner", SIGNER.hex(), B.hex()),
+            (Signer(mrsigner=SIGNER, isvprodid=8), "signer.isvprodid", "7", "8"),
+            (Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=4), "signer.isvsvn", "3", "4 to 65535"),
+            (Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_max=2), "signer.isvsvn", "3", "0 to 2"),
+            (Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=0, isvsvn_max=0), "signer.isvsvn", "3", "0 to 0"),
+        ],
+    )
+    def test_each_signer_factor_is_held_alone(self, signer: Signer, factor: str, found: str, expected: str) -> None:
+        (mismatch,) = _mismatches(CLAIMS, _service(Variant(signer=signer)))
+        assert (mismatch.factor, mismatch.found, mismatch.expected) == (factor, found, expected)
+
+    def test_factors_of_two_variants_do_not_add_up(self) -> None:
+        wrong_signer = Signer(mrsigner=B, isvprodid=7)
+        right_signer = Signer(mrsigner=SIGNER, isvprodid=7)
+        service = _service(Variant(mrenclave=(A,), signer=wrong_signer), Variant(mrenclave=(B,), signer=right_signer))
+        assert [mismatch.factor for mismatch in _mismatches(CLAIMS, service)] == ["signer.mrsigner"]
+
+    def test_refusal_shows_the_nearest_variant(self) -> None:
+        far = Variant(mrenclave=(B,), signer=Signer(mrsigner=B, isvprodid=8, isvsvn_min=9))
+        near = Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=9))
+        assert [mismatch.factor for mismatch in _mismatches(CLAIMS, _service(far, near))] == ["signer.isvsvn"]
+        assert [mismatch.factor for mismatch in _mismatches(CLAIMS, _service(far))] == [
+            "mrenclave",
+            "signer.mrsigner",
+            "signer.isvprodid",
+            "signer.isvsvn",
+        ]
+
+    @pytest.mark.parametrize("variants", [(), (Variant(),), (Variant(), Variant(mrenclave=()))])
+    def test_no_reference_values_admit_nothing(self, variants: tuple[Variant, ...]) -> None:
+        (mismatch,) = _mismatches(CLAIMS, Service(name="web", attestation=variants))
+        assert mismatch.factor == "attestation"
+        assert mismatch.expected == "a variant with at least one factor; the session names none"
+
+
+class TestDebug:
+    @pytest.mark.parametrize(
+        ("debug", "software", "tolerate", "tolerated"),
+        [
+            (True, False, ("debug-mode",), ("debug-mode",)),
+            (True, True, ("debug-mode",), ("debug-mode",)),
+            (True, True, ("software-platform",), ("software-platform",)),
+            (True, True, ("software-platform", "debug-mode"), ("software-platform",)),
+            (False, False, ("debug-mode", "software-platform"), ()),
+        ],
+    )
+    def test_tolerated(
+        self, debug: bool, software: bool, tolerate: tuple[str, ...], tolerated: tuple[str, ...]
+    ) -> None:
+        claims = _with(debug=debug, software=software)
+        assert appraise(claims, _service(), _tolerate(*tolerate), binding=BINDING).tolerated == tolerated
+
+    def test_software_platform_admits_no_debug_enclave_of_hardware(self) -> None:
+        (mismatch,) = _mismatches(_with(debug=True), security=_tolerate("software-platform"))
+        assert mismatch.factor == "tolerate: debug-mode"
+        assert mismatch.found == "a debug enclave, whose memory its host can read"
+
+    def test_debug_enclave_is_refused_by_default(self) -> None:
+        (mismatch,) = _mismatches(_with(debug=True))
+        assert mismatch.factor == "tolerate: debug-mode"
+        assert "production build" in mismatch.advice
+
+    @pytest.mark.parametrize("debug", [True, False])
+    def test_software_evidence_is_refused_by_default_even_without_its_debug_flag(self, debug: bool) -> None:
+        (mismatch,) = _mismatches(_with(debug=debug, software=True))
+        assert mismatch.factor == "tolerate: software-platform"
+        assert mismatch.found == "evidence of a software platform, which protects nothing"
+        assert "add software-platform or debug-mode" in mismatch.advice
+
+
+class TestTcb:
+    @pytest.mark.parametrize(
+        ("status", "needed"),
+        [
+            ("SWHardeningNeeded", {"software-hardening-needed"}),
+            ("ConfigurationNeeded", {"insecure-configuration"}),
+            ("OutOfDate", {"outdated-tcb"}),
+            ("ConfigurationAndSWHardeningNeeded", {"insecure-configuration", "software-hardening-needed"}),
+            ("OutOfDateConfigurationNeeded", {"insecure-configuration", "outdated-tcb"}),
+        ],
+    )
+    def test_status_needs_each_of_its_categories(self, status: str, needed: set[str]) -> None:
+        claims = _with(tcb_status=status)
+        assert set(appraise(claims, _service(), _tolerate(*needed), binding=BINDING).tolerated) == needed
+        for missing in needed:
+            (mismatch,) = _mismatches(claims, security=_tolerate(*(needed - {missing})))
+            assert mismatch.factor == f"tolerate: {missing}"
+            assert mismatch.found == f"TCB status {status}"
+            assert mismatch.advice == f"update the platform, or add {missing} to security.attestation.tolerate"
+
+    @pytest.mark.parametrize("status", ["Revoked", "TDRelaunchAdvised", "", "uptodate"])
+    def test_revoked_and_unknown_statuses_are_never_tolerated(self, status: str) -> None:
+        everything = _tolerate(
+            "debug-mode",
+            "software-hardening-needed",
+            "insecure-configuration",
+            "outdated-tcb",
+            "hyperthreading",
+            "insecure-igpu",
+            "aepic-leak",
+            everything=True,
+        )
+        (mismatch,) = _mismatches(_with(tcb_status=status), security=everything)
+        assert (mismatch.factor, mismatch.found) == ("tcb_status", status)
+        assert "no session can tolerate this one" in mismatch.advice
+
+    def test_revoked_is_not_tolerated_through_a_shortcut(self) -> None:
+        claims = _with(tcb_status="Revoked", advisories=frozenset({"INTEL-SA-00233"}))
+        (mismatch,) = _mismatches(claims, security=_tolerate("hyperthreading"))
+        assert mismatch.factor == "tcb_status"
+
+    def test_category_alone_does_not_ignore_advisories(self) -> None:
+        claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615"}))
+        (mismatch,) = _mismatches(claims, security=_tolerate("software-hardening-needed"))
+        assert mismatch.factor == "ignore_advisories: INTEL-SA-00615"
+        assert "add INTEL-SA-00615 to security.attestation.ignore_advisories" in mismatch.advice
+
+    def test_advisory_alone_does_not_tolerate_its_category(self) -> None:
+        claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615"}))
+        (mismatch,) = _mismatches(claims, security=_tolerate(ignore=("INTEL-SA-00615",)))
+        assert mismatch.factor == "tolerate: software-hardening-needed"
+
+    def test_category_and_every_advisory_by_name_admit(self) -> None:
+        claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615", "INTEL-SA-00334"}))
+        security = _tolerate("software-hardening-needed", ignore=("INTEL-SA-00615", "INTEL-SA-00334", "INTEL-SA-1"))
+        result = appraise(claims, _service(), security, binding=BINDING)
+        assert result.tolerated == ("software-hardening-needed", "INTEL-SA-00334", "INTEL-SA-00615")
+
+    @pytest.mark.parametrize(
+        ("shortcut", "advisory"),
+        [
+            ("hyperthreading", "INTEL-SA-00233"),
+            ("insecure-igpu", "INTEL-SA-00219"),
+            ("aepic-leak", "INTEL-SA-00657"),
+        ],
+    )
+    def test_shortcut_alone_is_enough_for_its_own_advisory(self, shortcut: str, advisory: str) -> None:
+        claims = _with(tcb_status="ConfigurationNeeded", advisories=frozenset({advisory}))
+        assert appraise(claims, _service(), _tolerate(shortcut), binding=BINDING).tolerated == (advisory,)
+        factors = {mismatch.factor for mismatch in _mismatches(claims)}
+        assert factors == {"tolerate: insecure-configuration", f"ignore_advisories: {advisory}"}
+
+    def test_shortcut_is_not_enough_beside_another_advisory(self) -> None:
+        claims = _with(tcb_status="ConfigurationNeeded", advisories=frozenset({"INTEL-SA-00233", "INTEL-SA-00615"}))
+        mismatches = _mismatches(claims, security=_tolerate("hyperthreading", ignore=("INTEL-SA-00615",)))
+        assert [mismatch.factor for mismatch in mismatches] == ["tolerate: insecure-configuration"]
+
+    def test_shortcut_does_not_cover_a_status_without_advisories(self) -> None:
+        mismatches = _mismatches(_with(tcb_status="ConfigurationNeeded"), security=_tolerate("hyperthreading"))
+        assert [mismatch.factor for mismatch in mismatches] == ["tolerate: insecure-configuration"]
+
+    def test_wildcard_counts_beside_debug_mode_only(self) -> None:
+        claims = _with(tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}))
+        admitted = _tolerate("outdated-tcb", "debug-mode", everything=True)
+        assert appraise(claims, _service(), admitted, binding=BINDING).tolerated == ("outdated-tcb", "INTEL-SA-00615")
+        (mismatch,) = _mismatches(claims, security=_tolerate("outdated-tcb", everything=True))
+        assert mismatch.factor == "ignore_advisories: INTEL-SA-00615"
+
+    def test_wildcard_tolerates_no_category(self) -> None:
+        claims = _with(tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}))
+        (mismatch,) = _mismatches(claims, security=_tolerate("debug-mode", everything=True))
+        assert mismatch.factor == "tolerate: outdated-tcb"
+
+    def test_advisories_of_an_up_to_date_level_have_to_be_named_too(self) -> None:
+        (mismatch,) = _mismatches(_with(advisories=frozenset({"INTEL-SA-00615"})))
+        assert mismatch.factor == "ignore_advisories: INTEL-SA-00615"
+
+
+def test_every_mismatch_is_reported_at_once() -> None:
+    claims = _with(
+        mrenclave=B, debug=True, tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}), report_data=bytes(64)
+    )
+    assert [mismatch.factor for mismatch in _mismatches(claims)] == [
+        "report_data",
+        "tolerate: debug-mode",
+        "tolerate: outdated-tcb",
+        "ignore_advisories: INTEL-SA-00615",
+        "mrenclave",
+    ]
+
+
+class TestUnattested:
+    def test_mode_none_admits_without_claims(self) -> None:
+        result = admit_unattested(_service(), SecurityAttestation(mode="none"))
+        assert (result.service, result.claims, result.variant, result.tolerated) == ("web", None, None, ())
+
+    @pytest.mark.parametrize("mode", ["hardware", "maa", "", "None"])
+    def test_every_other_mode_wants_evidence(self, mode: str) -> None:
+        with pytest.raises(RefusedError, match="wants evidence, none was sent"):
+            admit_unattested(_service(), SecurityAttestation(mode=mode))
+
+
+class TestResult:
+    @pytest.mark.parametrize("made_by", [None, object(), "appraise"])
+    def test_result_cannot_be_made_elsewhere(self, made_by: object) -> None:
+        with pytest.raises(TypeError, match=r"made by appraise\(\) or admit_unattested\(\), nowhere else"):
+            AttestationResult(service="web", claims=None, variant=None, tolerated=(), made_by=made_by)
+
+    def test_result_cannot_be_changed_or_varied(self) -> None:
+        result = admit_unattested(_service(), SecurityAttestation(mode="none"))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            result.service = "other"  # type: ignore[misc]
+        with pytest.raises((TypeError, ValueError)):
+            dataclasses.replace(result, service="other")  # type: ignore[call-arg]
+        assert copy.copy(result) == result
