@@ -1,0 +1,89 @@
+"""One entry of the audit log as the exact bytes of its Merkle leaf. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from ostiary.errors import TooLargeError
+
+MAX_ENTRY_BYTES = 64 * 1024
+MAX_DEPTH = 8
+MAX_INTEGER = 2**53 - 1
+
+Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+
+_KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+
+
+class Kind(Enum):
+    """What an entry can be about; the value is its `type`."""
+
+    SESSION_CREATED = "session_created"
+    SESSION_READ = "session_read"
+    SESSION_UPDATED = "session_updated"
+    SERVICE_ATTESTED = "service_attested"
+    SERVICE_REFUSED = "service_refused"
+    CAS_STARTED = "cas_started"
+    CAS_EXITED = "cas_exited"
+
+
+def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:
+    """The bytes of one entry: UTF-8, one JSON object in one line, the same bytes for the same arguments.
+
+    Shape: {"data":{…},"time":"2026-01-02T03:04:05.678Z","type":"session_created","v":1}, keys sorted, no blanks, times
+    cut to milliseconds. This is the canonical form of RFC 8785: keys are lower-case ASCII names, so every sorting order
+    agrees; numbers are integers from -(2^53 - 1) to 2^53 - 1, which every JSON reader keeps exact; floats are refused.
+
+    Does not guarantee that `data` holds no secret: entries are for auditors to read, so the caller gives names, hashes
+    and public keys, never values.
+    Raises TooLargeError over MAX_ENTRY_BYTES; ValueError, a mistake of the caller, for a time without zone, a value of
+    another type, a number out of range, a key of another form, text that UTF-8 cannot hold, more than MAX_DEPTH levels.
+    """
+    if now.tzinfo is None or now.utcoffset() != timedelta(0):
+        raise ValueError(f"audit entry at {now.isoformat()}, expected a time in UTC")
+    _check(data, "data", MAX_DEPTH)
+    time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+    leaf = json.dumps(
+        {"v": 1, "time": time, "type": kind.value, "data": data},
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=True,
+        separators=(",", ":"),
+    ).encode()
+    if len(leaf) > MAX_ENTRY_BYTES:
+        raise TooLargeError(f"an audit entry {kind.value} of {len(leaf)} bytes, at most {MAX_ENTRY_BYTES} are kept")
+    return leaf
+
+
+def _check(value: object, path: str, depth: int) -> None:
+    if depth == 0:
+        raise ValueError(f"{path}: more than {MAX_DEPTH} levels deep")
+    match value:
+        case None | bool():
+            return
+        case str():
+            _check_text(value, path)
+        case int():
+            if abs(value) > MAX_INTEGER:
+                raise ValueError(f"{path}: an integer beyond 2^53 - 1, which JSON readers round; write it as text")
+        case dict():
+            for key, member in value.items():
+                if not isinstance(key, str) or not _KEY.fullmatch(key):
+                    raise ValueError(f"{path}: a key that is not a lower-case ASCII name")
+                _check(member, f"{path}.{key}", depth - 1)
+        case list() | tuple():
+            for index, element in enumerate(value):
+                _check(element, f"{path}[{index}]", depth - 1)
+        case _:
+            raise ValueError(f"{path}: a {type(value).__name__}, expected text, integer, boolean, null, list or object")
+
+
+def _check_text(value: str, path: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path}: a lone surrogate at {error.start}, which UTF-8 cannot hold") from None

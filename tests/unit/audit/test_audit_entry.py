@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import cast
+
+import pytest
+
+from ostiary.audit import Kind, entry
+from ostiary.audit.entry import MAX_ENTRY_BYTES, Json
+from ostiary.errors import TooLargeError
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678_999, tzinfo=UTC)
+
+
+def test_an_entry_is_these_bytes() -> None:
+    data: dict[str, Json] = {"session": "a/b", "by": None, "names": ("z", "ä"), "security_version": 3, "debug": True}
+    assert (
+        entry(Kind.SERVICE_ATTESTED, data, NOW)
+        == (
+            '{"data":{"by":null,"debug":true,"names":["z","ä"],"security_version":3,"session":"a/b"},'
+            '"time":"2026-01-02T03:04:05.678Z","type":"service_attested","v":1}'
+        ).encode()
+    )
+
+
+def test_the_order_of_members_does_not_matter() -> None:
+    assert entry(Kind.CAS_STARTED, {"a": 1, "b": 2}, NOW) == entry(Kind.CAS_STARTED, {"b": 2, "a": 1}, NOW)
+
+
+@pytest.mark.parametrize("text", ['"', "\\", "\n", "\x00", "\x1f", "\x7f", "\u2028", "😀"])
+def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
+    leaf = entry(Kind.SESSION_READ, {"session": text}, NOW)
+    assert b"\n" not in leaf
+    assert json.loads(leaf)["data"]["session"] == text
+
+
+def test_the_kinds_are_a_closed_list() -> None:
+    assert {kind.value for kind in Kind} == {
+        "session_created",
+        "session_read",
+        "session_updated",
+        "service_attested",
+        "service_refused",
+        "cas_started",
+        "cas_exited",
+    }
+
+
+@pytest.mark.parametrize("number", [2**53 - 1, -(2**53) + 1])
+def test_the_largest_exact_integers_are_kept(number: int) -> None:
+    assert json.loads(entry(Kind.CAS_EXITED, {"n": number}, NOW))["data"]["n"] == number
+
+
+def nested(levels: int) -> Json:
+    value: Json = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"n": 2**53}, r"data\.n: an integer beyond 2\^53 - 1"),
+        ({"n": -(2**53)}, r"data\.n: an integer beyond 2\^53 - 1"),
+        ({"n": 1.5}, r"data\.n: a float, expected text, integer"),
+        ({"n": b"raw"}, r"data\.n: a bytes, expected text"),
+        ({"n": [0, {"deep": float("nan")}]}, r"data\.n\[1\]\.deep: a float"),
+        ({"Upper": 1}, "data: a key that is not a lower-case ASCII name"),
+        ({"ä": 1}, "data: a key that is not"),
+        ({"": 1}, "data: a key that is not"),
+        ({1: 1}, "data: a key that is not"),
+        ({"n": "\ud800"}, r"data\.n: a lone surrogate at 0"),
+        ({"n": nested(7)}, "more than 8 levels deep"),
+    ],
+)
+def test_what_has_no_canonical_form_is_refused(data: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        entry(Kind.SESSION_CREATED, cast("dict[str, Json]", data), NOW)
+
+
+@pytest.mark.parametrize("now", [NOW.replace(tzinfo=None), NOW.astimezone(timezone(timedelta(hours=1)))])
+def test_a_time_must_be_in_utc(now: datetime) -> None:
+    with pytest.raises(ValueError, match="expected a time in UTC"):
+        entry(Kind.CAS_STARTED, {}, now)
+
+
+def test_an_entry_is_bounded() -> None:
+    with pytest.raises(TooLargeError, match=f"an audit entry session_created of .* bytes, at most {MAX_ENTRY_BYTES}"):
+        entry(Kind.SESSION_CREATED, {"session": "x" * MAX_ENTRY_BYTES}, NOW)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ostiary.audit import Frontier
+from ostiary.store import Store, open_store
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory that does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def open_data(data: Path) -> Iterator[Callable[[], Store]]:
+    """Opens the store in `data`; whatever the test leaves open is closed after it."""
+    with ExitStack() as stack:
+
+        def opened() -> Store:
+            return stack.enter_context(open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None))
+
+        yield opened
