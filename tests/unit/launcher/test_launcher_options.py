@@ -1,0 +1,175 @@
+"""The command line of `ostiary run`."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.launcher.options import HELP, SYSTEM_PLATFORM_SOCKET, Options, UsageError, parse_options
+
+REQUIRED = ["--cas", "cas.example", "--service", "shop/web"]
+
+
+def parse(*arguments: str, env: dict[str, str] | None = None, existing: tuple[str, ...] = ()) -> Options:
+    options = parse_options(arguments, env or {}, existing.__contains__)
+    assert options is not None
+    return options
+
+
+def test_defaults() -> None:
+    assert parse(*REQUIRED) == Options(
+        host="cas.example",
+        port=18765,
+        service="shop/web",
+        cas_ca=None,
+        measure=(),
+        platform_socket=SYSTEM_PLATFORM_SOCKET,
+        attestation=True,
+        retries=3,
+        command=(),
+    )
+
+
+def test_every_option() -> None:
+    options = parse(
+        *("--cas=[::1]:443", "--service", "a/b/c", "--cas-ca", "ca.pem", "--measure", "x", "--measure=y=z"),
+        *("--platform-socket", "s", "--no-attestation", "--retries", "0", "--", "prog", "--cas", "-h", "--"),
+    )
+    assert options == Options(
+        host="::1",
+        port=443,
+        service="a/b/c",
+        cas_ca="ca.pem",
+        measure=("x", "y=z"),
+        platform_socket="s",
+        attestation=False,
+        retries=0,
+        command=("prog", "--cas", "-h", "--"),
+    )
+
+
+def test_the_environment_stands_in_for_options() -> None:
+    env = {"SCONE_CAS_ADDR": "c:1", "SCONE_CONFIG_ID": "s/t", "OSTIARY_CAS_CA": "f", "OSTIARY_PLATFORM_SOCKET": "p"}
+    options = parse(env=env)
+    assert (options.host, options.port, options.service) == ("c", 1, "s/t")
+    assert (options.cas_ca, options.platform_socket) == ("f", "p")
+
+
+def test_options_win_over_the_environment() -> None:
+    env = {"SCONE_CAS_ADDR": "c:1", "SCONE_CONFIG_ID": "s/t", "OSTIARY_CAS_CA": "f", "OSTIARY_PLATFORM_SOCKET": "p"}
+    options = parse(*REQUIRED, "--cas-ca", "g", "--platform-socket", "q", env=env)
+    assert (options.host, options.service, options.cas_ca, options.platform_socket) == (
+        "cas.example",
+        "shop/web",
+        "g",
+        "q",
+    )
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [(("/run/user/7/ostiary/platform.sock",), "/run/user/7/ostiary/platform.sock"), ((), SYSTEM_PLATFORM_SOCKET)],
+)
+def test_the_users_own_platform_socket_is_taken_if_it_exists(existing: tuple[str, ...], expected: str) -> None:
+    options = parse(*REQUIRED, env={"XDG_RUNTIME_DIR": "/run/user/7"}, existing=existing)
+    assert options.platform_socket == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("h", ("h", 18765)),
+        ("h:65535", ("h", 65535)),
+        ("[::1]", ("::1", 18765)),
+        ("[fe80::1%eth0]:2", ("fe80::1%eth0", 2)),
+    ],
+)
+def test_addresses(address: str, expected: tuple[str, int]) -> None:
+    options = parse("--cas", address, "--service", "a/b")
+    assert (options.host, options.port) == expected
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["--cas", "x", "--help"]])
+def test_help_needs_no_other_option(arguments: list[str]) -> None:
+    assert parse_options(arguments, {}, lambda _: False) is None
+
+
+def test_help_fits_a_terminal_and_names_every_option() -> None:
+    assert max(map(len, HELP.splitlines())) <= 120
+    for option in (
+        "--cas ",
+        "--service",
+        "--cas-ca",
+        "--measure",
+        "--platform-socket",
+        "--no-attestation",
+        "--retries",
+    ):
+        assert f"  {option}" in HELP
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--cas is missing; give it, or set SCONE_CAS_ADDR"),
+        (["--cas", "h"], "--service is missing; give it, or set SCONE_CONFIG_ID"),
+        (["--cas"], "--cas needs a value"),
+        (["--cas="], "--cas needs a value that is not empty"),
+        ([*REQUIRED, "--cas", "x"], "--cas is given twice"),
+        ([*REQUIRED, "--nosuch=1"], "unknown option --nosuch"),
+        ([*REQUIRED, "/bin/true"], "put `--` before the program"),
+        ([*REQUIRED, "--"], "no command after `--`"),
+        ([*REQUIRED, "--retries", "101"], "expected a number from 0 to 100"),
+        ([*REQUIRED, "--retries", "-1"], "expected a number from 0 to 100"),
+        ([*REQUIRED, "--retries", "²"], "expected a number from 0 to 100"),
+        ([*REQUIRED, "--no-attestation=1"], "unknown option --no-attestation"),
+    ],
+)
+def test_usage_errors(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("::1", r"IPv6 address in brackets"),
+        ("https://cas:1", r"IPv6|without https"),
+        ("cas/", "without https"),
+        ("cas:", "port '' is not a number"),
+        ("cas:0", "port '0' is not a number"),
+        ("cas:65536", "port '65536'"),
+        ("cas:+80", "port '\\+80'"),
+        (":80", "expected HOST"),
+        ("a b", "expected HOST"),
+        ("a\r\nX: y", "expected HOST|IPv6"),
+        ("[::1", "expected \\[ADDRESS\\]"),
+        ("[]:1", "expected \\[ADDRESS\\]"),
+        ("[::1]80", "expected \\[ADDRESS\\]"),
+        ("[::1]:", "port ''"),
+    ],
+)
+def test_addresses_refused(address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse("--cas", address, "--service", "a/b")
+
+
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        ("web", "expected SESSION/SERVICE"),
+        ("/web", "expected SESSION/SERVICE"),
+        ("a//b", "expected SESSION/SERVICE"),
+        ("a/b c", "expected SESSION/SERVICE"),
+        ("ä/b", "expected SESSION/SERVICE"),
+        ("a/b@123456", "one-time passwords .* are not supported yet"),
+        ("a/" + "b" * 1024, "at most 1025"),
+    ],
+)
+def test_service_ids_refused(service: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse("--cas", "h", "--service", service)
+
+
+def test_empty_variables_count_as_absent() -> None:
+    with pytest.raises(UsageError, match="--cas is missing"):
+        parse(env={"SCONE_CAS_ADDR": "", "SCONE_CONFIG_ID": "a/b"})
