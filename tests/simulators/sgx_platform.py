@@ -9,6 +9,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,7 +49,7 @@ class SgxPlatform:
 
     def quote(self, *, mr_enclave: bytes = MR_ENCLAVE, report_data: bytes = REPORT_DATA, debug: bool = False) -> bytes:
         enclave = Enclave(mr_enclave=mr_enclave, mr_signer=MR_SIGNER, isvprodid=7, isvsvn=3, debug=debug)
-        return self._quoter().quote(enclave, report_data)
+        return self._quoter.quote(enclave, report_data)
 
     def collateral(
         self,
@@ -61,6 +62,7 @@ class SgxPlatform:
         level = TcbLevel(date=TCB_DATE, status=status, advisories=advisories)
         return make_collateral(self.keys, self.certificates, lifetime, level=level, revoked=revoked)
 
+    @cached_property
     def _quoter(self) -> Quoter:
         return Quoter(
             attestation_key=self.keys.attestation,

@@ -27,7 +27,7 @@ from ostiary import errors
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
 from ostiary.evidence.claims import Claims
 from ostiary.evidence.roots import TrustedRoot, intel_root
-from ostiary.evidence.sgx import Verifier, parse_quote, verify
+from ostiary.evidence.sgx import parse_quote, verify
 from ostiary.evidence.sgx.collateral import parse_collateral
 from ostiary.evidence.sgx.verify import _require_same_report
 from ostiary.platform.pki import Lifetime, sign_raw
@@ -43,9 +43,8 @@ def _refusal(quote: bytes, collateral: bytes, *roots: TrustedRoot, now: datetime
 
 
 def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: SgxPlatform) -> None:
-    claims = Verifier(roots=(intel_root(), platform.software_root)).verify(
-        platform.quote(), platform.collateral(), now=NOW
-    )
+    roots = (intel_root(), platform.software_root)
+    claims = verify(platform.quote(), platform.collateral(), roots=roots, now=NOW)
     assert claims == Claims(
         tee="sgx",
         mrenclave=MR_ENCLAVE,

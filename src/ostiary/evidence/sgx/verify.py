@@ -8,7 +8,6 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from dcap_qvl import QuoteCollateralV3, VerifiedReport, verify_with_root_ca  # type: ignore[import-untyped]
@@ -69,17 +68,6 @@ def verify(quote: bytes, endorsements: bytes, *, roots: Sequence[TrustedRoot], n
         tcb_date=tcb_date(collateral.tcb_info, parsed.pck_chain),
         platform_id=report.ppid.hex(),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verifier:
-    """`verify` under the roots that the owner of a service configured. Without any, no evidence is accepted."""
-
-    roots: tuple[TrustedRoot, ...]
-
-    def verify(self, quote: bytes, endorsements: bytes, *, now: datetime) -> Claims:
-        """As the function `verify`, with its guarantees and errors."""
-        return verify(quote, endorsements, roots=self.roots, now=now)
 
 
 def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
