@@ -162,7 +162,7 @@ class OutsideError(OstiaryError):
 
 
 class DeniedError(OstiaryError):
-    """The service refused; `status` is the HTTP status, `denial` the id under which it logged the reason ("" if none)."""
+    """The service refused. status: of HTTP. denial: the id under which it logged the reason, "" if none."""
 
     def __init__(self, message: str, *causes: str, status: int, denial: str = "") -> None:
         super().__init__(message, *causes)

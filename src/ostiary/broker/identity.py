@@ -1,0 +1,106 @@
+"""The service's own keys: a root CA `cas`, below it `cas-instance`, below that the TLS certificate of this run.
+
+The two CAs are made once and kept sealed in the store; the TLS key is made at each start and kept in memory only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+
+from ostiary import __version__
+from ostiary.audit import Kind, entry
+from ostiary.broker.cas import Cas
+from ostiary.errors import TamperedError
+from ostiary.secret import (
+    CertificateValue,
+    Value,
+    decode_values,
+    encode_values,
+    generate,
+    generate_private_key,
+    issue_certificate,
+)
+from ostiary.session.model import PrivateKeySecret, Secret, Session, X509CaSecret, X509Secret
+from ostiary.store import Write
+
+DEFAULT_NAMES = ("cas", "localhost")
+"""DNS names of the TLS certificate; clients of SCONE CAS connect to `cas`."""
+
+_RECORD = "identity"
+_AUTHORITIES: tuple[Secret, ...] = (
+    PrivateKeySecret(name="cas-key"),
+    X509CaSecret(name="cas", private_key="cas-key", common_name="cas"),
+    PrivateKeySecret(name="cas-instance-key"),
+    X509CaSecret(name="cas-instance", private_key="cas-instance-key", issuer="cas", common_name="cas-instance"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerIdentity:
+    """What the listeners show. chain: TLS certificate, `cas-instance`. root: certificate of `cas`, to pin."""
+
+    key: ec.EllipticCurvePrivateKey
+    chain: tuple[x509.Certificate, ...]
+    root: x509.Certificate
+
+    @property
+    def spki(self) -> bytes:
+        """DER SubjectPublicKeyInfo of the TLS certificate: what attested programs bind their evidence to."""
+        return self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def open_identity(cas: Cas, names: Sequence[str]) -> ServerIdentity:
+    """The service's identity, made at the first start, with a TLS certificate for the DNS `names`.
+
+    Raises StoreError if the store cannot be read or written.
+    """
+    authorities = _authorities(cas)
+    instance = _certificate(authorities, "cas-instance")
+    tls = _tls_certificate(cas, instance, names)
+    key = load_der_private_key(tls.private_key or b"", None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TamperedError("the TLS key just made is not of its type")
+    return ServerIdentity(
+        key=key,
+        chain=(_load(tls.certificate_der), _load(instance.certificate_der)),
+        root=_load(_certificate(authorities, "cas").certificate_der),
+    )
+
+
+def _authorities(cas: Cas) -> Mapping[str, Value]:
+    record = cas.store.get(_RECORD)
+    if record is not None:
+        return decode_values(record.value)
+    session = Session(version="0.3", name="cas", secrets=_AUTHORITIES)
+    values = generate(session, previous={}, previous_session=None, random=cas.random, now=cas.now())
+    write = Write(name=_RECORD, value=encode_values(values), expected_version=0)
+    cas.store.commit(
+        [write], entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now())
+    ).result()
+    return values
+
+
+def _tls_certificate(cas: Cas, issuer: CertificateValue, names: Sequence[str]) -> CertificateValue:
+    return issue_certificate(
+        X509Secret(name="tls", common_name=names[0], endpoint="server", dns=tuple(names)),
+        key=generate_private_key("P-256"),
+        issuer=issuer,
+        random=cas.random,
+        now=cas.now(),
+    )
+
+
+def _certificate(values: Mapping[str, Value], name: str) -> CertificateValue:
+    value = values.get(name)
+    if not isinstance(value, CertificateValue):
+        raise TamperedError(f"the stored identity of this service has no certificate {name!r}")
+    return value
+
+
+def _load(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)

@@ -1,0 +1,46 @@
+"""From a directory to a running service: state opened and verified, identity ready."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ostiary import __version__
+from ostiary.audit import Frontier, Kind, entry
+from ostiary.broker.cas import Cas
+from ostiary.broker.challenge import Challenges
+from ostiary.broker.session_records import SessionRecords
+from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.sgx import Verifier
+from ostiary.store import Store, open_store
+
+
+def open_cas(directory: Path, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
+    """The service whose state lies in `directory`, with the system's clock and generator.
+
+    warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
+    Raises StoreError, TamperedError.
+    """
+    store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
+    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom)
+
+
+def make_cas(
+    store: Store,
+    *,
+    roots: tuple[TrustedRoot, ...],
+    now: Callable[[], datetime],
+    random: Callable[[int], bytes],
+) -> Cas:
+    """A service over an open store."""
+    store.commit([], entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
+    return Cas(
+        store=store,
+        sessions=SessionRecords(store),
+        challenges=Challenges(random),
+        verifier=Verifier(roots),
+        now=now,
+        random=random,
+    )

@@ -1,0 +1,42 @@
+"""Read a session, or a version of its past."""
+
+from __future__ import annotations
+
+from ostiary.board import Operation, authorize
+from ostiary.broker.cas import Cas
+from ostiary.errors import InputError, NotFoundError
+from ostiary.session import ParsedSession
+
+
+def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: bytes | None) -> ParsedSession:
+    """The current version of session `name`, or the one with `session_hash`, for the TLS client with key hash `caller`.
+
+    Guarantees on return: the access policy of the *current* version admits the caller to read; past versions are
+    judged by it too. Explicit values are in the text, generated ones never.
+    Raises NotFoundError, IdentityRequiredError, NotAuthorizedError, TamperedError.
+    """
+    current = cas.sessions.require(name)
+    authorize(
+        Operation.READ,
+        current.parsed.session.access_policy,
+        session=name,
+        creator=current.creator,
+        caller=caller,
+    )
+    if session_hash is None:
+        return current.parsed
+    version = cas.sessions.version(name, session_hash)
+    if version is None:
+        raise NotFoundError("Session not found", f"it never had a version with hash {session_hash.hex()}")
+    return version.parsed
+
+
+def parse_hash(text: str) -> bytes:
+    """32 bytes from 64 hex digits. Raises InputError."""
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32 or len(text) != 64:
+        raise InputError(f"a session hash has 64 hex digits, found {text[:80]!r}")
+    return digest

@@ -1,0 +1,235 @@
+"""Release a configuration to a program that has proved what it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ostiary.appraisal import AttestationResult, admit_unattested, appraise
+from ostiary.attester.binding import report_data
+from ostiary.audit import Kind, entry
+from ostiary.broker.cas import Cas, log
+from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.errors import (
+    AppraisalRefusedError,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+    ReleaseRefusedError,
+)
+from ostiary.secret import CertificateValue, Value, needs_renewal, render, renew
+from ostiary.session import Template
+from ostiary.session.model import HostArgument, HostVariable, Image, Service, Session
+
+MAX_FILE_BYTES = 1024 * 1024
+"""One injection file."""
+MAX_FILES_BYTES = 8 * 1024 * 1024
+"""All injection files of a service."""
+MAX_ARGUMENTS_BYTES = 1024 * 1024
+"""Arguments and environment together."""
+MAX_RENEWAL_TRIES = 8
+"""How often a release that renews certificates begins anew because somebody else changed the session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a program says of itself on one TLS connection.
+
+    client_spki, server_spki: DER SubjectPublicKeyInfo that each end showed in this connection's handshake. nonce: 32
+    bytes. tee: "sgx" or "none". evidence, endorsements: bytes nobody has looked at yet.
+    """
+
+    session: str
+    service: str
+    client_spki: bytes
+    server_spki: bytes
+    client_key_hash: bytes
+    nonce: bytes
+    tee: str
+    evidence: bytes
+    endorsements: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFile:
+    """An injection file with its placeholders replaced. permission: mode bits."""
+
+    path: str
+    permission: int
+    content: bytes
+
+    def __repr__(self) -> str:
+        return f"RenderedFile(path={self.path!r}, {len(self.content)} bytes)"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Configuration:
+    """What one attested program receives. Holds secrets: never logged, no repr of its content."""
+
+    session_hash: bytes
+    argv: tuple[bytes | HostArgument, ...]
+    environment: tuple[tuple[str, bytes | HostVariable], ...]
+    pwd: str
+    files: tuple[RenderedFile, ...]
+
+
+class DeniedRelease(Exception):  # noqa: N818 - the outcome of a request, not a fault
+    """A release was refused. `denial` is the id under which the log has the whole reason; `told` is for the peer."""
+
+    def __init__(self, denial: str, told: RefusedError) -> None:
+        super().__init__(denial)
+        self.denial = denial
+        self.told = told
+
+
+async def release_configuration(cas: Cas, request: Request) -> Configuration:
+    """Decide whether the program behind `request` gets the configuration of its service, and make it.
+
+    Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
+    a configured root and bound to this connection; (3) the newest version of the session admits it; (4) the release
+    stands durably in the audit log. Whatever is refused is refused before a secret is touched.
+    Does not guarantee that the program is free of faults, nor that it keeps what it receives.
+
+    Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
+    such session or service), StoreError.
+    """
+    try:
+        cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
+        for _ in range(MAX_RENEWAL_TRIES):
+            stored = cas.sessions.require(request.session)
+            service = _service(stored.parsed.session, request.service)
+            result = _attest(cas, stored.parsed.session, service, request)
+            try:
+                return await _release(cas, stored, service, result)
+            except ConflictError:
+                continue
+        raise ReleaseRefusedError(
+            f"session {request.session} changes faster than its certificates can be renewed", "start the program again"
+        )
+    except RefusedError as refusal:
+        raise _deny(cas, request, refusal) from refusal
+
+
+def _service(session: Session, name: str) -> Service:
+    for service in session.services:
+        if service.name == name:
+            return service
+    raise NotFoundError(f"session {session.name} has no service {name!r}")
+
+
+def _attest(cas: Cas, session: Session, service: Service, request: Request) -> AttestationResult:
+    if session.attestation.mode == "none":
+        return admit_unattested(service, session.attestation)
+    if request.tee != "sgx":
+        raise ReleaseRefusedError(
+            f"service {session.name}/{service.name} needs evidence and the program sent none",
+            "start it where a TEE or the software platform makes evidence, without --no-attestation",
+        )
+    claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+    binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
+    return appraise(claims, service, session.attestation, binding=binding)
+
+
+async def _release(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> Configuration:
+    session = stored.parsed.session
+    held = cas.sessions.values(session.name)
+    values = _renewed(cas, session, held)
+    configuration = _configure(stored, service, values)
+    writes = [] if values is held.values else [cas.sessions.write_values(session.name, values, replaced=held.record)]
+    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result)))
+    log.info("released %s/%s", session.name, service.name)
+    return configuration
+
+
+def _leaf(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> bytes:
+    claims = result.claims
+    evidence: dict[str, str | int | list[str]] = (
+        {"tee": "none"}
+        if claims is None
+        else {
+            "tee": claims.tee,
+            "platform": "software" if claims.software else "hardware",
+            "measurement": claims.mrenclave.hex(),
+            "signer": claims.mrsigner.hex(),
+            "product": claims.isvprodid,
+            "svn": claims.isvsvn,
+        }
+    )
+    data = {
+        "session": stored.parsed.session.name,
+        "service": service.name,
+        "tolerated": list(result.tolerated),
+        **evidence,
+    }
+    return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+
+
+def _renewed(cas: Cas, session: Session, held: StoredValues) -> Mapping[str, Value]:
+    now = cas.now()
+    if not any(isinstance(value, CertificateValue) and needs_renewal(value, now) for value in held.values.values()):
+        return held.values
+    renewed = renew(session, held.values, random=cas.random, now=now)
+    return held.values if renewed == held.values else renewed
+
+
+def _configure(stored: StoredSession, service: Service, values: Mapping[str, Value]) -> Configuration:
+    session = stored.parsed.session
+    image = next((image for image in session.images if image.name == service.image_name), Image(name=""))
+    configuration = Configuration(
+        session_hash=stored.parsed.hash,
+        argv=tuple(
+            word if isinstance(word, HostArgument) else _text(word, values, "an argument") for word in service.command
+        ),
+        environment=tuple(
+            (name, value if isinstance(value, HostVariable) else _text(value, values, f"variable {name}"))
+            for name, value in service.environment
+        ),
+        pwd=service.pwd or "/",
+        files=tuple(
+            RenderedFile(path=file.path, permission=file.permission, content=render(file.content, values))
+            for file in image.injection_files
+        ),
+    )
+    _check_sizes(configuration)
+    return configuration
+
+
+def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:
+    rendered = render(template, values)
+    if b"\0" in rendered:
+        raise ReleaseRefusedError(
+            f"{where} would contain a NUL byte, which no program can receive",
+            "use a text format of the binary secret, such as `:hex` or `:base64`",
+        )
+    return rendered
+
+
+def _check_sizes(configuration: Configuration) -> None:
+    for file in configuration.files:
+        _bound(len(file.content), MAX_FILE_BYTES, f"injection file {file.path}")
+    _bound(sum(len(file.content) for file in configuration.files), MAX_FILES_BYTES, "all injection files together")
+    words = sum(len(word) for word in configuration.argv if isinstance(word, bytes))
+    variables = sum(len(name) + len(value) for name, value in configuration.environment if isinstance(value, bytes))
+    _bound(words + variables, MAX_ARGUMENTS_BYTES, "arguments and environment together")
+
+
+def _bound(size: int, most: int, what: str) -> None:
+    if size > most:
+        raise ReleaseRefusedError(f"{what}: {size} bytes, at most {most} are allowed")
+
+
+def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:
+    denial = cas.random(8).hex()
+    log.warning("denied %s/%s, denial %s: %s", request.session, request.service, denial, refusal)
+    return DeniedRelease(denial, _for_the_peer(refusal))
+
+
+def _for_the_peer(refusal: RefusedError) -> RefusedError:
+    """What the program on the other side may learn: what it showed, not what would have been admitted."""
+    if not isinstance(refusal, AppraisalRefusedError):
+        return refusal
+    return RefusedError(
+        refusal.message,
+        *(f"{mismatch.factor}: {mismatch.found} is not admitted" for mismatch in refusal.mismatches),
+    )
