@@ -1,0 +1,165 @@
+"""The REST API that people and existing clients use, on 8081. Decides nothing: each route calls one use case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ostiary import __version__
+from ostiary.broker.cas import Cas
+from ostiary.broker.public_values import read_public_value, read_public_values
+from ostiary.broker.read import parse_hash, read_session
+from ostiary.broker.upload import Caller, upload_session
+from ostiary.errors import InputError, OstiaryError, TooLargeError
+from ostiary.server import limits
+from ostiary.server.answers import Answer, answer, error_answer, refusal
+from ostiary.server.identity import Identity
+from ostiary.server.openapi import openapi_document
+from ostiary.server.tls import peer_of
+
+_log = logging.getLogger("ostiary.server.client_api")
+
+_Handler = Callable[[Cas, Request], Awaitable[Answer]]
+
+
+def client_api(cas: Cas) -> Starlette:
+    """The application behind the client listener."""
+    return Starlette(
+        routes=[
+            _route(cas, "/session", "POST", _upload),
+            _route(cas, "/v1/sessions", "POST", _upload),
+            _route(cas, "/session", "GET", _no_name),
+            _route(cas, "/session/", "GET", _no_name),
+            _route(cas, "/session/{name:path}", "GET", _read),
+            _route(cas, "/v1/sessions/{name:path}", "GET", _read),
+            _route(cas, "/v1/values/{selector:path}", "GET", _values),
+            _route(cas, "/v1/version", "GET", _version),
+            _route(cas, "/v1/openapi.json", "GET", _openapi),
+        ],
+        exception_handlers={HTTPException: _no_route},
+    )
+
+
+def _route(cas: Cas, path: str, method: str, handler: _Handler) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return _response(await _guarded(cas, request, handler))
+
+    route = Route(path, endpoint, methods=[method])
+    # HEAD is not offered: clients rely on 405.
+    route.methods = {method}
+    return route
+
+
+async def _guarded(cas: Cas, request: Request, handler: _Handler) -> Answer:
+    try:
+        return await handler(cas, request)
+    except OstiaryError as error:
+        told = error_answer(error)
+        if told.status >= 500:
+            _log.error("%s %s: %s", request.method, request.url.path, error)
+        return told
+    except ClientDisconnect:
+        return refusal(400, "the request ended before its body did")
+    except Exception:
+        _log.exception("%s %s failed", request.method, request.url.path)
+        return refusal(500, "internal error: nothing was changed; the service's log has the details")
+
+
+def _response(told: Answer) -> Response:
+    headers = {"connection": "close"} if told.status == 413 else None
+    return Response(told.body, status_code=told.status, media_type="application/json", headers=headers)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    sentence = {
+        404: "no such path; GET /v1/openapi.json lists all",
+        405: f"{request.method} is not possible here; GET /v1/openapi.json lists what is",
+    }.get(status, "the request cannot be answered")
+    return _response(refusal(status, sentence))
+
+
+async def _upload(cas: Cas, request: Request) -> Answer:
+    peer = peer_of(request.scope)
+    caller = Caller(certificate=peer.certificate, key_hash=peer.key_hash) if isinstance(peer, Identity) else None
+    uploaded = await upload_session(cas, await read_body(request), caller)
+    return answer(
+        201,
+        {
+            "hash": uploaded.session_hash.hex(),
+            "warnings": [[str(warning)] for warning in uploaded.warnings],
+        },
+    )
+
+
+async def _read(cas: Cas, request: Request) -> Answer:
+    name = request.path_params["name"].lstrip("/")
+    peer = peer_of(request.scope)
+    try:
+        wanted = request.query_params.get("hash")
+        session = read_session(
+            cas,
+            name,
+            session_hash=None if wanted is None else parse_hash(wanted),
+            caller=peer.key_hash if isinstance(peer, Identity) else None,
+        )
+    except OstiaryError as error:
+        return error_answer(error, doing=f"Failed to read session '{name}'")
+    return answer(200, {"hash": session.hash.hex(), "session": session.text})
+
+
+async def _no_name(_cas: Cas, _request: Request) -> Answer:
+    return refusal(404, "no session is named; GET /session/NAME reads one, POST /session creates or updates one")
+
+
+async def _values(cas: Cas, request: Request) -> Answer:
+    selector = _parse_selector(unquote(request.path_params["selector"]))
+    name = selector["session"].lstrip("/")
+    wanted = selector.get("session_hash")
+    session_hash = None if wanted is None else parse_hash(wanted)
+    if "secret" in selector:
+        return answer(200, read_public_value(cas, name, selector["secret"], session_hash=session_hash))
+    return answer(200, {"values": read_public_values(cas, name, session_hash=session_hash)})
+
+
+_SELECTOR_FIELDS = ("session", "session_hash", "secret")
+
+
+def _parse_selector(text: str) -> dict[str, str]:
+    """`session=NAME[,session_hash=HASH][,secret=SECRET]`, as it stands in the path. Raises InputError."""
+    selector: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if key not in _SELECTOR_FIELDS or not equals or not value or key in selector:
+            raise InputError(
+                f"after /v1/values/ there is {part[:80]!r}, expected session=NAME[,session_hash=HASH][,secret=SECRET]"
+            )
+        selector[key] = value
+    if "session" not in selector:
+        raise InputError("the path after /v1/values/ names no session: session=NAME is missing")
+    return selector
+
+
+async def _version(_cas: Cas, _request: Request) -> Answer:
+    return answer(200, {"version": __version__})
+
+
+async def _openapi(_cas: Cas, _request: Request) -> Answer:
+    return answer(200, openapi_document())
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises TooLargeError as soon as it passes the bound."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.MAX_BODY_BYTES:
+            raise TooLargeError(f"the request body has more than {limits.MAX_BODY_BYTES} bytes; make it smaller")
+    return bytes(body)

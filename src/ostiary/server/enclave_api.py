@@ -1,0 +1,169 @@
+"""What attested programs speak, on 18765 (docs/enclave-protocol.md). Bare ASGI: every start passes here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import re
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from ostiary.attester.binding import NONCE_BYTES
+from ostiary.broker.cas import Cas
+from ostiary.broker.challenge import CHALLENGE_LIFE
+from ostiary.broker.release import Configuration, DeniedRelease, RenderedFile, Request, release_configuration
+from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, TooLargeError
+from ostiary.server import limits
+from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
+from ostiary.server.identity import Identity
+from ostiary.server.tls import peer_of
+from ostiary.session.model import HostArgument, HostVariable
+
+_log = logging.getLogger("ostiary.server.enclave_api")
+
+_TEES = ("sgx", "none")
+_MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
+_SEGMENT = r"[A-Za-z0-9_.~-]{1,512}"
+_SERVICE_ID = re.compile(rf"(?P<session>{_SEGMENT}(?:/{_SEGMENT})*)/(?P<service>{_SEGMENT})")
+
+
+class EnclaveApi:
+    """The application behind the enclave listener. server_spki: DER SubjectPublicKeyInfo that it shows."""
+
+    def __init__(self, cas: Cas, *, server_spki: bytes) -> None:
+        self._cas = cas
+        self._server_spki = server_spki
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"a {scope['type']} scope on an HTTP listener")
+        told = await self._answer(scope, receive)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told.body))]
+        if told.status == 413:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": told.status, "headers": headers})
+        await send({"type": "http.response.body", "body": told.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        try:
+            body = await _read_body(receive)
+            return await self._dispatch(scope, body)
+        except DeniedRelease as denied:
+            return refusal(403, *denied.told.chain, denial=denied.denial)
+        except OstiaryError as error:
+            told = error_answer(error)
+            if told.status >= 500:
+                _log.error("%s: %s", scope["path"], error)
+            return told
+        except Exception:
+            _log.exception("%s failed", scope["path"])
+            return refusal(500, "internal error: nothing was released; the service's log has the details")
+
+    async def _dispatch(self, scope: Scope, body: bytes) -> Answer:
+        path = scope["path"]
+        if path not in ("/v1/challenge", "/v1/configure"):
+            return refusal(404, "no such path; this listener has POST /v1/challenge and POST /v1/configure")
+        if scope["method"] != "POST":
+            return refusal(405, f"{scope['method']} is not possible here, use POST")
+        peer = peer_of(scope)
+        if not isinstance(peer, Identity):
+            raise IdentityRequiredError("no client certificate was shown; connect with a fresh self-signed one")
+        if path == "/v1/challenge":
+            return self._challenge(peer)
+        configuration = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
+        return answer(200, _wire(configuration))
+
+    def _challenge(self, peer: Identity) -> Answer:
+        nonce = self._cas.challenges.issue(peer.key_hash, self._cas.now())
+        return answer(200, {"nonce": nonce.hex(), "expires_in": int(CHALLENGE_LIFE.total_seconds())})
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise InputError("the request ended before its body did")
+        body += message["body"]
+        if len(body) > limits.MAX_BODY_BYTES:
+            raise TooLargeError(f"the request body has more than {limits.MAX_BODY_BYTES} bytes")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
+    """The body of `POST /v1/configure`, strictly of the documented form. Raises InputError."""
+    try:
+        members: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InputError("the body is not JSON") from None
+    if not isinstance(members, dict) or set(members) != _MEMBERS:
+        raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(_MEMBERS))}")
+    for name, value in members.items():
+        if not isinstance(value, str):
+            raise InputError(f"member {name!r} must be text")
+    if members["tee"] not in _TEES:
+        raise InputError(f"member 'tee' is {members['tee'][:20]!r}, expected one of {', '.join(_TEES)}")
+    service = _SERVICE_ID.fullmatch(members["service"])
+    if service is None:
+        raise InputError(f"member 'service' is {members['service'][:80]!r}, expected SESSION/SERVICE")
+    return Request(
+        session=service["session"],
+        service=service["service"],
+        client_spki=peer.spki,
+        server_spki=server_spki,
+        client_key_hash=peer.key_hash,
+        nonce=_nonce(members["nonce"]),
+        tee=members["tee"],
+        evidence=_base64(members, "evidence"),
+        endorsements=_base64(members, "endorsements"),
+    )
+
+
+def _nonce(text: str) -> bytes:
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != NONCE_BYTES:
+        raise InputError(f"member 'nonce' must have {2 * NONCE_BYTES} hex digits, as /v1/challenge gave it")
+    return nonce
+
+
+def _base64(members: dict[str, str], name: str) -> bytes:
+    try:
+        return base64.b64decode(members[name], validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"member {name!r} is not base64") from None
+
+
+def _wire(configuration: Configuration) -> JsonValue:
+    return {
+        "session_hash": configuration.session_hash.hex(),
+        "argv": [
+            {"host_argument": word.position} if isinstance(word, HostArgument) else _value(word)
+            for word in configuration.argv
+        ],
+        "environment": {
+            name: {"host_variable": value.name} if isinstance(value, HostVariable) else _value(value)
+            for name, value in configuration.environment
+        },
+        "pwd": configuration.pwd,
+        "injection_files": [_file(file) for file in configuration.files],
+    }
+
+
+def _value(value: bytes) -> JsonValue:
+    return {"value": base64.b64encode(value).decode("ascii")}
+
+
+def _file(file: RenderedFile) -> JsonValue:
+    return {
+        "path": file.path,
+        "permission": file.permission,
+        "content": base64.b64encode(file.content).decode("ascii"),
+    }

@@ -1,0 +1,27 @@
+"""Every bound of the two listeners, in one place."""
+
+from __future__ import annotations
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Largest request body, on both listeners."""
+
+MAX_HEADER_BYTES = 32 * 1024
+"""Largest request line and headers together."""
+
+HANDSHAKE_SECONDS = 10.0
+"""From accept to the end of the TLS handshake."""
+
+REQUEST_SECONDS = 30.0
+"""From the handshake, or the first byte of a later request, to the last byte of the request."""
+
+RESPONSE_SECONDS = 60.0
+"""From the last byte of a request until the peer has taken the whole answer."""
+
+KEEP_ALIVE_SECONDS = 15
+"""Between two requests of one connection."""
+
+MAX_CONNECTIONS = 4096
+"""Open connections of one listener; fewer where the process may open fewer files."""
+
+BACKLOG = 2048
+"""Connections that the kernel may hold before we accept them."""

@@ -1,0 +1,455 @@
+"""An attested start on real mTLS: what is released, and every way in which it is refused, with the reason."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from tests.simulators.program import AttestingProgram, attesting
+from tests.simulators.service import Answer, Client, RunningService, exchange, running_service
+from tests.simulators.sgx_platform import MR_ENCLAVE, MR_SIGNER, NOW, SgxPlatform, make_platform, with_byte_flipped
+
+_numbers = count()
+
+SESSION = """
+name: NAME
+version: "0.3.10"
+security:
+  attestation:
+    tolerate: TOLERATE
+services:
+- name: web
+  image_name: image
+  attestation: ATTESTATION
+  command: server --name "a b" @@2 $$SCONE::token$$
+  pwd: /srv
+  environment:
+    GREETING: hello
+    TOKEN: "<$$SCONE::token$$>"
+    \\@\\@HOME: ""
+images:
+- name: image
+  injection_files:
+  - path: /app/cert.pem
+    content: $$SCONE::cert:crt$$
+  - path: /app/key.pem
+    content: $$SCONE::cert:privatekey$$
+    permission: 0o400
+  - path: /app/template
+    content: |
+      {"literal": "$$SCONE::looks-like-one$$"}
+secrets:
+- {name: token, kind: ascii}
+- {name: looks-like-one, kind: ascii, value: "$$SCONE::token$$"}
+- {name: ca_key, kind: private-key}
+- {name: ca, kind: x509-ca, private_key: ca_key, export_public: true}
+- {name: key, kind: private-key}
+- {name: cert, kind: x509, private_key: key, issuer: ca, dns: localhost, endpoint: server, VALID}
+"""
+MEASUREMENT = f"[{{mrenclave: ['{MR_ENCLAVE.hex()}']}}]"
+
+
+@pytest.fixture(scope="module")
+def platform() -> SgxPlatform:
+    return make_platform()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, platform: SgxPlatform) -> Iterator[RunningService]:
+    """A service that trusts the platform of these tests; its clock stands at the time of their evidence."""
+    directory = tmp_path_factory.mktemp("attested") / "data"
+    with running_service(directory, roots=(platform.software_root,), fixed_time=NOW) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _on_time(service: RunningService) -> Iterator[None]:
+    yield
+    service.clock.ahead = timedelta(0)
+
+
+@pytest.fixture
+def program(service: RunningService, eve: Client) -> Iterator[AttestingProgram]:
+    with attesting(service, eve) as attesting_program:
+        yield attesting_program
+
+
+@pytest.fixture
+def session(service: RunningService, alice: Client) -> Callable[..., str]:
+    """Upload a session of a new name; the id of its service."""
+
+    def upload(attestation: str = MEASUREMENT, tolerate: str = "[debug-mode]", valid: str = "migrate: x") -> str:
+        name = f"start-{next(_numbers)}"
+        text = SESSION.replace("NAME", name).replace("ATTESTATION", attestation).replace("TOLERATE", tolerate)
+        text = text.replace(", VALID", "" if valid == "migrate: x" else f", {valid}")
+        answer = alice.request(service.client_port, "POST", "/session", text.encode())
+        assert answer.status == 201, answer.body
+        return f"{name}/web"
+
+    return upload
+
+
+def decoded(member: dict[str, str]) -> bytes:
+    return base64.b64decode(member["value"])
+
+
+def test_an_admitted_program_receives_its_whole_configuration(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    answer = program.start(platform, session())
+    assert answer.status == 200
+    body = answer.body
+    assert set(body) == {"session_hash", "argv", "environment", "pwd", "injection_files"}
+    assert [decoded(word) for word in body["argv"][:3]] == [b"server", b"--name", b"a b"]
+    assert body["argv"][3] == {"host_argument": 2}
+    token = decoded(body["argv"][4])
+    assert len(token) == 20
+    assert list(body["environment"]) == ["GREETING", "TOKEN", "HOME"]
+    assert decoded(body["environment"]["TOKEN"]) == b"<" + token + b">"
+    assert body["environment"]["HOME"] == {"host_variable": "HOME"}
+    assert body["pwd"] == "/srv"
+    files = {file["path"]: file for file in body["injection_files"]}
+    assert files["/app/key.pem"]["permission"] == 0o400
+    assert files["/app/cert.pem"]["permission"] == 0o700
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(files["/app/cert.pem"]["content"]))
+    assert certificate.subject.rfc4514_string() == "CN=localhost"
+
+
+def test_a_value_that_looks_like_a_placeholder_is_not_replaced_again(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    files = program.start(platform, session()).body["injection_files"]
+    content = next(base64.b64decode(file["content"]) for file in files if file["path"] == "/app/template")
+    assert json.loads(content) == {"literal": "$$SCONE::token$$"}
+
+
+def test_every_start_of_a_version_receives_the_same_secrets(
+    service: RunningService, alice: Client, eve: Client, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    service_id = session()
+    answers = []
+    for client in (alice, eve):
+        with attesting(service, client) as program:
+            answers.append(program.start(platform, service_id).body)
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("factors", [
+    f"{{mrsigner: '{MR_SIGNER.hex()}', isvprodid: 7}}",
+    f"{{mrsigner: '{MR_SIGNER.hex()}', isvprodid: 7, isvsvn: 3}}",
+    f"{{mrsigner: '{MR_SIGNER.hex()}', isvprodid: 7, isvsvn_min: 2}}",
+])  # fmt: skip
+def test_a_program_is_admitted_by_its_signer(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str], factors: str
+) -> None:
+    assert program.start(platform, session(attestation=f"{{signer: {factors}}}")).status == 200
+
+
+def refused(answer: Answer, *words: str) -> str:
+    """The answer must be a denial whose text has all these words; its id."""
+    assert answer.status == 403, answer.body
+    assert set(answer.body) == {"msg", "denial", "version"}
+    text = " ".join(answer.body["msg"])
+    for word in words:
+        assert word in text
+    return str(answer.body["denial"])
+
+
+def test_another_program_is_refused_and_only_the_log_says_what_was_expected(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = "ab" * 32
+    with caplog.at_level(logging.WARNING, logger="ostiary.broker"):
+        answer = program.start(platform, session(attestation=f"[{{mrenclave: ['{expected}']}}]"))
+    denial = refused(answer, "mrenclave", MR_ENCLAVE.hex(), "is not admitted")
+    assert expected not in json.dumps(answer.body)
+    assert f"denial {denial}" in caplog.text
+    assert f"expected {expected}" in caplog.text
+
+
+def test_another_signer_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    wanted = f"{{signer: {{mrsigner: '{'cd' * 32}', isvprodid: 7}}}}"
+    refused(program.start(platform, session(attestation=wanted)), "signer.mrsigner", MR_SIGNER.hex())
+
+
+def test_an_older_version_of_the_program_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    wanted = f"{{signer: {{mrsigner: '{MR_SIGNER.hex()}', isvprodid: 7, isvsvn_min: 4}}}}"
+    refused(program.start(platform, session(attestation=wanted)), "signer.isvsvn: 3 is not admitted")
+
+
+def test_an_unknown_root_is_refused(program: AttestingProgram, session: Callable[..., str]) -> None:
+    """Nothing built in trusts a software platform; another one than the owner named does not count."""
+    refused(
+        program.start(make_platform(), session()), "a root that this service does not trust", "--trust-software-root"
+    )
+
+
+def test_a_software_platform_that_the_session_does_not_tolerate_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    answer = program.start(platform, session(tolerate="[hyperthreading]"))
+    refused(answer, "software platform, which protects nothing is not admitted")
+
+
+def test_a_debug_enclave_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    nonce = program.challenge()
+    quote = platform.quote(report_data=program.binding(nonce), debug=True)
+    refused(program.configure(nonce, quote, platform.collateral(), session()), "debug enclave")
+
+
+def test_a_nonce_that_was_never_given_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    nonce = b"n" * 32
+    quote = platform.quote(report_data=program.binding(nonce))
+    refused(program.configure(nonce, quote, platform.collateral(), session()), "nonce is unknown")
+
+
+def test_evidence_for_another_nonce_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    quote = platform.quote(report_data=program.binding(program.challenge()))
+    answer = program.configure(program.challenge(), quote, platform.collateral(), session())
+    refused(answer, "another nonce or another connection")
+
+
+def test_a_nonce_is_spent_by_its_first_use(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    nonce, service_id = program.challenge(), session()
+    quote = platform.quote(report_data=program.binding(nonce))
+    assert program.configure(nonce, quote, platform.collateral(), service_id).status == 200
+    refused(program.configure(nonce, quote, platform.collateral(), service_id), "was used before")
+
+
+def test_a_nonce_is_spent_by_a_refused_start_too(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    nonce, service_id = program.challenge(), session()
+    assert program.configure(nonce, b"", b"", service_id).status == 400
+    quote = platform.quote(report_data=program.binding(nonce))
+    refused(program.configure(nonce, quote, platform.collateral(), service_id), "was used before")
+
+
+def test_evidence_for_another_tls_key_is_refused(
+    service: RunningService,
+    alice: Client,
+    program: AttestingProgram,
+    platform: SgxPlatform,
+    session: Callable[..., str],
+) -> None:
+    """A genuine program's evidence, relayed over the connection of somebody who is not that program."""
+    with attesting(service, alice) as genuine:
+        nonce = program.challenge()
+        quote = platform.quote(report_data=genuine.binding(nonce))
+    answer = program.configure(nonce, quote, platform.collateral(), session())
+    refused(answer, "another nonce or another connection")
+
+
+def test_a_nonce_given_to_another_key_is_refused(
+    service: RunningService,
+    alice: Client,
+    program: AttestingProgram,
+    platform: SgxPlatform,
+    session: Callable[..., str],
+) -> None:
+    with attesting(service, alice) as other:
+        nonce = other.challenge()
+    quote = platform.quote(report_data=program.binding(nonce))
+    refused(program.configure(nonce, quote, platform.collateral(), session()), "given to another client key")
+
+
+def test_an_expired_challenge_is_refused(
+    service: RunningService, program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    service_id, nonce = session(), program.challenge()
+    service.clock.ahead = timedelta(seconds=60)
+    quote = platform.quote(report_data=program.binding(nonce))
+    refused(program.configure(nonce, quote, platform.collateral(), service_id), "the challenge expired after 60 s")
+
+
+def test_endorsements_that_have_run_out_are_refused(
+    service: RunningService, program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    service_id = session()
+    service.clock.ahead = timedelta(days=60)
+    refused(program.start(platform, service_id), "run out")
+
+
+@pytest.mark.parametrize("offset", [0x70, 0x1B8])
+def test_a_quote_changed_in_one_bit_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str], offset: int
+) -> None:
+    nonce = program.challenge()
+    quote = with_byte_flipped(platform.quote(report_data=program.binding(nonce)), offset)
+    refused(program.configure(nonce, quote, platform.collateral(), session()), "changed after signing")
+
+
+@pytest.mark.parametrize(("quote", "endorsements"), [(b"", b"{}"), (b"\0" * 2000, b"{}"), (b"x" * 436, b"not json")])
+def test_what_is_no_evidence_is_refused(
+    program: AttestingProgram, session: Callable[..., str], quote: bytes, endorsements: bytes
+) -> None:
+    answer = program.configure(program.challenge(), quote, endorsements, session())
+    assert answer.status == 400
+    assert "quote" in answer.body["msg"][0]
+
+
+def test_no_evidence_is_refused_where_the_session_wants_some(
+    program: AttestingProgram, session: Callable[..., str]
+) -> None:
+    answer = program.configure(program.challenge(), b"", b"", session(), tee="none")
+    refused(answer, "needs evidence and the program sent none")
+
+
+@pytest.mark.parametrize("service_id", ["nonesuch/web", "start-0/nonesuch"])
+def test_an_unknown_session_or_service_is_not_found(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str], service_id: str
+) -> None:
+    session()
+    answer = program.start(platform, service_id)
+    assert answer.status == 404
+    assert answer.body["msg"][0]
+
+
+def test_a_binary_secret_with_nul_bytes_cannot_become_an_argument(
+    service: RunningService, alice: Client, program: AttestingProgram, platform: SgxPlatform
+) -> None:
+    text = f"""
+name: nul
+version: "0.3.10"
+security: {{attestation: {{tolerate: [debug-mode]}}}}
+services:
+- {{name: web, attestation: {MEASUREMENT}, command: "x $$SCONE::raw$$"}}
+secrets:
+- {{name: raw, kind: binary, value: "610062"}}
+"""
+    assert alice.request(service.client_port, "POST", "/session", text.encode()).status == 201
+    refused(program.start(platform, "nul/web"), "an argument would contain a NUL byte", ":hex")
+
+
+def test_with_mode_none_whoever_asks_is_configured(
+    service: RunningService, alice: Client, program: AttestingProgram
+) -> None:
+    text = b"""
+name: open
+version: "0.3.10"
+security: {attestation: {mode: none}}
+services:
+- {name: web, command: "hello world", pwd: /}
+"""
+    assert alice.request(service.client_port, "POST", "/session", text).status == 201
+    answer = program.configure(program.challenge(), b"", b"", "open/web", tee="none")
+    assert answer.status == 200
+    assert [decoded(word) for word in answer.body["argv"]] == [b"hello", b"world"]
+    assert answer.body["injection_files"] == []
+
+
+def test_a_certificate_that_is_due_is_renewed_at_the_next_start_and_kept(
+    service: RunningService, program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    service_id = session(valid="valid_for: 30 days")
+
+    def certificate() -> x509.Certificate:
+        files = program.start(platform, service_id).body["injection_files"]
+        return x509.load_pem_x509_certificate(base64.b64decode(files[0]["content"]))
+
+    first = certificate()
+    assert certificate() == first
+    service.clock.ahead = timedelta(days=21)
+    second = certificate()
+    assert second.serial_number != first.serial_number
+    assert second.public_key() == first.public_key()
+    assert certificate() == second
+
+
+def test_a_release_is_written_down_before_it_is_made(
+    service: RunningService, program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+) -> None:
+    service_id = session()
+    before = service.cas.store.head.log_size
+    assert program.start(platform, service_id).status == 200
+    assert service.cas.store.head.log_size == before + 1
+
+
+def test_a_refused_start_changes_nothing(
+    service: RunningService, program: AttestingProgram, session: Callable[..., str]
+) -> None:
+    service_id = session()
+    before = service.cas.store.head
+    refused(program.start(make_platform(), service_id))
+    assert service.cas.store.head == before
+
+
+def test_without_client_certificate_there_is_no_challenge(service: RunningService) -> None:
+    answer = Client().request(service.enclave_port, "POST", "/v1/challenge")
+    assert answer.status == 401
+    assert "no client certificate" in answer.body["msg"][0]
+
+
+GOOD = {"service": "a/b", "nonce": "00" * 32, "tee": "sgx", "evidence": "", "endorsements": ""}
+MALFORMED = {
+    "no JSON": (b"{", "not JSON"),
+    "nested too deep": (b"[" * 100_000, "not JSON"),
+    "a list": (b"[]", "exactly the members"),
+    "a missing member": (
+        json.dumps({**GOOD, "tee": None} | {"tee": "sgx"}).replace('"tee": "sgx", ', "").encode(),
+        "exactly",
+    ),
+    "an unknown member": (json.dumps({**GOOD, "more": ""}).encode(), "exactly the members"),
+    "a number": (json.dumps({**GOOD, "nonce": 1}).encode(), "'nonce' must be text"),
+    "another TEE": (json.dumps({**GOOD, "tee": "abacus"}).encode(), "'tee' is 'abacus'"),
+    "no service": (json.dumps({**GOOD, "service": "only-a-session"}).encode(), "expected SESSION/SERVICE"),
+    "a line feed in the service": (json.dumps({**GOOD, "service": "a/b\nc"}).encode(), "expected SESSION/SERVICE"),
+    "a short nonce": (json.dumps({**GOOD, "nonce": "00"}).encode(), "64 hex digits"),
+    "a nonce that is no hex": (json.dumps({**GOOD, "nonce": "zz" * 32}).encode(), "64 hex digits"),
+    "no base64": (json.dumps({**GOOD, "evidence": "*"}).encode(), "'evidence' is not base64"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_request_is_refused(service: RunningService, eve: Client, case: str) -> None:
+    body, message = MALFORMED[case]
+    answer = eve.request(service.enclave_port, "POST", "/v1/configure", body)
+    assert answer.status == 400
+    assert message in answer.body["msg"][0]
+
+
+def test_a_request_over_the_bound_is_refused(service: RunningService, eve: Client) -> None:
+    answer = eve.request(service.enclave_port, "POST", "/v1/configure", b" " * (1024 * 1024 + 1))
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/v1/challenge", 405), ("POST", "/session", 404), ("POST", "/", 404),
+])  # fmt: skip
+def test_the_enclave_api_offers_nothing_else(
+    service: RunningService, eve: Client, method: str, path: str, status: int
+) -> None:
+    answer = eve.request(service.enclave_port, method, path)
+    assert answer.status == status
+    assert answer.body["msg"][0]
+
+
+def test_trouble_of_the_service_is_told_without_its_inside(tmp_path: Path, eve: Client, platform: SgxPlatform) -> None:
+    with running_service(tmp_path / "data", roots=(platform.software_root,), fixed_time=NOW) as broken:
+        broken.cas.store.close()
+        with attesting(broken, eve) as program:
+            answer = program.start(platform, "a/b")
+        assert answer.status == 503
+        assert answer.body["msg"] == ["the service cannot do this now; its log says why, and nothing was changed"]
+        connection = eve.connect(broken.client_port)
+        assert exchange(connection, "GET", "/session/x").status == 503
+        connection.close()
