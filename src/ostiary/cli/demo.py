@@ -1,0 +1,14 @@
+"""`ostiary demo`."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """Show the whole way in a minute: platform, service, sessions, three programs.
+
+    Starts everything on free ports of 127.0.0.1 in a temporary directory, runs an HTTPS server and redis under
+    attestation, lets a changed program be refused, and stops clean. Needs curl, openssl, redis-server and redis-cli.
+    """
+    from ostiary.demo import tell
+
+    tell(lambda line: print(line, flush=True))

@@ -1,0 +1,102 @@
+"""`ostiary`: the commands. stdout is data, stderr is for people; each command's file imports what it needs when called.
+
+Exit codes: 0 done; 1 failed; 64 wrong usage or a wrong file; 69 something outside cannot be reached; 77 not permitted.
+`ostiary run` has its own (see `ostiary run --help`) and otherwise ends with the program's.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ostiary import __version__
+from ostiary.cli import demo, measure, platform, serve
+from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 64
+EXIT_OUTSIDE = 69
+EXIT_REFUSED = 77
+_PARSER_USAGE = 2
+
+_ABOUT = """An open configuration and attestation service (CAS).
+
+A program proves to Ostiary what it is. Only then does it receive its arguments, environment, files and keys, as a
+[bold]session[/bold] says: a text in the policy language of SCONE CAS. Nobody else ever sees the generated secrets.
+
+First steps: [bold]ostiary demo[/bold] shows the whole way in a minute.
+On your own machine: [bold]ostiary platform serve[/bold] stands in for the hardware, [bold]ostiary serve[/bold] is the
+service, [bold]ostiary measure[/bold] prints what goes into a session's `mrenclave`, curl uploads the session, and
+[bold]ostiary run[/bold] starts a program under it.
+
+For those who know SCONE: `serve` is CAS (client API 8081, enclave API 18765), `platform serve` is LAS, `run` is the
+runtime and takes SCONE_CAS_ADDR and SCONE_CONFIG_ID, `measure` is SCONE_HASH=1."""
+
+app = typer.Typer(
+    help=_ABOUT,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="serve")(serve.serve)
+app.add_typer(platform.app, name="platform")
+app.command(name="measure", context_settings={"ignore_unknown_options": True})(measure.measure)
+app.command(name="demo")(demo.demo)
+
+
+@app.command(
+    name="run",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def run() -> None:
+    """Start a program under a session: attest, receive its configuration, become the program."""
+    # `ostiary run` never comes here: entry.py hands it to the launcher. This is its line in the list of commands.
+    raise ConfigurationError("`run` must be the first word after `ostiary`")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ostiary {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except SystemExit as done:
+        # The parser's own code for wrong usage, 2, is kept for answers such as "no such session".
+        sys.exit(EXIT_USAGE if done.code == _PARSER_USAGE else done.code)
+    except OstiaryError as error:
+        _tell(error)
+        sys.exit(_exit_code(error))
+
+
+def _tell(error: OstiaryError) -> None:
+    print(f"ostiary: {error.message}", file=sys.stderr)
+    for cause in error.causes:
+        print(f"  {cause}", file=sys.stderr)
+
+
+def _exit_code(error: OstiaryError) -> int:
+    if isinstance(error, ConfigurationError | InputError):
+        return EXIT_USAGE
+    if isinstance(error, OutsideError):
+        return EXIT_OUTSIDE
+    if isinstance(error, RefusedError):
+        return EXIT_REFUSED
+    return EXIT_FAILED

@@ -1,0 +1,139 @@
+"""`ostiary serve`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ostiary.cli.address import parse_listen_address, show_address
+from ostiary.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ostiary.broker.cas import Cas
+    from ostiary.evidence.roots import TrustedRoot
+
+CA_FILE = "cas-ca.pem"
+
+
+def serve(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Where the state lies; made at the first start.")
+    ] = Path("ostiary-data"),
+    client: Annotated[
+        str, typer.Option("--client", metavar="HOST:PORT", help="Client API; port 0 takes a free one.")
+    ] = "0.0.0.0:8081",
+    enclave: Annotated[
+        str, typer.Option("--enclave", metavar="HOST:PORT", help="Enclave API; port 0 takes a free one.")
+    ] = "0.0.0.0:18765",
+    trust_software_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust-software-root",
+            metavar="ROOT.pem",
+            help="Accept evidence of the software platform with this root; it protects nothing. Repeatable.",
+        ),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", metavar="DNS", help="A DNS name of this service; default: cas and localhost. Repeatable."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
+    ] = False,
+) -> None:
+    """Run the service: client API on 8081, enclave API on 18765, state in ./ostiary-data.
+
+    Without --trust-software-root only evidence of genuine SGX hardware is accepted. The certificate that clients can
+    pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
+
+    Examples:
+
+      ostiary serve
+
+      ostiary serve --client 127.0.0.1:8081 --enclave 127.0.0.1:18765 --trust-software-root ostiary-platform/root.pem
+    """
+    client_address = parse_listen_address(client, "--client")
+    enclave_address = parse_listen_address(enclave, "--enclave")
+    from ostiary.broker.identity import DEFAULT_NAMES
+    from ostiary.broker.open import open_cas
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    roots = _roots(trust_software_root or [])
+    cas = open_cas(data, roots=roots, warn=_warn)
+    try:
+        _serve(cas, data, client_address, enclave_address, tuple(name or DEFAULT_NAMES), as_json=as_json)
+    finally:
+        cas.store.close()
+
+
+def _warn(sentence: str) -> None:
+    logging.getLogger("ostiary").warning("%s", sentence)
+
+
+def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
+    from ostiary.evidence.roots import intel_root, software_root
+
+    roots = [intel_root()]
+    for path in software:
+        try:
+            roots.append(software_root(path.read_bytes()))
+        except OSError as error:
+            raise ConfigurationError(
+                f"--trust-software-root {path}: {error.strerror}",
+                "name the root.pem that `ostiary platform serve` made",
+            ) from error
+        _warn(f"evidence of the software platform {path} is trusted by configuration: it protects nothing")
+    return tuple(roots)
+
+
+def _serve(
+    cas: Cas,
+    data: Path,
+    client: tuple[str, int],
+    enclave: tuple[str, int],
+    names: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    import asyncio
+    import signal
+
+    import uvloop
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from ostiary.broker.identity import open_identity
+    from ostiary.server.client_api import client_api
+    from ostiary.server.enclave_api import EnclaveApi
+    from ostiary.server.listen import Listener, bind, serve
+    from ostiary.server.tls import server_context
+
+    identity = open_identity(cas, names)
+    ca_file = data / CA_FILE
+    ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))
+    context = server_context(identity.key, identity.chain)
+    listeners = [
+        Listener(app=client_api(cas), socket=bind(*client), context=context),
+        Listener(app=EnclaveApi(cas, server_spki=identity.spki), socket=bind(*enclave), context=context),
+    ]
+    addresses = [show_address(*listener.socket.getsockname()[:2]) for listener in listeners]
+    logging.getLogger("ostiary").info(
+        "client API on https://%s, enclave API on %s, CA certificate in %s", addresses[0], addresses[1], ca_file
+    )
+    if as_json:
+        print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(listeners, stop)
+
+    uvloop.run(run())
