@@ -2,7 +2,7 @@
 
     make bench        or        .venv/bin/python bench/attested_start.py [--seconds 5] [--starts 20]
 
-One server process; one client process makes the load, on a fresh connection each time:
+One server process; one client process with eight threads makes the load, on a fresh connection each time:
   handshake   connect, mutual TLS to its end on both sides, close
   configure   the same, and between: challenge, evidence, configuration with a certificate and its key
 The two alternate in short rounds, so that a change of the machine's speed meets both. The rates are of the wall clock;
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ from ostiary.platform import Platform, init_platform
 from ostiary.platform.directory import Endorsed
 
 MEASUREMENT = bytes(range(32))
+CLIENTS = 8
 ROUND_SECONDS = 0.5
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -155,14 +157,19 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
-def run_round(operation: Callable[[], None], pid: int, tally: Tally) -> None:
-    """Repeat the operation for a round, and add to the tally."""
+def run_round(pool: ThreadPoolExecutor, operation: Callable[[], None], pid: int, tally: Tally) -> None:
+    """Repeat the operation for a round, CLIENTS at a time, and add to the tally."""
     before, started = processor_seconds(pid), time.perf_counter()
-    count = 0
-    while (elapsed := time.perf_counter() - started) < ROUND_SECONDS:
-        operation()
-        count += 1
-    tally.rates.append(count / elapsed)
+
+    def repeat(_: int) -> int:
+        count = 0
+        while time.perf_counter() - started < ROUND_SECONDS:
+            operation()
+            count += 1
+        return count
+
+    count = sum(pool.map(repeat, range(CLIENTS)))
+    tally.rates.append(count / (time.perf_counter() - started))
     tally.count += count
     tally.server += processor_seconds(pid) - before
 
@@ -170,11 +177,12 @@ def run_round(operation: Callable[[], None], pid: int, tally: Tally) -> None:
 def rates(load: Load, pid: int, seconds: float) -> None:
     """Measure and print the two rates and their ratios."""
     handshakes, configurations = Tally(), Tally()
-    for operation in (load.handshake, load.configure):
-        run_round(operation, pid, Tally())
-    for _ in range(max(1, int(seconds / ROUND_SECONDS))):
-        run_round(load.handshake, pid, handshakes)
-        run_round(load.configure, pid, configurations)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for operation in (load.handshake, load.configure):
+            run_round(pool, operation, pid, Tally())
+        for _ in range(max(1, int(seconds / ROUND_SECONDS))):
+            run_round(pool, load.handshake, pid, handshakes)
+            run_round(pool, load.configure, pid, configurations)
     ratios = [b / a for a, b in zip(handshakes.rates, configurations.rates, strict=True)]
     bare, whole = (1000 * tally.server / tally.count for tally in (handshakes, configurations))
     print(f"bare mTLS handshakes      {statistics.median(handshakes.rates):8.0f} /s   server {bare:.2f} ms each")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 
 from ostiary.errors import TooLargeError
@@ -46,7 +46,7 @@ def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:
     if now.tzinfo is None or now.utcoffset() != timedelta(0):
         raise ValueError(f"audit entry at {now.isoformat()}, expected a time in UTC")
     _check(data, "data", MAX_DEPTH)
-    time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+    time = now.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     leaf = json.dumps(
         {"v": 1, "time": time, "type": kind.value, "data": data},
         ensure_ascii=False,

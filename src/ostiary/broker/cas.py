@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.configure import Configurations
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store
@@ -26,6 +27,7 @@ class Cas:
     store: Store
     sessions: SessionRecords
     challenges: Challenges
+    configurations: Configurations
     verifier: Verifier
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

@@ -11,6 +11,7 @@ from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.configure import Configurations
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
@@ -40,6 +41,7 @@ def make_cas(
         store=store,
         sessions=SessionRecords(store),
         challenges=Challenges(random),
+        configurations=Configurations(),
         verifier=Verifier(roots),
         now=now,
         random=random,

@@ -10,6 +10,7 @@ from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas, log
+from ostiary.broker.configure import Configuration, configure
 from ostiary.broker.session_records import StoredSession, StoredValues
 from ostiary.errors import (
     AppraisalRefusedError,
@@ -18,16 +19,9 @@ from ostiary.errors import (
     RefusedError,
     ReleaseRefusedError,
 )
-from ostiary.secret import CertificateValue, Value, needs_renewal, render, renew
-from ostiary.session import Template
-from ostiary.session.model import HostArgument, HostVariable, Image, Service, Session
+from ostiary.secret import CertificateValue, Value, needs_renewal, renew
+from ostiary.session.model import Service, Session
 
-MAX_FILE_BYTES = 1024 * 1024
-"""One injection file."""
-MAX_FILES_BYTES = 8 * 1024 * 1024
-"""All injection files of a service."""
-MAX_ARGUMENTS_BYTES = 1024 * 1024
-"""Arguments and environment together."""
 MAX_RENEWAL_TRIES = 8
 """How often a release that renews certificates begins anew because somebody else changed the session."""
 
@@ -51,29 +45,6 @@ class Request:
     endorsements: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class RenderedFile:
-    """An injection file with its placeholders replaced. permission: mode bits."""
-
-    path: str
-    permission: int
-    content: bytes
-
-    def __repr__(self) -> str:
-        return f"RenderedFile(path={self.path!r}, {len(self.content)} bytes)"
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Configuration:
-    """What one attested program receives. Holds secrets: never logged, no repr of its content."""
-
-    session_hash: bytes
-    argv: tuple[bytes | HostArgument, ...]
-    environment: tuple[tuple[str, bytes | HostVariable], ...]
-    pwd: str
-    files: tuple[RenderedFile, ...]
-
-
 class DeniedRelease(Exception):  # noqa: N818 - the outcome of a request, not a fault
     """A release was refused. `denial` is the id under which the log has the whole reason; `told` is for the peer."""
 
@@ -87,8 +58,9 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
-    a configured root and bound to this connection; (3) the newest version of the session admits it; (4) the release
-    stands durably in the audit log. Whatever is refused is refused before a secret is touched.
+    a configured root and bound to this connection; (3) the version of the session that was newest when the evidence
+    was judged admits it; (4) the release stands durably in the audit log. Whatever is refused is refused before a
+    secret is touched.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
@@ -135,8 +107,11 @@ async def _release(cas: Cas, stored: StoredSession, service: Service, result: At
     session = stored.parsed.session
     held = cas.sessions.values(session.name)
     values = _renewed(cas, session, held)
-    configuration = _configure(stored, service, values)
-    writes = [] if values is held.values else [cas.sessions.write_values(session.name, values, replaced=held.record)]
+    if values is held.values:
+        configuration, writes = cas.configurations.of(stored, service, held), []
+    else:
+        configuration = configure(stored, service, values)
+        writes = [cas.sessions.write_values(session.name, values, replaced=held.record)]
     await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result)))
     log.info("released %s/%s", session.name, service.name)
     return configuration
@@ -171,52 +146,6 @@ def _renewed(cas: Cas, session: Session, held: StoredValues) -> Mapping[str, Val
         return held.values
     renewed = renew(session, held.values, random=cas.random, now=now)
     return held.values if renewed == held.values else renewed
-
-
-def _configure(stored: StoredSession, service: Service, values: Mapping[str, Value]) -> Configuration:
-    session = stored.parsed.session
-    image = next((image for image in session.images if image.name == service.image_name), Image(name=""))
-    configuration = Configuration(
-        session_hash=stored.parsed.hash,
-        argv=tuple(
-            word if isinstance(word, HostArgument) else _text(word, values, "an argument") for word in service.command
-        ),
-        environment=tuple(
-            (name, value if isinstance(value, HostVariable) else _text(value, values, f"variable {name}"))
-            for name, value in service.environment
-        ),
-        pwd=service.pwd or "/",
-        files=tuple(
-            RenderedFile(path=file.path, permission=file.permission, content=render(file.content, values))
-            for file in image.injection_files
-        ),
-    )
-    _check_sizes(configuration)
-    return configuration
-
-
-def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:
-    rendered = render(template, values)
-    if b"\0" in rendered:
-        raise ReleaseRefusedError(
-            f"{where} would contain a NUL byte, which no program can receive",
-            "use a text format of the binary secret, such as `:hex` or `:base64`",
-        )
-    return rendered
-
-
-def _check_sizes(configuration: Configuration) -> None:
-    for file in configuration.files:
-        _bound(len(file.content), MAX_FILE_BYTES, f"injection file {file.path}")
-    _bound(sum(len(file.content) for file in configuration.files), MAX_FILES_BYTES, "all injection files together")
-    words = sum(len(word) for word in configuration.argv if isinstance(word, bytes))
-    variables = sum(len(name) + len(value) for name, value in configuration.environment if isinstance(value, bytes))
-    _bound(words + variables, MAX_ARGUMENTS_BYTES, "arguments and environment together")
-
-
-def _bound(size: int, most: int, what: str) -> None:
-    if size > most:
-        raise ReleaseRefusedError(f"{what}: {size} bytes, at most {most} are allowed")
 
 
 def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:

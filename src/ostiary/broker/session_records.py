@@ -77,13 +77,14 @@ class SessionRecords:
 
     def values(self, name: str) -> StoredValues:
         """The secret values of the current version. Raises NotFoundError if there is no such session."""
-        record = self._store.get(f"values/{name}")
-        if record is None:
-            raise NotFoundError("Session not found")
+        record_name = f"values/{name}"
         cached = self._values.get(name)
-        if cached is not None and cached.record == record.version:
+        if cached is not None and cached.record == self._store.version(record_name):
             self._values.move_to_end(name)
             return cached
+        record = self._store.get(record_name)
+        if record is None:
+            raise NotFoundError("Session not found")
         stored = StoredValues(values=decode_values(record.value), record=record.version)
         _remember(self._values, name, stored)
         return stored
@@ -118,13 +119,13 @@ class SessionRecords:
         return Write(name=f"values/{name}", value=encode_values(values), expected_version=replaced)
 
     def _load(self, record_name: str) -> StoredSession | None:
+        cached = self._sessions.get(record_name)
+        if cached is not None and cached.record == self._store.version(record_name):
+            self._sessions.move_to_end(record_name)
+            return cached
         record = self._store.get(record_name)
         if record is None:
             return None
-        cached = self._sessions.get(record_name)
-        if cached is not None and cached.record == record.version:
-            self._sessions.move_to_end(record_name)
-            return cached
         stored = _parse_record(record)
         _remember(self._sessions, record_name, stored)
         return stored

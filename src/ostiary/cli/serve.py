@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ostiary.evidence.roots import TrustedRoot
 
 CA_FILE = "cas-ca.pem"
+GC_THRESHOLD = 10_000
+"""New objects before the collector looks for cycles; a start makes some hundreds, nearly all without any."""
 
 
 def serve(
@@ -104,6 +106,7 @@ def _serve(
     as_json: bool,
 ) -> None:
     import asyncio
+    import gc
     import signal
 
     import uvloop
@@ -129,6 +132,11 @@ def _serve(
     )
     if as_json:
         print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
+
+    # What lives as long as the process need not be looked through again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
     async def run() -> None:
         stop = asyncio.Event()

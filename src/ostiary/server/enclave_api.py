@@ -8,13 +8,15 @@ import json
 import logging
 import re
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.types import Receive, Scope, Send
 
 from ostiary.attester.binding import NONCE_BYTES
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import CHALLENGE_LIFE
-from ostiary.broker.release import Configuration, DeniedRelease, RenderedFile, Request, release_configuration
+from ostiary.broker.configure import Configuration, RenderedFile
+from ostiary.broker.release import DeniedRelease, Request, release_configuration
 from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, TooLargeError
 from ostiary.server import limits
 from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
@@ -36,6 +38,7 @@ class EnclaveApi:
     def __init__(self, cas: Cas, *, server_spki: bytes) -> None:
         self._cas = cas
         self._server_spki = server_spki
+        self._answers: WeakKeyDictionary[Configuration, Answer] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -75,7 +78,10 @@ class EnclaveApi:
         if path == "/v1/challenge":
             return self._challenge(peer)
         configuration = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
-        return answer(200, _wire(configuration))
+        ready = self._answers.get(configuration)
+        if ready is None:
+            ready = self._answers[configuration] = answer(200, _wire(configuration))
+        return ready
 
     def _challenge(self, peer: Identity) -> Answer:
         nonce = self._cas.challenges.issue(peer.key_hash, self._cas.now())

@@ -1,0 +1,66 @@
+"""The policy language: session texts to frozen dataclasses, their normal form and hash, placeholders in templates."""
+
+from ostiary.session.access import names_creator
+from ostiary.session.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES
+from ostiary.session.model import (
+    AccessPolicy,
+    AnySubject,
+    AsciiSecret,
+    BinarySecret,
+    CreatorSubject,
+    HostArgument,
+    HostVariable,
+    Image,
+    InjectionFile,
+    KeySubject,
+    NoneSubject,
+    PrivateKeySecret,
+    Secret,
+    SecurityAttestation,
+    Service,
+    Session,
+    Signer,
+    Subject,
+    Variant,
+    X509CaSecret,
+    X509Secret,
+)
+from ostiary.session.normal import JsonObject, JsonValue
+from ostiary.session.parse import ParsedSession, parse_session, with_creator
+from ostiary.session.placeholder import Placeholder, Template, parse_template
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DOCUMENT_BYTES",
+    "MAX_NODES",
+    "AccessPolicy",
+    "AnySubject",
+    "AsciiSecret",
+    "BinarySecret",
+    "CreatorSubject",
+    "HostArgument",
+    "HostVariable",
+    "Image",
+    "InjectionFile",
+    "JsonObject",
+    "JsonValue",
+    "KeySubject",
+    "NoneSubject",
+    "ParsedSession",
+    "Placeholder",
+    "PrivateKeySecret",
+    "Secret",
+    "SecurityAttestation",
+    "Service",
+    "Session",
+    "Signer",
+    "Subject",
+    "Template",
+    "Variant",
+    "X509CaSecret",
+    "X509Secret",
+    "names_creator",
+    "parse_session",
+    "parse_template",
+    "with_creator",
+]

@@ -52,7 +52,7 @@ class Service:
     """One program with its configuration.
 
     command: argv after word splitting, placeholders still in place; empty if the session gives none.
-    environment: name to value, in the order of the text.
+    environment: name to value; the order means nothing.
     attestation: any variant admits; empty is possible only with `mode: none`.
     """
 

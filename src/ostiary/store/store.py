@@ -40,6 +40,8 @@ MAX_BATCH_COMMITS = 512
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 MAX_WAITING_COMMITS = 4096
 MAX_WAITING_BYTES = 128 * 1024 * 1024
+GATHER_SECONDS = 0.001
+"""How long the writer waits for more commits when the transaction before carried several; one alone never waits."""
 
 
 class _Waiting:
@@ -130,6 +132,16 @@ class Store:
             # Either a commit is between its transaction and the index, or the database lies; without one it must agree.
             row = self._require_row(record_id)
         return None if row is None else Record(version=row.version, value=self._vault.unseal_record(row))
+
+    def version(self, name: str) -> int | None:
+        """The version of the record that `get` would return, without reading it; None if there is none.
+
+        Guarantees that a value which `get` returned earlier with this version is still the newest durable one.
+        Raises StoreError after `close`.
+        """
+        self._require_open()
+        entry = self._index.get(self._vault.keys.id_of(name))
+        return None if entry is None else entry_version(entry)
 
     def commit(self, writes: Sequence[Write], leaf: bytes) -> Future[Head]:
         """Make all writes and one leaf of the audit log durable, or nothing of it. Returns at once.
@@ -226,13 +238,20 @@ class Store:
             self._wake.notify()
 
     def _write_until_closed(self) -> None:
+        taken: list[_Waiting] = []
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
+                if len(taken) > 1:
+                    self._gather(len(taken))
                 taken = self._take()
             self._write([waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()])
+
+    def _gather(self, expected: int) -> None:
+        """Several commits came at once before: give as many the time to share one flush again."""
+        self._wake.wait_for(lambda: len(self._waiting) >= expected or self._closing, GATHER_SECONDS)
 
     def _take(self) -> list[_Waiting]:
         taken: list[_Waiting] = []

@@ -9,6 +9,8 @@ from ostiary.errors import EvidenceFormatError
 MAX_QUOTE_BYTES = 16 * 1024
 REPORT_BODY_BYTES = 384
 SIGNED_BYTES = 0x1B0
+REPORT_BODY = slice(0x030, 0x1B0)
+SIGNATURE = slice(0x1B4, 0x1F4)
 
 _DEBUG = 0x02
 _CERTIFICATION_TYPE_PCK_CHAIN = 5
@@ -146,6 +148,11 @@ def _report_body(reader: _Reader, field: str) -> ReportBody:
             raise EvidenceFormatError(
                 f"SGX quote: {field}, reserved bytes at offset {start + offset:#x} are not zero, expected {size} zeros"
             )
+    return parse_report_body(body)
+
+
+def parse_report_body(body: bytes) -> ReportBody:
+    """Name the fields of a report body, offsets as in `parse_quote`. The caller has seen to its REPORT_BODY_BYTES."""
     return ReportBody(
         cpu_svn=body[0x000:0x010],
         misc_select=int.from_bytes(body[0x010:0x014], "little"),

@@ -12,7 +12,7 @@ attestation key signs and nobody but `appraise` judges.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ostiary.evidence.claims import Claims
 from ostiary.evidence.roots import TrustedRoot
-from ostiary.evidence.sgx.layout import Quote, parse_quote
+from ostiary.evidence.sgx.layout import REPORT_BODY, SIGNATURE, SIGNED_BYTES, parse_quote, parse_report_body
 from ostiary.evidence.sgx.verify import verify
 
 PLATFORM_LIFE = timedelta(seconds=60)
-"""How long dcap-qvl is not asked again about a platform it accepted: revocation and expiry may count that much later."""
+"""How long dcap-qvl is not asked again about a platform it accepted; revocation and expiry may count so much later."""
 
 MAX_PLATFORMS = 256
 """Platforms remembered, the least recently used forgotten first; about 20 KiB each."""
@@ -55,16 +55,15 @@ class Verifier:
 
         certificates, revocation lists and TCB data were judged at some time in the PLATFORM_LIFE before `now`.
         """
-        parsed = parse_quote(quote)
         frame = (_frame(quote), endorsements)
         platform = self._platforms.get(frame)
         if platform is not None and timedelta(0) <= now - platform.checked < PLATFORM_LIFE:
             try:
-                return _claims(parsed, platform)
+                return _claims(quote, platform)
             except InvalidSignature:
                 pass  # dcap-qvl decides, and says why
         claims = verify(quote, endorsements, roots=self._roots, now=now)
-        self._remember(frame, _Platform(key=_attestation_key(parsed), claims=claims, checked=now))
+        self._remember(frame, _Platform(key=_attestation_key(quote), claims=claims, checked=now))
         return claims
 
     def _remember(self, frame: tuple[bytes, bytes], platform: _Platform) -> None:
@@ -83,18 +82,29 @@ def _frame(quote: bytes) -> bytes:
     return b"".join([*parts, quote[start:]])
 
 
-def _claims(parsed: Quote, platform: _Platform) -> Claims:
-    r, s = (int.from_bytes(parsed.signature[half : half + 32], "big") for half in (0, 32))
-    platform.key.verify(encode_dss_signature(r, s), parsed.signed, ec.ECDSA(hashes.SHA256()))
-    return replace(
-        platform.claims,
-        mrenclave=parsed.report.mr_enclave,
-        mrsigner=parsed.report.mr_signer,
-        isvprodid=parsed.report.isv_prod_id,
-        isvsvn=parsed.report.isv_svn,
-        report_data=parsed.report.report_data,
+def _claims(quote: bytes, platform: _Platform) -> Claims:
+    """The claims of a quote that fits the platform's frame. Raises InvalidSignature."""
+    signature = quote[SIGNATURE]
+    r, s = (int.from_bytes(signature[half : half + 32], "big") for half in (0, 32))
+    platform.key.verify(encode_dss_signature(r, s), quote[:SIGNED_BYTES], ec.ECDSA(hashes.SHA256()))
+    report = parse_report_body(quote[REPORT_BODY])
+    known = platform.claims
+    return Claims(
+        tee=known.tee,
+        mrenclave=report.mr_enclave,
+        mrsigner=report.mr_signer,
+        isvprodid=report.isv_prod_id,
+        isvsvn=report.isv_svn,
+        report_data=report.report_data,
+        debug=known.debug,
+        software=known.software,
+        tcb_status=known.tcb_status,
+        advisories=known.advisories,
+        tcb_date=known.tcb_date,
+        platform_id=known.platform_id,
     )
 
 
-def _attestation_key(parsed: Quote) -> ec.EllipticCurvePublicKey:
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + parsed.attestation_key)
+def _attestation_key(quote: bytes) -> ec.EllipticCurvePublicKey:
+    point = b"\x04" + parse_quote(quote).attestation_key
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)

@@ -1,0 +1,137 @@
+"""The configuration of one service: what its session says, with the secrets in place. Decides nothing about who may."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.errors import ReleaseRefusedError
+from ostiary.secret import Value, render
+from ostiary.session import Template
+from ostiary.session.model import HostArgument, HostVariable, Image, Service
+
+MAX_FILE_BYTES = 1024 * 1024
+"""One injection file."""
+MAX_FILES_BYTES = 8 * 1024 * 1024
+"""All injection files of a service."""
+MAX_ARGUMENTS_BYTES = 1024 * 1024
+"""Arguments and environment together."""
+MAX_CACHED_BYTES = 16 * 1024 * 1024
+"""All configurations that are kept ready, together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFile:
+    """An injection file with its placeholders replaced. permission: mode bits."""
+
+    path: str
+    permission: int
+    content: bytes
+
+    def __repr__(self) -> str:
+        return f"RenderedFile(path={self.path!r}, {len(self.content)} bytes)"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Configuration:
+    """What one attested program receives. Holds secrets: never logged, no repr of its content.
+
+    Two are equal only if they are the same object, so that whoever makes something of one can keep it as long.
+    """
+
+    session_hash: bytes
+    argv: tuple[bytes | HostArgument, ...]
+    environment: tuple[tuple[str, bytes | HostVariable], ...]
+    pwd: str
+    files: tuple[RenderedFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of arguments, environment and files together."""
+        return self.arguments_bytes + sum(len(file.content) for file in self.files)
+
+    @property
+    def arguments_bytes(self) -> int:
+        """Of arguments and environment, names included."""
+        words = sum(len(word) for word in self.argv if isinstance(word, bytes))
+        return words + sum(len(name) + len(value) for name, value in self.environment if isinstance(value, bytes))
+
+
+class Configurations:
+    """Configurations that were made before, as long as neither session nor values change; the least used go first."""
+
+    def __init__(self) -> None:
+        self._ready: OrderedDict[tuple[bytes, int, str], Configuration] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, stored: StoredSession, service: Service, held: StoredValues) -> Configuration:
+        """The configuration of `service` with the stored values. Raises ReleaseRefusedError, as `configure`."""
+        key = (stored.parsed.hash, held.record, service.name)
+        ready = self._ready.get(key)
+        if ready is not None:
+            self._ready.move_to_end(key)
+            return ready
+        made = configure(stored, service, held.values)
+        self._ready[key] = made
+        self._bytes += made.size_bytes
+        while self._bytes > MAX_CACHED_BYTES:
+            _, dropped = self._ready.popitem(last=False)
+            self._bytes -= dropped.size_bytes
+        return made
+
+
+def configure(stored: StoredSession, service: Service, values: Mapping[str, Value]) -> Configuration:
+    """The configuration of `service` with these values.
+
+    Raises ReleaseRefusedError: a placeholder that cannot be replaced, a NUL in an argument or variable, over a bound.
+    """
+    session = stored.parsed.session
+    pwd = service.pwd or "/"
+    image = next((image for image in session.images if image.name == service.image_name), Image(name=""))
+    configuration = Configuration(
+        session_hash=stored.parsed.hash,
+        argv=tuple(
+            word if isinstance(word, HostArgument) else _text(word, values, "an argument") for word in service.command
+        ),
+        environment=tuple(
+            (name, value if isinstance(value, HostVariable) else _text(value, values, f"variable {name}"))
+            for name, value in service.environment
+        ),
+        pwd=pwd,
+        files=tuple(
+            RenderedFile(
+                # A relative path is taken from the service's working directory.
+                path=posixpath.join(pwd, file.path),
+                permission=file.permission,
+                content=render(file.content, values),
+            )
+            for file in image.injection_files
+        ),
+    )
+    _check_sizes(configuration)
+    return configuration
+
+
+def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:
+    rendered = render(template, values)
+    if b"\0" in rendered:
+        raise ReleaseRefusedError(
+            f"{where} would contain a NUL byte, which no program can receive",
+            "use a text format of the binary secret, such as `:hex` or `:base64`",
+        )
+    return rendered
+
+
+def _check_sizes(configuration: Configuration) -> None:
+    for file in configuration.files:
+        _bound(len(file.content), MAX_FILE_BYTES, f"injection file {file.path}")
+    _bound(sum(len(file.content) for file in configuration.files), MAX_FILES_BYTES, "all injection files together")
+    _bound(configuration.arguments_bytes, MAX_ARGUMENTS_BYTES, "arguments and environment together")
+
+
+def _bound(size: int, most: int, what: str) -> None:
+    if size > most:
+        raise ReleaseRefusedError(f"{what}: {size} bytes, at most {most} are allowed")
