@@ -223,7 +223,7 @@ def test_the_service_keeps_its_identity_across_restarts(tmp_path: Path) -> None:
 def test_a_second_service_on_the_same_state_is_refused(tmp_path: Path) -> None:
     with serve_process(tmp_path / "data"):
         said = ostiary("serve", "--data", str(tmp_path / "data"), "--client", "127.0.0.1:0", expect=1)
-    assert "in use" in said
+    assert "is locked by process" in said
 
 
 def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from os import urandom
@@ -23,10 +23,8 @@ from ostiary.broker.cas import Cas
 from ostiary.broker.identity import DEFAULT_NAMES, ServerIdentity, open_identity
 from ostiary.broker.open import make_cas
 from ostiary.evidence.roots import TrustedRoot
-from ostiary.server.client_api import client_api
-from ostiary.server.enclave_api import EnclaveApi
 from ostiary.server.listen import Listener, bind, serve
-from ostiary.server.tls import server_context
+from ostiary.server.service import make_listeners
 from ostiary.store import open_store
 
 TIMEOUT_SECONDS = 60
@@ -75,7 +73,6 @@ def running_service(
         identity = open_identity(cas, DEFAULT_NAMES)
         ca_file = directory / "cas-ca.pem"
         ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))
-        context = server_context(identity.key, identity.chain)
         client, enclave = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
         service = RunningService(
             cas=cas,
@@ -85,17 +82,12 @@ def running_service(
             ca_file=ca_file,
             clock=clock,
         )
-        with _running(
-            [
-                Listener(app=client_api(cas), socket=client, context=context),
-                Listener(app=EnclaveApi(cas, server_spki=identity.spki), socket=enclave, context=context),
-            ]
-        ):
+        with _running(make_listeners(cas, identity, client=client, enclave=enclave)):
             yield service
 
 
 @contextlib.contextmanager
-def _running(listeners: list[Listener]) -> Iterator[None]:
+def _running(listeners: Sequence[Listener]) -> Iterator[None]:
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve(listeners, stop)), name="service")

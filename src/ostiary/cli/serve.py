@@ -113,26 +113,14 @@ def _serve(
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ostiary.broker.identity import open_identity
-    from ostiary.server.client_api import client_api
-    from ostiary.server.enclave_api import EnclaveApi
-    from ostiary.server.listen import Listener, bind, serve
-    from ostiary.server.tls import server_context
+    from ostiary.server.listen import bind, serve
+    from ostiary.server.service import make_listeners
 
     identity = open_identity(cas, names)
     ca_file = data / CA_FILE
     ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))
-    context = server_context(identity.key, identity.chain)
-    listeners = [
-        Listener(app=client_api(cas), socket=bind(*client), context=context),
-        Listener(app=EnclaveApi(cas, server_spki=identity.spki), socket=bind(*enclave), context=context),
-    ]
+    listeners = make_listeners(cas, identity, client=bind(*client), enclave=bind(*enclave))
     addresses = [show_address(*listener.socket.getsockname()[:2]) for listener in listeners]
-    logging.getLogger("ostiary").info(
-        "client API on https://%s, enclave API on %s, CA certificate in %s", addresses[0], addresses[1], ca_file
-    )
-    if as_json:
-        print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
-
     # What lives as long as the process need not be looked through again and again.
     gc.collect()
     gc.freeze()
@@ -142,6 +130,11 @@ def _serve(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        logging.getLogger("ostiary").info(
+            "client API on https://%s, enclave API on %s, CA certificate in %s", addresses[0], addresses[1], ca_file
+        )
+        if as_json:
+            print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
         await serve(listeners, stop)
 
     uvloop.run(run())

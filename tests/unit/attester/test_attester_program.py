@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ostiary.attester import Program, resolve_program
 from ostiary.errors import ConfigurationError
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -18,6 +23,19 @@ def bin_directory(tmp_path: Path) -> Path:
     directory.mkdir()
     _file(directory / "tool", "\x7fELF", mode=0o755)
     return directory
+
+
+@contextmanager
+def _as_ordinary_user() -> Iterator[None]:
+    """Root reads everything, so it steps down for the while of a test."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def _file(path: Path, content: str, *, mode: int = 0o644) -> Path:
@@ -84,11 +102,12 @@ class TestExecutable:
         with pytest.raises(ConfigurationError, match="the command is empty; give it after --"):
             _resolve(cwd=tmp_path)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-    def test_executable_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
-        _file(tmp_path / "secret", "text", mode=0o111)
-        with pytest.raises(ConfigurationError, match="cannot be read, so it cannot be measured: Permission denied"):
-            _resolve("./secret", cwd=tmp_path)
+    def test_executable_that_cannot_be_read_is_refused(self) -> None:
+        with _as_ordinary_user(), tempfile.TemporaryDirectory(dir="/tmp") as name:
+            directory = Path(name)
+            _file(directory / "secret", "text", mode=0o111)
+            with pytest.raises(ConfigurationError, match="cannot be read, so it cannot be measured: Permission denied"):
+                _resolve("./secret", cwd=directory)
 
 
 class TestInterpreter:
