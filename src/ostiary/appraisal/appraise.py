@@ -8,7 +8,7 @@ from dataclasses import InitVar, dataclass
 
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
 from ostiary.evidence.claims import Claims
-from ostiary.session.model import SecurityAttestation, Service, Signer, Variant
+from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
 
 _MADE_HERE = object()
 
@@ -63,6 +63,8 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
     5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
        mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
+    6. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
+       fulfils nothing, one in `security` refuses the start.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
@@ -83,6 +85,8 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     # 5.
     variant, variant_mismatches = _judge_variants(claims, service)
     mismatches += variant_mismatches
+    # 6.
+    mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
     if mismatches:
         raise AppraisalRefusedError(
             f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
@@ -192,17 +196,22 @@ def _judge_variants(claims: Claims, service: Service) -> tuple[int | None, tuple
     return None, nearest or (_without_factors(claims),)
 
 
-def _judge_variant(claims: Claims, variant: Variant) -> Iterator[Mismatch]:
+def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mismatch]:
+    if isinstance(variant, Variable):
+        yield _unresolved("attestation", variant)
+        return
     if not variant.mrenclave and variant.signer is None:
         yield _without_factors(claims)
     if variant.mrenclave and claims.mrenclave not in variant.mrenclave:
         yield Mismatch(
             factor="mrenclave",
             found=claims.mrenclave.hex(),
-            expected=" or ".join(value.hex() for value in variant.mrenclave),
+            expected=" or ".join(_shown(value) for value in variant.mrenclave),
             advice="start the program that was measured, or update the session if the change is meant",
         )
-    if variant.signer:
+    if isinstance(variant.signer, Variable):
+        yield _unresolved("signer", variant.signer)
+    elif variant.signer:
         yield from _judge_signer(claims, variant.signer)
 
 
@@ -211,25 +220,40 @@ def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
         yield Mismatch(
             factor="signer.mrsigner",
             found=claims.mrsigner.hex(),
-            expected=signer.mrsigner.hex(),
+            expected=_shown(signer.mrsigner),
             advice="start a program of that signer",
         )
     if claims.isvprodid != signer.isvprodid:
         yield Mismatch(
             factor="signer.isvprodid",
             found=str(claims.isvprodid),
-            expected=str(signer.isvprodid),
+            expected=_shown(signer.isvprodid),
             advice="start that product of the signer",
         )
     low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
     high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
-    if not low <= claims.isvsvn <= high:
+    if isinstance(low, Variable) or isinstance(high, Variable) or not low <= claims.isvsvn <= high:
         yield Mismatch(
             factor="signer.isvsvn",
             found=str(claims.isvsvn),
-            expected=f"{low} to {high}",
+            expected=f"{_shown(low)} to {_shown(high)}",
             advice="start a version of the program with such a security version number",
         )
+
+
+def _shown(value: bytes | int | Variable) -> str:
+    if isinstance(value, Variable):
+        return f"the unresolved {value.placeholder}"
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _unresolved(factor: str, variable: Variable) -> Mismatch:
+    return Mismatch(
+        factor=factor,
+        found=f"{variable.placeholder}, which is not resolved",
+        expected="its secret to be there and to fit",
+        advice="look why the secret cannot be read; the session may have lost an import",
+    )
 
 
 def _without_factors(claims: Claims) -> Mismatch:

@@ -10,7 +10,7 @@ import hmac
 from enum import Enum
 
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
-from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, Subject
+from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, Subject, Variable
 
 
 class Operation(Enum):
@@ -21,7 +21,12 @@ class Operation(Enum):
 
 
 def authorize(
-    operation: Operation, access_policy: AccessPolicy, *, session: str, creator: bytes | None, caller: bytes | None
+    operation: Operation,
+    access_policy: AccessPolicy | Variable,
+    *,
+    session: str,
+    creator: bytes | None,
+    caller: bytes | None,
 ) -> None:
     """Return if `caller` may do `operation` on the session whose current version has `access_policy`; else raise.
 
@@ -29,11 +34,15 @@ def authorize(
     was not recorded. caller: key hash of the TLS peer, None for one without certificate.
 
     Guarantees on return: a subject of the operation's list admits the caller. An empty list admits nobody, and
-    `CREATOR` admits nobody when no creator was recorded. Does not guarantee: that the peer holds the key (TLS did),
-    or that `access_policy` is of the newest version (the caller of this function must have loaded that).
+    `CREATOR` admits nobody when no creator was recorded; a configuration variable that is not resolved, as entry or as
+    the whole policy, admits nobody. Does not guarantee: that the peer holds the key (TLS did), or that `access_policy`
+    is of the newest version (the caller of this function must have loaded that).
     Raises IdentityRequiredError if a key might be admitted and the peer showed none, else NotAuthorizedError.
     """
-    subjects = access_policy.read if operation is Operation.READ else access_policy.update
+    if isinstance(access_policy, Variable):
+        subjects: tuple[Subject, ...] = (access_policy,)
+    else:
+        subjects = access_policy.read if operation is Operation.READ else access_policy.update
     if any(_admits(subject, creator=creator, caller=caller) for subject in subjects):
         return
     refusal = f"You have insufficient rights to {_VERBS[operation]} session {session}"

@@ -11,7 +11,7 @@ from ostiary.broker.session_records import StoredSession, StoredValues
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret import Value, render
 from ostiary.session import Template
-from ostiary.session.model import HostArgument, HostVariable, Image, Service
+from ostiary.session.model import HostArgument, HostVariable, Image, InjectionFile, Service
 
 MAX_FILE_BYTES = 1024 * 1024
 """One injection file."""
@@ -106,13 +106,19 @@ def configure(stored: StoredSession, service: Service, values: Mapping[str, Valu
                 # A relative path is taken from the service's working directory.
                 path=posixpath.join(pwd, file.path),
                 permission=file.permission,
-                content=render(file.content, values),
+                content=_content(file, values),
             )
             for file in image.injection_files
         ),
     )
     _check_sizes(configuration)
     return configuration
+
+
+def _content(file: InjectionFile, values: Mapping[str, Value]) -> bytes:
+    if file.content is None:
+        raise ReleaseRefusedError(f"injection file {file.path} has no content, and templates on disk are not read yet")
+    return render(file.content, values)
 
 
 def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:

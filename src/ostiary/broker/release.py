@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
+from ostiary.broker.carried_out import check_release
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import Configuration, configure
 from ostiary.broker.session_records import StoredSession, StoredValues
@@ -91,8 +92,9 @@ def _service(session: Session, name: str) -> Service:
 
 
 def _attest(cas: Cas, session: Session, service: Service, request: Request) -> AttestationResult:
-    if session.attestation.mode == "none":
-        return admit_unattested(service, session.attestation)
+    security = check_release(session, service)
+    if security.mode == "none":
+        return admit_unattested(service, security)
     if request.tee != "sgx":
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence and the program sent none",
@@ -100,7 +102,7 @@ def _attest(cas: Cas, session: Session, service: Service, request: Request) -> A
         )
     claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
     binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
-    return appraise(claims, service, session.attestation, binding=binding)
+    return appraise(claims, service, security, binding=binding)
 
 
 async def _release(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> Configuration:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
 from ostiary.board import Operation, authorize
+from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, Finding, IdentityRequiredError, InputError, NotFoundError
 from ostiary.secret import Value, generate
 from ostiary.session import ParsedSession, parse_session, with_creator
+from ostiary.session.model import SignerSubject
 from ostiary.session.pem import certificate_key_hash
 
 
@@ -69,11 +71,17 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
 def _read(text: bytes, caller: Caller | None) -> ParsedSession:
     written = parse_session(text)
     named = written.session.creator
+    if isinstance(named, SignerSubject):
+        raise InputError(
+            "creator is a signer, and this upload carries no signatures",
+            "leave `creator` out, and the service records your client certificate",
+        )
     if named is not None and (caller is None or certificate_key_hash(named) != caller.key_hash):
         raise InputError(
             "creator is another key than yours: a session records who uploaded it",
             "leave `creator` out, or upload with the client certificate that it names",
         )
+    check_upload(written.session)
     parsed = with_creator(written, None if caller is None else caller.certificate)
     if caller is None and parsed.names_creator:
         raise IdentityRequiredError(

@@ -10,7 +10,16 @@ import re
 from ostiary.session import language
 from ostiary.session.base58 import decode_key_hash
 from ostiary.session.findings import nearest, quote, template_hint
-from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, NoneSubject, Subject
+from ostiary.session.model import (
+    AccessPolicy,
+    AnySubject,
+    CreatorSubject,
+    KeySubject,
+    NoneSubject,
+    RuleSubject,
+    Subject,
+    Variable,
+)
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.node import Node, Scalar
 from ostiary.session.normal import JsonObject, JsonValue, present
@@ -34,9 +43,21 @@ def read_access_policy(reading: Reading, node: Node | None) -> tuple[AccessPolic
     return AccessPolicy(read=read, update=update), present(read=read_form, update=update_form)
 
 
-def names_creator(policy: AccessPolicy) -> bool:
-    """Whether any operation admits the creator, so that the session must record who that is."""
-    return any(isinstance(subject, CreatorSubject) for subject in (*policy.read, *policy.update))
+def names_creator(policy: AccessPolicy | Variable) -> bool:
+    """Whether any operation may admit the creator, so that the session must record who that is.
+
+    A variable may turn out to say CREATOR.
+    """
+    if isinstance(policy, Variable):
+        return True
+    operations = (policy.read, policy.update, policy.effective_create_sessions, policy.effective_list_sessions)
+    return any(_may_name_creator(subject) for subjects in operations for subject in subjects)
+
+
+def _may_name_creator(subject: Subject) -> bool:
+    if isinstance(subject, RuleSubject):
+        return any(_may_name_creator(part) for part in subject.subjects)
+    return isinstance(subject, CreatorSubject | Variable)
 
 
 def _read_operation(reading: Reading, fields: Fields, name: str) -> tuple[tuple[Subject, ...], list[JsonValue]]:

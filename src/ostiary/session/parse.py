@@ -14,7 +14,7 @@ from ostiary.session.access import names_creator, read_access_policy
 from ostiary.session.document import MAX_DOCUMENT_BYTES, MAX_NODES, parse_document
 from ostiary.session.findings import Findings, template_hint
 from ostiary.session.image import read_image
-from ostiary.session.model import AccessPolicy, Secret, Session, X509CaSecret, X509Secret
+from ostiary.session.model import AccessPolicy, Secret, Security, SecurityAttestation, Session, X509CaSecret, X509Secret
 from ostiary.session.name import read_session_name
 from ostiary.session.node import Mapping, Node, Scalar
 from ostiary.session.normal import JsonObject, JsonValue, count_nodes, present, session_hash
@@ -154,10 +154,10 @@ def _read_session(reading: Reading, root: Mapping) -> tuple[Session, JsonObject]
         images=tuple(image for image, _ in images),
         secrets=secrets,
         access_policy=policy,
-        attestation=attestation,
+        security=Security(attestation=attestation),
         creator=creator,
     )
-    _warn(reading, fields, session)
+    _warn(reading, fields, session, attestation)
     image_forms: list[JsonValue] = [form for _, form in images]
     service_forms: list[JsonValue] = [form for _, form in services]
     head: dict[str, JsonValue] = {
@@ -229,7 +229,7 @@ def _read_creator(reading: Reading, fields: Fields, policy: AccessPolicy) -> str
     return text
 
 
-def _warn(reading: Reading, fields: Fields, session: Session) -> None:
+def _warn(reading: Reading, fields: Fields, session: Session, attestation: SecurityAttestation) -> None:
     images = {image.name for image in session.images}
     nodes = fields.get("services")
     for service, node in zip(session.services, reading.elements(nodes) if nodes is not None else (), strict=False):
@@ -237,7 +237,7 @@ def _warn(reading: Reading, fields: Fields, session: Session) -> None:
             reading.findings.warning(
                 node.values["image_name"], "there is no such image, so the program gets no files; add it to images"
             )
-    if session.attestation.mode == "none" and session.services:
+    if attestation.mode == "none" and session.services:
         security = fields.get("security")
         mode = security.values["attestation"] if isinstance(security, Mapping) else None
         if isinstance(mode, Mapping):

@@ -10,7 +10,8 @@ import pytest
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
 from ostiary.evidence.claims import Claims
-from ostiary.session.model import SecurityAttestation, Service, Signer, Variant
+from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant
+from ostiary.session.placeholder import Placeholder
 
 A, B, C = bytes([0xA]) * 32, bytes([0xB]) * 32, bytes([0xC]) * 32
 SIGNER = bytes([0x5]) * 32
@@ -30,6 +31,7 @@ CLAIMS = Claims(
     platform_id="00",
 )
 STRICT = SecurityAttestation()
+X = Variable(placeholder=Placeholder(name="x"))
 
 
 def _service(*variants: Variant) -> Service:
@@ -298,3 +300,36 @@ class TestResult:
         with pytest.raises((TypeError, ValueError)):
             dataclasses.replace(result, service="other")  # type: ignore[call-arg]
         assert copy.copy(result) == result
+
+
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [
+        (X, "$$SCONE::x$$, which is not resolved"),
+        (Variant(mrenclave=(X,)), "the unresolved $$SCONE::x$$"),
+        (Variant(mrenclave=(A,), signer=X), "which is not resolved"),
+        (Variant(signer=Signer(mrsigner=X, isvprodid=CLAIMS.isvprodid)), "the unresolved $$SCONE::x$$"),
+        (Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=X)), "the unresolved $$SCONE::x$$"),
+        (
+            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_min=X)),
+            "the unresolved $$SCONE::x$$ to 65535",
+        ),
+        (
+            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_max=X)),
+            "0 to the unresolved $$SCONE::x$$",
+        ),
+    ],
+)
+def test_an_unresolved_variable_fulfils_nothing(variant: Variant | Variable, says: str) -> None:
+    """F087."""
+    (mismatch,) = _mismatches(CLAIMS, Service(name="web", attestation=(variant,)))
+    assert says in f"{mismatch.found} {mismatch.expected}"
+    assert appraise(
+        CLAIMS, Service(name="web", attestation=(variant, Variant(mrenclave=(A,)))), STRICT, binding=BINDING
+    )
+
+
+def test_an_unresolved_variable_in_security_refuses_the_start() -> None:
+    """F205."""
+    (mismatch,) = _mismatches(CLAIMS, _service(), SecurityAttestation(tolerate=frozenset({X})))
+    assert mismatch.factor == "security.attestation"

@@ -6,7 +6,8 @@ import pytest
 
 from ostiary.board import Operation, authorize
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
-from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, NoneSubject, Subject
+from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, NoneSubject, Subject, Variable
+from ostiary.session.placeholder import Placeholder
 
 ALICE, BOB, EVE = b"A" * 32, b"B" * 32, b"E" * 32
 
@@ -81,3 +82,13 @@ def test_operations_are_judged_apart() -> None:
     authorize(Operation.READ, policy, session="s", creator=ALICE, caller=EVE)
     with pytest.raises(NotAuthorizedError, match="insufficient rights to update session s"):
         authorize(Operation.UPDATE, policy, session="s", creator=ALICE, caller=EVE)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_a_policy_or_an_entry_that_is_an_unresolved_variable_admits_nobody(operation: Operation) -> None:
+    """F180, F181."""
+    variable = Variable(placeholder=Placeholder(name="x"))
+    with pytest.raises(NotAuthorizedError):
+        authorize(operation, variable, session="s", creator=ALICE, caller=ALICE)
+    with pytest.raises(NotAuthorizedError):
+        decide(variable, operation=operation)

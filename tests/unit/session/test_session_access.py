@@ -22,7 +22,9 @@ KEY_HASH = "3ZMFrfZK6ARfYRigpXravd3zKEK7p4UuE164ykEkYY5sSNwzGr"
 
 
 def policy(text: str) -> AccessPolicy:
-    return quiet(f"{HEAD}access_policy: {text}").session.access_policy
+    found = quiet(f"{HEAD}access_policy: {text}").session.access_policy
+    assert isinstance(found, AccessPolicy)
+    return found
 
 
 def test_what_is_not_given_is_creator_operation_by_operation() -> None:

@@ -9,7 +9,9 @@ from ostiary.session import SecurityAttestation, parse_session
 
 
 def security(text: str) -> SecurityAttestation:
-    return parse_session(f"{HEAD}security: {{attestation: {text}}}").session.attestation
+    found = parse_session(f"{HEAD}security: {{attestation: {text}}}").session.attestation
+    assert isinstance(found, SecurityAttestation)
+    return found
 
 
 def test_without_the_section_evidence_of_hardware_is_demanded_and_nothing_tolerated() -> None:

@@ -1,0 +1,82 @@
+"""What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
+
+What can work without being carried out stays: an export that no program can import yet, an access policy entry that
+admits nobody, a toleration that is never needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ostiary.errors import InputError, ReleaseRefusedError
+from ostiary.session.model import Image, SecurityAttestation, Service, Session, Variable, variables_in
+
+
+def check_upload(session: Session) -> None:
+    """Raise InputError, naming everything that must be carried out when the session is stored, and is not."""
+    found = tuple(_at_upload(session))
+    if found:
+        raise InputError(f"session {session.name} asks for what this version of Ostiary does not do yet", *found)
+
+
+def check_release(session: Session, service: Service) -> SecurityAttestation:
+    """What `security.attestation` says, if the session asks for nothing at a start that is not carried out.
+
+    Raises ReleaseRefusedError naming all of it.
+    """
+    found = tuple(_at_release(session, service))
+    attestation = session.attestation
+    if found or isinstance(attestation, Variable):
+        raise ReleaseRefusedError(
+            f"service {session.name}/{service.name} asks for what this version of Ostiary does not do yet", *found
+        )
+    return attestation
+
+
+def _at_upload(session: Session) -> Iterator[str]:
+    if "/" in session.name:
+        yield f"name {session.name}: namespaces; use a name without /"
+    if session.namespace_hash is not None:
+        yield "namespace_hash: namespaces; leave it out"
+    if session.secret_store is not None:
+        yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
+
+
+def _at_release(session: Session, service: Service) -> Iterator[str]:
+    security = session.security
+    for variable in dict.fromkeys((*variables_in(security), *variables_in(service))):
+        yield f"{variable.placeholder}: a configuration variable; write its value into the session"
+    if isinstance(security, Variable):
+        return
+    if security.singleton_enclaves is True:
+        yield "security.singleton_enclaves: true"
+    if security.service_access_token is not None:
+        yield "security.service_access_token"
+    attestation = security.attestation
+    if isinstance(attestation, SecurityAttestation):
+        if attestation.mode == "maa":
+            yield "security.attestation.mode: maa"
+        if attestation.must_be_sgx_local is True:
+            yield "security.attestation.must_be_sgx_local: true"
+        if attestation.one_time_password_shared_secret is not None:
+            yield "security.attestation.one_time_password_shared_secret"
+    yield from _of_service(session, service)
+
+
+def _of_service(session: Session, service: Service) -> Iterator[str]:
+    if service.one_time_password_shared_secret is not None:
+        yield "one_time_password_shared_secret"
+    if service.platforms:
+        yield "platforms"
+    if service.fspf_path is not None:
+        yield f"fspf_path: {service.fspf_path}"
+    for image in (image for image in session.images if image.name == service.image_name):
+        yield from _of_image(image)
+
+
+def _of_image(image: Image) -> Iterator[str]:
+    if image.volumes:
+        yield f"volumes of image {image.name}"
+    for file in image.injection_files:
+        if file.content is None:
+            yield f"injection file {file.path} of image {image.name} without content"

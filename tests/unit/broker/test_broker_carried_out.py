@@ -1,0 +1,83 @@
+"""What this version does not carry out is refused by name, and never ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.broker.carried_out import check_release, check_upload
+from ostiary.errors import InputError, ReleaseRefusedError
+from ostiary.session.model import (
+    Image,
+    ImageVolume,
+    InjectionFile,
+    KeyVault,
+    Security,
+    SecurityAttestation,
+    Service,
+    Session,
+    Variable,
+    Variant,
+)
+from ostiary.session.placeholder import Placeholder
+
+X = Variable(placeholder=Placeholder(name="x"))
+MOUNT = ImageVolume(name="v", path="/v")
+TEMPLATE = InjectionFile(path="/f", content=None)
+APP = Service(name="app", image_name="img", attestation=(Variant(mrenclave=(bytes(32),)),))
+
+
+def session(**members: object) -> Session:
+    return Session(version="0.3.12", name="s", **members)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (Session(version="0.3.12", name="a/b"), "name a/b"),
+        (Session(version="0.3.12", name="/"), "name /"),
+        (session(namespace_hash=bytes(32)), "namespace_hash"),
+        (session(secret_store=KeyVault(vault="v", token="t")), "secret_config.store_in"),
+    ],
+)
+def test_what_storing_would_have_to_do_is_refused_at_upload(asked: Session, says: str) -> None:
+    with pytest.raises(InputError, match="does not do yet") as caught:
+        check_upload(asked)
+    assert says in caught.value.causes[0]
+
+
+def attestation(**members: object) -> Session:
+    return session(security=Security(attestation=SecurityAttestation(**members)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "service", "says"),
+    [
+        (session(security=X), APP, "$$SCONE::x$$"),
+        (session(security=Security(attestation=X)), APP, "$$SCONE::x$$"),
+        (session(security=Security(service_access_token=X)), APP, "$$SCONE::x$$"),
+        (attestation(tolerate=frozenset({X})), APP, "$$SCONE::x$$"),
+        (session(), Service(name="app", attestation=(X,)), "$$SCONE::x$$"),
+        (session(security=Security(singleton_enclaves=True)), APP, "singleton_enclaves"),
+        (session(security=Security(service_access_token="t")), APP, "service_access_token"),
+        (attestation(mode="maa"), APP, "mode: maa"),
+        (attestation(must_be_sgx_local=True), APP, "must_be_sgx_local"),
+        (attestation(mode="none", one_time_password_shared_secret=bytes(16)), APP, "one_time_password"),
+        (session(), Service(name="app", one_time_password_shared_secret=bytes(16)), "one_time_password"),
+        (session(), Service(name="app", platforms=(bytes(16),)), "platforms"),
+        (session(), Service(name="app", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16)), "fspf_path: /f"),
+        (session(images=(Image(name="img", volumes=(MOUNT,)),)), APP, "volumes of image img"),
+        (session(images=(Image(name="img", injection_files=(TEMPLATE,)),)), APP, "file /f"),
+    ],
+)  # fmt: skip
+def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, service: Service, says: str) -> None:
+    with pytest.raises(ReleaseRefusedError, match="service s/app asks for what this version") as caught:
+        check_release(asked, service)
+    assert any(says in cause for cause in caught.value.causes)
+
+
+def test_what_another_service_asks_for_stops_nobody_else() -> None:
+    volumes = Image(name="other", volumes=(MOUNT,))
+    other = Service(name="other", image_name="other", platforms=(bytes(16),))
+    asked = session(images=(volumes,), services=(APP, other))
+    assert check_release(asked, APP) == SecurityAttestation()
+    check_upload(asked)
