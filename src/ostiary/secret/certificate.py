@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -36,7 +37,8 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _ENDPOINT_USAGE = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
-CertificateSecret = X509CaSecret | X509Secret
+CertificateSecret: TypeAlias = X509CaSecret | X509Secret
+AlternativeName: TypeAlias = str | IPv4Address | IPv6Address
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -52,8 +54,8 @@ def issue_certificate(
 
     Guarantees: version 3; serial positive, 20 bytes, 158 of its bits from `random`; valid from NOT_BEFORE_SKEW before
     `now` to `valid_for` after it (FOREVER if none), but never beyond the issuer; critical BasicConstraints and
-    KeyUsage; SubjectKeyIdentifier and AuthorityKeyIdentifier; ExtendedKeyUsage as `endpoint` says; DNS names in
-    SubjectAlternativeName, each once. The path to the root verifies at `now` if the issuer's own does.
+    KeyUsage; SubjectKeyIdentifier and AuthorityKeyIdentifier; ExtendedKeyUsage as `endpoint` says; the names of `dns`
+    or `san` in SubjectAlternativeName, each once. The path to the root verifies at `now` if the issuer's own does.
     Does not guarantee: that name constraints of an explicit issuer admit the names.
 
     Raises InputError: the issuer is no CA, has expired, has no private key here, admits no further CA below it, or its
@@ -122,13 +124,18 @@ def needs_renewal(value: CertificateValue, now: datetime) -> bool:
     return now >= renewal_time(value)
 
 
+def chain_below(issuer: CertificateValue | None) -> tuple[bytes, ...]:
+    """The chain of every certificate that `issuer` signs, or of a self-signed one if it is None."""
+    return () if issuer is None else (issuer.certificate_der, *issuer.chain_der)
+
+
 def _chain_through(issuer: CertificateValue | None, *, to_ca: bool, now: datetime) -> tuple[bytes, ...]:
     """The chain of what `issuer` signs. Raises InputError if a certificate signed by it would not verify."""
     if issuer is None:
         return ()
     if issuer.not_after <= now:
         raise InputError(f"the issuer expired at {format_instant(issuer.not_after)}; give a newer one")
-    chain = (issuer.certificate_der, *issuer.chain_der)
+    chain = chain_below(issuer)
     if len(chain) > MAX_CHAIN_CERTIFICATES:
         raise InputError(f"the chain has {len(chain)} certificates, expected at most {MAX_CHAIN_CERTIFICATES}")
     for position, der in enumerate(chain):
@@ -173,7 +180,7 @@ def _subject(secret: CertificateSecret, *, self_signed: bool) -> x509.Name:
     SubjectAlternativeName alone (sections 4.1.2.6 and 4.2.1.6). A CA and a self-signed certificate need a name
     (4.1.2.4), and a name the author wrote is never dropped: those are refused.
     """
-    dns = secret.dns if isinstance(secret, X509Secret) else ()
+    dns = [name for name in _alternative_names(secret) if isinstance(name, str)]
     name = next(iter(dns), secret.name) if secret.common_name is None else secret.common_name
     if secret.common_name is None and dns and len(name) > MAX_COMMON_NAME_CHARACTERS and not self_signed:
         return x509.Name([])
@@ -210,9 +217,9 @@ def _extensions(
     yield x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False
     if isinstance(secret, X509Secret) and secret.endpoint is not None:
         yield x509.ExtendedKeyUsage([_endpoint_usage(secret.endpoint)]), False
-    if isinstance(secret, X509Secret) and secret.dns:
+    if names := _alternative_names(secret):
         # Section 4.2.1.6: critical if and only if the subject is empty.
-        yield _alternative_names(secret.dns), not subject.rdns
+        yield x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names)]), not subject.rdns
 
 
 def _key_usage(key: PrivateKey, *, is_ca: bool) -> x509.KeyUsage:
@@ -236,14 +243,20 @@ def _endpoint_usage(endpoint: str) -> x509.ObjectIdentifier:
     return _ENDPOINT_USAGE[endpoint]
 
 
-def _alternative_names(dns: tuple[str, ...]) -> x509.SubjectAlternativeName:
-    for name in dns:
-        if len(name) > MAX_DNS_NAME_CHARACTERS or not _DNS_NAME.fullmatch(name):
-            raise InputError(
-                f"dns has {name[:MAX_DNS_NAME_CHARACTERS]!r}, expected an ASCII host name such as 'db.example.com' or "
-                "'*.example.com'; write an international name in its xn-- form"
-            )
-    return x509.SubjectAlternativeName([x509.DNSName(name) for name in dict.fromkeys(dns)])
+def _alternative_names(secret: CertificateSecret) -> tuple[AlternativeName, ...]:
+    return (*secret.dns, *secret.san) if isinstance(secret, X509Secret) else ()
+
+
+def _general_name(name: AlternativeName) -> x509.GeneralName:
+    """Section 4.2.1.6: an address is 4 or 16 bytes, a host name is in ASCII."""
+    if not isinstance(name, str):
+        return x509.IPAddress(name)
+    if len(name) > MAX_DNS_NAME_CHARACTERS or not _DNS_NAME.fullmatch(name):
+        raise InputError(
+            f"dns has {name[:MAX_DNS_NAME_CHARACTERS]!r}, expected an ASCII host name such as 'db.example.com' or "
+            "'*.example.com'; write an international name in its xn-- form"
+        )
+    return x509.DNSName(name)
 
 
 def _find_extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:

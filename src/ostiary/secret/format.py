@@ -1,21 +1,32 @@
-"""What a value looks like to a program. FORMS holds all of it: one entry a kind of value, one line a format."""
+"""What a value looks like to a program. FORMS holds all of it: one entry a class of value, one line a format."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+from typing import Any, Generic, NoReturn, TypeVar
 
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret.pem import encode_pem
-from ostiary.secret.private_key import load_private_key
-from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, PrivateKeyValue, Value
+from ostiary.secret.pgp_key import armor_public_key, armor_secret_key
+from ostiary.secret.pkcs12 import encode_pkcs12
+from ostiary.secret.value import (
+    AadTokenValue,
+    AsciiValue,
+    BinaryValue,
+    CertificateValue,
+    FragmentValue,
+    JwtValue,
+    PgpKeyValue,
+    PrivateKeyValue,
+    PublicKeyValue,
+    Released,
+    SessionCaValue,
+)
 
-_ValueT = TypeVar("_ValueT", bound=Value)
+_ValueT = TypeVar("_ValueT", bound=Released)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +43,22 @@ class Forms(Generic[_ValueT]):
 
     kind: for messages. formats: by the text after the first colon, "" for a bare placeholder.
     dot_forms: by the text after the last dot of the placeholder's name (deprecated in the language).
-    public: the format that `/v1/values` shows.
+    public: what `/v1/values` shows.
     """
 
     kind: str
     formats: Mapping[str, Format[_ValueT]]
     dot_forms: Mapping[str, Format[_ValueT]] = field(default_factory=dict)
-    public: str = ""
+    public: Callable[[_ValueT], bytes]
 
 
-def forms_of(value: Value) -> Forms[Any]:
+def forms_of(value: Released) -> Forms[Any]:
     return FORMS[type(value)]
 
 
-def public_text(value: Value) -> str:
-    """What anyone may read of a value that the session makes public: of a certificate never its key."""
-    forms = forms_of(value)
-    return forms.formats[forms.public].encode(value).decode()
+def public_text(value: Released) -> str:
+    """What anyone may read of a value that the session makes public: of a certificate or OpenPGP key never the key."""
+    return forms_of(value).public(value).decode()
 
 
 def _text(encode: Callable[[_ValueT], bytes]) -> Format[_ValueT]:
@@ -82,11 +92,30 @@ def _key_pem(value: CertificateValue) -> bytes:
 
 
 def _pkcs12(value: CertificateValue) -> bytes:
-    """PKCS#12 (RFC 7292): key, certificate, chain. Not encrypted; its integrity check uses the empty password."""
-    key = load_private_key(PrivateKeyValue(pkcs8_der=_key_der(value)))
-    certificate = x509.load_der_x509_certificate(value.certificate_der)
-    chain = [x509.load_der_x509_certificate(der) for der in value.chain_der]
-    return pkcs12.serialize_key_and_certificates(None, key, certificate, chain, NoEncryption())
+    return encode_pkcs12(value, _key_der(value))
+
+
+def _public_key_pem(value: PublicKeyValue) -> bytes:
+    return encode_pem("PUBLIC KEY", value.spki_der)
+
+
+def _session_ca_pem(value: SessionCaValue) -> bytes:
+    return encode_pem("CERTIFICATE", value.certificate_der)
+
+
+def _utf8(value: AsciiValue | AadTokenValue | JwtValue) -> bytes:
+    return value.text.encode()
+
+
+def _fragment_json(value: FragmentValue) -> bytes:
+    return json.dumps(value.value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refuse_fragment(_: FragmentValue) -> NoReturn:
+    raise ReleaseRefusedError(
+        "a config-fragment stands for a part of the session, not for text; use it in attestation, security or "
+        "access_policy, or use a secret of kind ascii"
+    )
 
 
 _HEX: Format[BinaryValue] = _text(lambda value: value.data.hex().encode("ascii"))
@@ -97,9 +126,17 @@ _CERTIFICATE_PEM = _text(_certificate_pem)
 _KEY_PEM = _text(_key_pem)
 _KEY_DER = _raw(_key_der)
 
+_PUBLIC_KEY_PEM = _text(_public_key_pem)
+_SESSION_CA_PEM = _text(_session_ca_pem)
+
 # Any: each entry takes only its own class, which is its key; `forms_of` keeps them together.
-FORMS: Mapping[type[Value], Forms[Any]] = {
-    AsciiValue: Forms[AsciiValue](kind="ascii", formats={"": _text(lambda value: value.text.encode())}),
+FORMS: Mapping[type[Released], Forms[Any]] = {
+    AsciiValue: Forms[AsciiValue](kind="ascii", formats={"": _text(_utf8)}, public=_utf8),
+    AadTokenValue: Forms[AadTokenValue](kind="aad-token", formats={"": _text(_utf8)}, public=_utf8),
+    JwtValue: Forms[JwtValue](kind="jwt", formats={"": _text(_utf8)}, public=_utf8),
+    FragmentValue: Forms[FragmentValue](
+        kind="config-fragment", formats={"": _text(_refuse_fragment)}, public=_fragment_json
+    ),
     BinaryValue: Forms[BinaryValue](
         kind="binary",
         formats={
@@ -112,7 +149,7 @@ FORMS: Mapping[type[Value], Forms[Any]] = {
             "base32nopad": _text(lambda value: base64.b32encode(value.data).rstrip(b"=")),
         },
         dot_forms={"hex": _HEX},
-        public="hex",
+        public=_HEX.encode,
     ),
     PrivateKeyValue: Forms[PrivateKeyValue](
         kind="private-key",
@@ -123,6 +160,16 @@ FORMS: Mapping[type[Value], Forms[Any]] = {
             "der": _KEY_VALUE_DER,
             "pkcs8:der": _KEY_VALUE_DER,
         },
+        public=_KEY_VALUE_PEM.encode,
+    ),
+    PublicKeyValue: Forms[PublicKeyValue](
+        kind="public-key",
+        formats={
+            "": _PUBLIC_KEY_PEM,
+            "spki:pem": _PUBLIC_KEY_PEM,
+            "spki:der": _raw(lambda value: value.spki_der),
+        },
+        public=_public_key_pem,
     ),
     CertificateValue: Forms[CertificateValue](
         kind="x509",
@@ -140,5 +187,24 @@ FORMS: Mapping[type[Value], Forms[Any]] = {
             "pkcs12-with-private-key": _raw(_pkcs12),
         },
         dot_forms={"crt": _CERTIFICATE_PEM, "key": _KEY_PEM, "chain": _text(_ca_file_pem)},
+        public=_certificate_pem,
+    ),
+    SessionCaValue: Forms[SessionCaValue](
+        kind="session-ca",
+        formats={"": _SESSION_CA_PEM},
+        dot_forms={"crt": _SESSION_CA_PEM},
+        public=_session_ca_pem,
+    ),
+    PgpKeyValue: Forms[PgpKeyValue](
+        kind="pgp-key",
+        formats={
+            "privatekey:asciiarmored": _text(armor_secret_key),
+            "privatekey:binary": _raw(lambda value: value.secret_key),
+            "privatekey:base64": _text(lambda value: base64.b64encode(value.secret_key)),
+            "publickey:asciiarmored": _text(armor_public_key),
+            "publickey:binary": _raw(lambda value: value.public_key),
+            "publickey:base64": _text(lambda value: base64.b64encode(value.public_key)),
+        },
+        public=armor_public_key,
     ),
 }

@@ -1,15 +1,17 @@
-"""The values of a session version: made at create and update, and made anew when a certificate is due."""
+"""The values of a session version: made at create and update, and made anew when a certificate is due.
+
+What is made of an imported secret waits until that can be had: the value is missing until `renew` is given it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from graphlib import CycleError, TopologicalSorter
 
 from ostiary.errors import InputError, ReleaseRefusedError, StoreError
-from ostiary.secret.certificate import needs_renewal
-from ostiary.secret.kind import Making, kind_of, make, needs, survives
-from ostiary.secret.value import CertificateValue, Value
+from ostiary.secret.dependency import can_be_made, comes_from_outside, making_order
+from ostiary.secret.kind import Making, StoredSecret, is_stale, kind_of, make, make_session_ca, survives
+from ostiary.secret.value import SESSION_CA, Released, Value
 from ostiary.session.model import PrivateKeySecret, Secret, Session
 
 # An RSA key costs up to 0.3 s to make or to check, and an upload waits for all of them.
@@ -24,16 +26,19 @@ def generate(
     random: Callable[[int], bytes],
     now: datetime,
 ) -> dict[str, Value]:
-    """The value of every secret of `session`, by name, in the order of the text.
+    """The stored values of `session`, by name, in the order of the text.
 
     previous, previous_session: the current version and its values if this is an update, else empty and None.
-    random: n bytes of a cryptographic generator. Private keys are not made from it: they come from the cryptography
-    library's own generator.
+    random: n bytes of a cryptographic generator. Private keys and OpenPGP keys are not made from it: they come from
+    the own generators of the libraries that make them.
 
     Guarantees: (1) an explicit value is the one in the text; (2) a generated one is that of `previous` exactly if the
     secret was and is generated, with the same name, kind and parameters that the kind compares (size of ascii and
-    binary; key_type, and `migrate: true` in both versions, of a private key; certificates never), else it is new;
-    (3) a certificate is signed by its issuer's key of this version.
+    binary; key_type, and `migrate: true` in both versions, of a private key; nothing of an OpenPGP key; certificates
+    never), else it is new; (3) a certificate is signed by its issuer's key of this version; (4) the session's own CA of
+    language 0.2, under the name SESSION_CA, lasts as long as versions follow each other that use it.
+    Has no value afterwards: what exists only at a release (imports, key vault, tokens), and what is made of an import;
+    sessions may be uploaded in any order, so that `renew` makes it when the import is there.
     Does not guarantee that a session parser's checks hold; what would make a wrong value raises.
 
     Raises InputError naming the secret: a reference to no secret or to itself, a wrong kind, an explicit value that
@@ -45,59 +50,67 @@ def generate(
     _check_slow_keys(session)
     before = {} if previous_session is None else {secret.name: secret for secret in previous_session.secrets}
     values: dict[str, Value] = {}
-    for name in _order(secrets):
-        if name in before and survives(before[name], secrets[name]):
-            values[name] = _stored(previous, secrets[name])
-        else:
-            values[name] = make(secrets[name], Making(random=random, now=now, values=values))
-    return {name: values[name] for name in secrets}
+    making = Making(random=random, now=now, values=values)
+    for name in making_order(secrets):
+        secret = secrets.get(name)
+        if name == SESSION_CA:
+            values[name] = previous[name] if name in previous else make_session_ca(session.name, making)
+        elif isinstance(secret, StoredSecret) and can_be_made(secret, secrets, values):
+            stays = name in before and survives(before[name], secret)
+            values[name] = _stored(previous, secret) if stays else make(secret, making)
+    return _in_order(secrets, values)
 
 
 def renew(
-    session: Session, values: Mapping[str, Value], *, random: Callable[[int], bytes], now: datetime
+    session: Session,
+    values: Mapping[str, Value],
+    *,
+    random: Callable[[int], bytes],
+    now: datetime,
+    imports: Mapping[str, Released] | None = None,
 ) -> dict[str, Value]:
-    """`values` with every generated certificate that is due at `now`, and what it issued, made anew under its old key.
+    """`values` with everything made anew that must be: certificates that are due, and what is made of something else.
 
-    Equal to `values` if nothing is due. Explicit certificates stay as they are, even if they have expired.
-    Raises ReleaseRefusedError if a certificate cannot be made anew, such as when an explicit issuer has expired;
+    That is a certificate whose issuer or key, a public key whose private key is not the one it was made of.
+    Generated values and explicit ones stay as they are, even a certificate that has expired; so does what is made of an
+    import that is not in `imports`. Equal to `values` if nothing is to be done.
+
+    imports: values of imported secrets by their names here, as `import_value` admitted them.
+    Raises ReleaseRefusedError if something cannot be made anew, such as when an explicit issuer has expired;
     StoreError if a secret of the session has no value, or one of another kind.
     """
     secrets = {secret.name: secret for secret in session.secrets}
-    renewed = {name: _stored(values, secret) for name, secret in secrets.items()}
-    remade: set[str] = set()
-    for name in _order(secrets):
-        if _is_due(secrets[name], renewed[name], remade, now):
-            renewed[name] = _renew_one(secrets[name], Making(random=random, now=now, values=renewed))
-            remade.add(name)
-    return renewed
+    order = making_order(secrets)
+    renewed = {name: _stored(values, secret) for name, secret in _to_be_stored(secrets, values)}
+    if SESSION_CA in values:
+        renewed[SESSION_CA] = values[SESSION_CA]
+    available: dict[str, Released] = {**(imports or {}), **renewed}
+    making = Making(random=random, now=now, values=available)
+    for name in order:
+        secret = secrets.get(name)
+        if isinstance(secret, StoredSecret) and can_be_made(secret, secrets, available):
+            renewed[name] = available[name] = _renew_one(secret, renewed.get(name), making)
+    return _in_order(secrets, renewed)
 
 
-def _is_due(secret: Secret, value: Value, remade: set[str], now: datetime) -> bool:
-    if secret.value is not None or not isinstance(value, CertificateValue):
-        return False
-    return needs_renewal(value, now) or not remade.isdisjoint(needs(secret))
-
-
-def _renew_one(secret: Secret, making: Making) -> Value:
+def _renew_one(secret: StoredSecret, value: Value | None, making: Making) -> Value:
     try:
-        return make(secret, making)
+        return make(secret, making) if value is None or is_stale(secret, value, making) else value
     except InputError as error:
         raise ReleaseRefusedError(
-            "a certificate that is due cannot be made anew; update the session", *error.chain
+            "a secret that is due cannot be made anew; update the session", *error.chain
         ) from None
 
 
-def _order(secrets: Mapping[str, Secret]) -> tuple[str, ...]:
-    """Names so that each comes after those that its value is made of. Raises InputError."""
-    graph = {name: needs(secret) for name, secret in secrets.items()}
-    for name, needed in graph.items():
-        for missing in (other for other in needed if other not in secrets):
-            raise InputError(f"secret {name!r}: names {missing!r}, which is no secret of this session; declare it")
-    try:
-        return tuple(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        cycle = " -> ".join(repr(name) for name in error.args[1])
-        raise InputError(f"secrets: the issuers form a circle, {cycle}; leave out one issuer") from None
+def _to_be_stored(secrets: Mapping[str, Secret], values: Mapping[str, Value]) -> Iterator[tuple[str, StoredSecret]]:
+    """The secrets whose stored values must be there; what waits for an import may have none yet."""
+    for name, secret in secrets.items():
+        if isinstance(secret, StoredSecret) and (name in values or not comes_from_outside(secret, secrets)):
+            yield name, secret
+
+
+def _in_order(secrets: Mapping[str, Secret], values: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: values[name] for name in (*secrets, SESSION_CA) if name in values}
 
 
 def _check_slow_keys(session: Session) -> None:
@@ -110,7 +123,7 @@ def _check_slow_keys(session: Session) -> None:
         )
 
 
-def _stored(values: Mapping[str, Value], secret: Secret) -> Value:
+def _stored(values: Mapping[str, Value], secret: StoredSecret) -> Value:
     """The stored value of a secret. A missing or foreign one is never replaced: whoever relies on it would lose it."""
     value = values.get(secret.name)
     if value is None:

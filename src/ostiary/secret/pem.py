@@ -19,3 +19,9 @@ def encode_pem(label: str, der: bytes) -> bytes:
 def pem_labels(text: str) -> tuple[str, ...]:
     """The labels of all PEM blocks that begin in `text`, in order. Says nothing about what is inside them."""
     return tuple(_BEGIN.findall(text))
+
+
+def pem_blocks(text: str, label: str) -> str:
+    """The PEM blocks of `text` with this label, one after the other; "" if there is none."""
+    block = re.compile(f"-----BEGIN {label}-----.*?-----END {label}-----", re.DOTALL)
+    return "".join(f"{found}\n" for found in block.findall(text))

@@ -38,7 +38,7 @@ KEY_TYPES: Mapping[str, Callable[[], PrivateKey]] = {
     "RSA-2048": lambda: rsa.generate_private_key(_RSA_PUBLIC_EXPONENT, 2048),
     "RSA-3072": lambda: rsa.generate_private_key(_RSA_PUBLIC_EXPONENT, 3072),
 }
-_CURVE_HASHES: Mapping[str, SignatureHash] = {
+CURVES: Mapping[str, SignatureHash] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
@@ -85,7 +85,7 @@ def load_private_key(value: PrivateKeyValue) -> PrivateKey:
 def signature_hash(key: PrivateKey) -> SignatureHash | None:
     """The hash to sign with: as strong as the curve, SHA-256 for RSA, None for Ed25519, which has its own."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return _CURVE_HASHES[key.curve.name]
+        return CURVES[key.curve.name]
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
 
 
@@ -98,7 +98,7 @@ def _load_pem(text: str, *, skip_slow_checks: bool) -> PrivateKey:
 
 
 def _check_type(key: object) -> PrivateKey:
-    known_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVE_HASHES
+    known_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES
     if known_curve or isinstance(key, ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
         return key  # type: ignore[return-value]
     raise InputError("value is a private key of another type, expected P-256, P-384, P-521, Ed25519 or RSA")

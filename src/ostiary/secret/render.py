@@ -9,7 +9,7 @@ from typing import Any
 
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret.format import Format, forms_of
-from ostiary.secret.value import Value
+from ostiary.secret.value import Released
 from ostiary.session.placeholder import Placeholder, Template
 
 MAX_RENDERED_BYTES = 1024 * 1024
@@ -18,8 +18,17 @@ MAX_RENDERED_BYTES = 1024 * 1024
 _FRAGILE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def render(template: Template, values: Mapping[str, Value]) -> bytes:
-    """The template with each placeholder replaced, literal text in UTF-8.
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ReleaseRefusedError(
+            "a text has half a surrogate pair, which has no UTF-8 form; correct the session"
+        ) from None
+
+
+def render(template: Template, values: Mapping[str, Released], *, literal: Callable[[str], bytes] = _utf8) -> bytes:
+    """The template with each placeholder replaced, other text as `literal` encodes it, by default in UTF-8.
 
     Guarantees: one pass, what was put in is never looked at again; every placeholder is replaced, or nothing is
     returned; the result has at most MAX_RENDERED_BYTES bytes.
@@ -36,7 +45,7 @@ def render(template: Template, values: Mapping[str, Value]) -> bytes:
     for part in template.parts:
         if isinstance(part, Placeholder) and part not in replaced:
             replaced[part] = _replace(part, values)
-        parts.append(replaced[part] if isinstance(part, Placeholder) else _utf8(part))
+        parts.append(replaced[part] if isinstance(part, Placeholder) else literal(part))
         size += len(parts[-1])
         if size > MAX_RENDERED_BYTES:
             raise ReleaseRefusedError(
@@ -45,16 +54,23 @@ def render(template: Template, values: Mapping[str, Value]) -> bytes:
     return b"".join(parts)
 
 
-def _replace(placeholder: Placeholder, values: Mapping[str, Value]) -> bytes:
+def text_of(placeholder: Placeholder, values: Mapping[str, Released]) -> str:
+    """What one placeholder stands for where only text will do. Raises ReleaseRefusedError, also for raw bytes."""
+    return _replace(placeholder, values, only_text=True).decode()
+
+
+def _replace(placeholder: Placeholder, values: Mapping[str, Released], *, only_text: bool = False) -> bytes:
     try:
         value, form = _find(placeholder, values)
+        if only_text:
+            _require_text(form, "this place")
         data = form.encode(value)
         return data if not placeholder.encoding else _encode(placeholder.encoding, data, form)
     except ReleaseRefusedError as error:
         raise ReleaseRefusedError(f"placeholder {placeholder}: {error.message}", *error.causes) from None
 
 
-def _find(placeholder: Placeholder, values: Mapping[str, Value]) -> tuple[Value, Format[Any]]:
+def _find(placeholder: Placeholder, values: Mapping[str, Released]) -> tuple[Released, Format[Any]]:
     """The value and its format. A name is cut at its last dot only if it is no secret's name as a whole."""
     name, form = placeholder.name, placeholder.format
     value = values.get(name)
@@ -82,11 +98,15 @@ def _encode(encoding: str, data: bytes, form: Format[Any]) -> bytes:
     encode = ENCODINGS.get(encoding)
     if encode is None:
         raise ReleaseRefusedError(f"there is no encoding {encoding!r}; known are: {', '.join(ENCODINGS)}")
+    _require_text(form, encoding)
+    return encode(data.decode()).encode()
+
+
+def _require_text(form: Format[Any], place: str) -> None:
     if not form.text:
         raise ReleaseRefusedError(
-            f"{encoding} is for text, and this format is raw bytes; use a format such as base64 or pem"
+            f"{place} is for text, and this format is raw bytes; use a format such as base64 or pem"
         )
-    return encode(data.decode()).encode()
 
 
 def _escape_json(text: str) -> str:
@@ -96,12 +116,3 @@ def _escape_json(text: str) -> str:
 
 
 ENCODINGS: Mapping[str, Callable[[str], str]] = {"escape(json)": _escape_json}
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise ReleaseRefusedError(
-            "a text has half a surrogate pair, which has no UTF-8 form; correct the session"
-        ) from None

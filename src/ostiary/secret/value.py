@@ -7,8 +7,14 @@ The sealed form is JSON in UTF-8, binary members in base64 (RFC 4648 section 4),
     VALUE = {"kind": "ascii", "text": TEXT}
           | {"kind": "binary", "data": BASE64}
           | {"kind": "private-key", "pkcs8_der": BASE64}
+          | {"kind": "public-key", "spki_der": BASE64}
           | {"kind": "x509", "certificate_der": BASE64, "chain_der": [BASE64, ...], "private_key": BASE64 or null,
              "not_before": INSTANT, "not_after": INSTANT}
+          | {"kind": "session-ca", "certificate_der": BASE64}
+          | {"kind": "pgp-key", "secret_key": BASE64, "public_key": BASE64}
+          | {"kind": "config-fragment", "value": JSON}
+
+Names are those of secrets, and SESSION_CA, which is the name of none.
 
 It is meant to be encrypted and authenticated by whoever stores it; nothing here protects it.
 """
@@ -20,11 +26,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from ostiary.errors import StoreError
+from ostiary.session.normal import JsonValue
 
 SEALED_VERSION = 1
+
+SESSION_CA = "/session-ca"
+"""Among the values of a session of language 0.2: the session's own CA, with its key. No placeholder can name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +72,61 @@ class CertificateValue:
     not_after: datetime
 
 
-Value = AsciiValue | BinaryValue | PrivateKeyValue | CertificateValue
+@dataclass(frozen=True, kw_only=True)
+class PublicKeyValue:
+    """`spki_der`: SubjectPublicKeyInfo (RFC 5280 section 4.1)."""
+
+    spki_der: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionCaValue:
+    """The certificate of the session's own CA, which is self-signed; its key is in the value SESSION_CA alone."""
+
+    certificate_der: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PgpKeyValue:
+    """An OpenPGP transferable secret key without passphrase, and its public part (RFC 4880 section 11.1), binary."""
+
+    secret_key: bytes = field(repr=False)
+    public_key: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class FragmentValue:
+    value: JsonValue = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AadTokenValue:
+    """Fetched at release, never stored."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JwtValue:
+    """Made at release, never stored."""
+
+    text: str = field(repr=False)
+
+
+Value: TypeAlias = (
+    AsciiValue
+    | BinaryValue
+    | PrivateKeyValue
+    | PublicKeyValue
+    | CertificateValue
+    | SessionCaValue
+    | PgpKeyValue
+    | FragmentValue
+)
+"""What the store keeps for a secret."""
+
+Released: TypeAlias = Value | AadTokenValue | JwtValue
+"""What a placeholder can stand for at a release."""
 
 
 def encode_values(values: Mapping[str, Value]) -> bytes:
@@ -139,6 +203,7 @@ _OPTIONAL_BYTES = _Member(
 )
 _BYTES_TUPLE = _Member(write=lambda items: [_write_bytes(item) for item in items], read=_bytes_tuple)
 _INSTANT = _Member(write=format_instant, read=_instant)
+_JSON = _Member(write=lambda value: value, read=lambda found: found)
 
 _SEALED_KINDS: Mapping[str, _SealedKind] = {
     "ascii": _SealedKind(value_type=AsciiValue, members={"text": _TEXT}),
@@ -154,6 +219,10 @@ _SEALED_KINDS: Mapping[str, _SealedKind] = {
             "not_after": _INSTANT,
         },
     ),
+    "public-key": _SealedKind(value_type=PublicKeyValue, members={"spki_der": _BYTES}),
+    "session-ca": _SealedKind(value_type=SessionCaValue, members={"certificate_der": _BYTES}),
+    "pgp-key": _SealedKind(value_type=PgpKeyValue, members={"secret_key": _BYTES, "public_key": _BYTES}),
+    "config-fragment": _SealedKind(value_type=FragmentValue, members={"value": _JSON}),
 }
 _KIND_OF: Mapping[type[Value], str] = {sealed.value_type: kind for kind, sealed in _SEALED_KINDS.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from cryptography import x509
@@ -12,13 +13,19 @@ from cryptography import x509
 from ostiary.errors import InputError, ReleaseRefusedError, StoreError
 from ostiary.secret.format import public_text
 from ostiary.secret.generate import MAX_SLOW_KEYS, generate, renew
-from ostiary.secret.kind import KINDS
+from ostiary.secret.kind import KINDS, StoredSecret
 from ostiary.secret.private_key import KEY_TYPES
 from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, PrivateKeyValue, Value
 from ostiary.session.model import (
+    AadTokenSecret,
+    AkvSecret,
     AsciiSecret,
     BinarySecret,
+    ImportedSecret,
+    JwtSecret,
+    PgpKeySecret,
     PrivateKeySecret,
+    PublicKeySecret,
     Secret,
     Session,
     X509CaSecret,
@@ -40,7 +47,9 @@ def text(value: Value) -> str:
 
 
 def test_every_kind_of_the_model_has_an_entry() -> None:
-    assert set(KINDS) == set(Secret.__args__)
+    at_release = {ImportedSecret, AkvSecret, AadTokenSecret, JwtSecret}
+    assert set(KINDS) | at_release == set(get_args(Secret))
+    assert set(KINDS) == set(get_args(StoredSecret))
 
 
 def test_values_come_in_the_order_of_the_text_whatever_needs_what(chain: Mapping[str, Value]) -> None:
@@ -147,6 +156,9 @@ OLD: tuple[Secret, ...] = (
             PrivateKeySecret(name="s", migrate=True, key_type="Ed25519"),
             False,
         ),
+        (PgpKeySecret(name="s"), PgpKeySecret(name="s", export_public=True), True),
+        (PgpKeySecret(name="s"), AsciiSecret(name="s"), False),
+        (AsciiSecret(name="s"), PgpKeySecret(name="s"), False),
     ],
 )
 def test_what_survives_an_update(generated: Generate, old: Secret, new: Secret, survives: bool) -> None:
@@ -184,7 +196,7 @@ KEY, CA = PrivateKeySecret(name="k"), X509CaSecret(name="ca", private_key="k")
 @pytest.mark.parametrize(
     ("secrets", "message"),
     [
-        ((X509Secret(name="c"),), "secret 'c': private_key is missing; name a private-key secret of this session"),
+        ((PublicKeySecret(name="c"),), "secret 'c': private_key is missing; name a private-key secret of this session"),
         (
             (X509Secret(name="c", private_key="k"),),
             "secret 'c': names 'k', which is no secret of this session; declare",
@@ -201,7 +213,7 @@ KEY, CA = PrivateKeySecret(name="k"), X509CaSecret(name="ca", private_key="k")
         ),
         (
             (KEY, X509CaSecret(name="a", private_key="k", issuer="a")),
-            "secrets: the issuers form a circle, 'a' -> 'a'; leave out one issuer",
+            "secrets: each of these is made of the next, 'a' -> 'a'; break the circle",
         ),
         (
             (
@@ -209,7 +221,7 @@ KEY, CA = PrivateKeySecret(name="k"), X509CaSecret(name="ca", private_key="k")
                 X509CaSecret(name="a", private_key="k", issuer="b"),
                 X509CaSecret(name="b", private_key="k", issuer="a"),
             ),
-            "secrets: the issuers form a circle, ",
+            "secrets: each of these is made of the next, ",
         ),
         ((AsciiSecret(name="a", value="hunter2\0"),), "secret 'a': value has a NUL or half a surrogate pair, which no"),
         ((AsciiSecret(name="a", value="hunter2\udc80"),), "secret 'a': value has a NUL or half a surrogate pair"),
@@ -327,7 +339,7 @@ def test_a_certificate_whose_explicit_issuer_expired_is_refused(generated: Gener
     with pytest.raises(ReleaseRefusedError) as caught:
         renew_at(secrets, generated(*secrets), NOW + 90 * DAYS)
     assert str(caught.value) == (
-        "a certificate that is due cannot be made anew; update the session: "
+        "a secret that is due cannot be made anew; update the session: "
         "secret 'tls': the issuer expired at 2030-04-01T12:00:00Z; give a newer one"
     )
 
