@@ -20,12 +20,16 @@ def import_value(secret: ImportedSecret, *, source: Secret, value: Released, wit
     the secret to this session.
     Raises ReleaseRefusedError: another kind or size.
     """
-    require_kind(secret, kind_name(source) or forms_of(value).kind)
+    require_kind(secret, kind_name(source), value)
     require_size(secret, value)
     return replace(value, private_key=None) if isinstance(value, CertificateValue) and not with_key else value
 
 
-def require_kind(secret: ImportedSecret | AkvSecret, found: str) -> None:
+def require_kind(secret: ImportedSecret | AkvSecret, declared: str, value: Released) -> None:
+    """declared: the kind at the source, "" if nothing there says it; then a certificate may be of either kind."""
+    found = declared or forms_of(value).kind
+    if not declared and isinstance(value, CertificateValue) and secret.kind == "x509-ca":
+        found = "x509-ca"
     if secret.kind not in (None, found):
         raise ReleaseRefusedError(
             f"secret {secret.name!r}: {describe_source(secret)} is of kind {found}, expected {secret.kind}; "

@@ -14,10 +14,11 @@ _USER_ID_BYTES = 16
 def generate_pgp_key(random: Callable[[int], bytes]) -> PgpKeyValue:
     """A new version 4 key (RFC 4880): Ed25519 primary key, Ed25519 signing subkey, Curve25519 encryption subkey.
 
-    It never expires and is not protected by a passphrase. The user id is 32 hex digits from `random`, no address. The
-    keys come from Sequoia's own generator, the creation time from the system's clock.
+    It never expires and is not protected by a passphrase. The user id is `key-` and 32 hex digits from `random`; hex
+    digits alone would mean a fingerprint to GnuPG. The keys come from Sequoia's own generator, the creation time from
+    the system's clock.
     """
-    user_id = random(_USER_ID_BYTES).hex()
+    user_id = f"key-{random(_USER_ID_BYTES).hex()}"
     key = Tsk.generate(user_id=user_id, profile=Profile.RFC4880, cipher_suite=CipherSuite.Cv25519)
     return PgpKeyValue(secret_key=bytes(key), public_key=bytes(key.extract_certificate()))
 

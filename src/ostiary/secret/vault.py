@@ -11,11 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ostiary.errors import InputError, ReleaseRefusedError
 from ostiary.secret.akv import decode_akv
 from ostiary.secret.certificate import parse_certificate
-from ostiary.secret.format import forms_of
 from ostiary.secret.import_value import describe_source, require_kind, require_size
 from ostiary.secret.pem import pem_blocks, pem_labels
 from ostiary.secret.private_key import MAX_RSA_BITS, MIN_RSA_BITS, parse_private_key
-from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, PrivateKeyValue, Value
+from ostiary.secret.value import AsciiValue, BinaryValue, PrivateKeyValue, Value
 from ostiary.session.model import AkvSecret
 
 _BINARY_TYPE, _RSA_KEY_TYPE = "binary", "PKCS#1"
@@ -41,8 +40,7 @@ def vault_value(secret: AkvSecret, entry: VaultEntry, *, key: bytes | None) -> V
         value = _plain(secret, entry.text) if key is None else _decrypted(secret, decode_akv(entry.text, key), entry)
     except InputError as error:
         raise ReleaseRefusedError(f"{describe_source(secret)}: {error.message}", *error.causes) from None
-    certificate = isinstance(value, CertificateValue)
-    require_kind(secret, secret.kind if certificate and secret.kind == "x509-ca" else forms_of(value).kind)
+    require_kind(secret, "", value)
     require_size(secret, value)
     return value
 

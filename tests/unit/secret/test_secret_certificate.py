@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,48 @@ def test_dns_names_stand_once_each_and_not_critical(issue: Issue) -> None:
     assert not extension(value, x509.SubjectAlternativeName).critical
 
 
+def test_san_holds_names_and_addresses_once_each(tmp_path: Path, issue: Issue) -> None:
+    """F113: host names, wildcards, IPv4 and IPv6; what openssl makes of them."""
+    v4, v6 = ip_address("192.0.2.7"), ip_address("2001:db8::1")
+    secret = X509Secret(name="c", endpoint="server", san=(v4, "a.example", "*.api.example", v6, "a.example", v4))
+    value = issue(secret, issue(X509CaSecret(name="ca")))
+    found = extension(value, x509.SubjectAlternativeName).value
+    assert isinstance(found, x509.SubjectAlternativeName)
+    assert list(found) == [
+        x509.IPAddress(v4),
+        x509.DNSName("a.example"),
+        x509.DNSName("*.api.example"),
+        x509.IPAddress(v6),
+    ]
+    for matching in (
+        ["-verify_hostname", "a.example"],
+        ["-verify_hostname", "x.api.example"],
+        ["-verify_ip", "192.0.2.7"],
+        ["-verify_ip", "2001:db8::1"],
+    ):
+        assert openssl_verify(tmp_path, value, "-purpose", "sslserver", *matching) == "leaf: OK"
+    assert "hostname mismatch" in openssl_verify(tmp_path, value, "-verify_hostname", "b.example")
+    assert "IP address mismatch" in openssl_verify(tmp_path, value, "-verify_ip", "192.0.2.8")
+
+
+@pytest.mark.parametrize(
+    ("secret", "name"),
+    [
+        (X509Secret(name="c", san=(ip_address("192.0.2.7"), "b.example", "a.example")), "b.example"),
+        (X509Secret(name="c", san=(ip_address("192.0.2.7"),)), "c"),
+        (X509Secret(name="c", san=("b.example",), common_name="given"), "given"),
+    ],
+)
+def test_the_first_host_name_of_san_is_the_common_name(issue: Issue, secret: X509Secret, name: str) -> None:
+    """F110: addresses are no common names."""
+    assert [attribute.value for attribute in parsed(issue(secret)).subject] == [name]
+
+
+def test_san_of_a_client_is_accepted(tmp_path: Path, issue: Issue) -> None:
+    value = issue(X509Secret(name="c", endpoint="client", san=("a.example",)))
+    assert openssl_verify(tmp_path, value, "-purpose", "sslclient") == "leaf: OK"
+
+
 def test_a_dns_name_too_long_for_a_subject_stands_alone_and_critical(tmp_path: Path, issue: Issue) -> None:
     value = issue(X509Secret(name="c", dns=(LONG_DNS,), endpoint="server"), issue(X509CaSecret(name="ca"), None))
     assert not parsed(value).subject.rdns
@@ -230,6 +273,7 @@ def test_a_dns_name_too_long_for_a_subject_stands_alone_and_critical(tmp_path: P
         (X509Secret(name="c", common_name="a\u202eb"), "the common name has characters that cannot be printed; give"),
         (X509Secret(name="c", endpoint="both"), "endpoint is 'both', expected 'server' or 'client'"),
         (X509Secret(name="c", dns=("b\u00fccher.example",)), "dns has 'b\u00fccher.example', expected an ASCII host"),
+        (X509Secret(name="c", san=("a b",)), "dns has 'a b', expected an ASCII host name such as"),
         (X509Secret(name="c", dns=("a..b",)), "dns has 'a..b', expected an ASCII host name such as"),
         (X509Secret(name="c", dns=("a b",)), "dns has 'a b', expected an ASCII host name such as"),
         (X509Secret(name="c", dns=("a.*.b",)), "dns has 'a.*.b', expected an ASCII host name such as"),
