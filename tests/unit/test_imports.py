@@ -18,7 +18,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"demo"}),
     frozenset({"server", "launcher"}),
-    frozenset({"broker"}),
+    frozenset({"broker", "client"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
     frozenset({"errors"}),
@@ -84,6 +84,15 @@ def test_what_runs_beside_the_program_imports_the_standard_library_only(file: Pa
     if home(file) in BESIDE_THE_PROGRAM:
         ours = {room(module) for module in imports(file) if module.split(".")[0] == "ostiary"}
         assert ours <= BESIDE_THE_PROGRAM
+
+
+def test_the_client_knows_nothing_of_the_service() -> None:
+    """It runs beside people and programs: sessions and evidence, but no store, secret or decision of a service."""
+    files_of_client = [file for file in files() if home(file) == "client"]
+    assert files_of_client
+    for file in files_of_client:
+        ours = {room(module) for module in imports(file) if module.split(".")[0] == "ostiary"}
+        assert ours <= {"session", "evidence", "attester", "errors", "__init__"}
 
 
 def test_the_test_sees_an_import_that_points_upwards(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ostiary import __version__
-from ostiary.cli import demo, measure, platform, serve
+from ostiary.cli import demo, measure, platform, scone, serve
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError
 
 EXIT_FAILED = 1
@@ -76,6 +76,8 @@ def _top(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if scone.claims(sys.argv[1:]):
+        sys.exit(scone.run(sys.argv[1:], "ostiary"))
     try:
         app()
     except SystemExit as done:

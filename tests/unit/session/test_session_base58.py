@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from ostiary.session.base58 import decode_key_hash
+from ostiary.session.base58 import decode_key_hash, encode_key_hash
 
 EXAMPLE = "3ZMFrfZK6ARfYRigpXravd3zKEK7p4UuE164ykEkYY5sSNwzGr"
 
@@ -18,6 +18,12 @@ def test_the_published_texts_are_key_hashes() -> None:
         "46YyxrywJ8PFRruWX8YLxa9q4axxYJgTbA81tv7NBcJfn43DQt",
     ):
         assert len(decode_key_hash(text)) == 32
+
+
+def test_a_key_hash_is_written_as_it_was_published() -> None:
+    for text in (EXAMPLE, "3s1pm8W6Be6cxvAQRbRP5YXd9YuERAr7KswN97uGtoPkRW87x1"):
+        assert encode_key_hash(decode_key_hash(text)) == text
+    assert decode_key_hash(encode_key_hash(bytes(32))) == bytes(32)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""All commands that SCONE's CLI has too, and those that it has and this program does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ostiary.cli import known, own
+from ostiary.cli.arguments import Command
+from ostiary.cli.connection import UNVERIFIED
+from ostiary.cli.session import calculate_hash, check, create, diff, read, update, verify
+
+COMMANDS: tuple[Command, ...] = (
+    check.COMMAND,
+    calculate_hash.COMMAND,
+    create.COMMAND,
+    update.COMMAND,
+    read.COMMAND,
+    verify.COMMAND,
+    diff.COMMAND,
+    *own.COMMANDS,
+    *known.COMMANDS,
+)
+
+GROUPS: Mapping[str, str] = {
+    "session": "Check, upload, read and compare sessions.",
+    "self": "Who we are to a CAS.",
+    "cas": "The services in our configuration.",
+    "cert": "Certificates in files.",
+}
+
+OUT_OF_SCOPE = frozenset(
+    "cargo g++ gcc gccgo gdb gfortran rustc signer host swarm service stack".split()  # noqa: SIM905 - as a person types them
+)
+"""Compilers and machines; never part of Ostiary."""
+
+NOT_YET = frozenset({
+    ("session", "sign"), ("session", "encrypt"), ("session", "list"),
+    ("cas", "show-identification"), ("cas", "provision"), ("cas", "update-config"), ("cas", "register-backup"),
+    ("cas", "register-upgrade"), ("cas", "start-upgrade"), ("cas", "verify-audit-log"), ("cas", "attest-audit-log"),
+    ("cas", "get-audit-log-checkpoints"), ("cas", "version"),
+    ("fspf",), ("las",), ("binary-fs",), ("binaryfs",),
+})  # fmt: skip
+"""Known, and not part of this version."""
+
+REFUSED: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("cas", "attest"): (
+        "Attesting the CAS failed",
+        "a CAS gives no evidence of itself in this version of Ostiary, so it cannot be attested",
+        "name the certificate that `ostiary serve` wrote on each command: --cas-ca FILE",
+        f"only for tests, where nobody is on the way: {UNVERIFIED}",
+    ),
+}
+"""Commands that fail, and why: what failed, then the causes."""

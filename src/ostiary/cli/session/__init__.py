@@ -1,0 +1,1 @@
+"""`ostiary session`, which is also `scone session`: one file a command. Nothing is decided here."""

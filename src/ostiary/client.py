@@ -1,0 +1,294 @@
+"""The client of the REST API on 8081: upload and read sessions over TLS that knows the service by its certificate.
+
+It runs beside people and programs, never beside the store: it imports the rooms below only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit
+
+from ostiary.errors import (
+    ConfigurationError,
+    ConflictError,
+    IdentityRequiredError,
+    InputError,
+    NotAuthorizedError,
+    NotFoundError,
+    OstiaryError,
+    OutsideError,
+    TooLargeError,
+)
+
+DEFAULT_PORT = 8081
+CONNECT_SECONDS = 10.0
+"""For each address tried, and again for the TLS handshake."""
+ANSWER_SECONDS = 60.0
+"""For each wait on the network while a request is sent or answered."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""A session of 1 MiB in JSON, every character of it escaped, with room for warnings."""
+FIRST_WAIT_SECONDS = 0.5
+MAX_WAIT_SECONDS = 8.0
+DEFAULT_RETRIES = 3
+
+_HASH_BYTES = 32
+_REFUSALS: dict[int, type[OstiaryError]] = {
+    400: InputError,
+    401: IdentityRequiredError,
+    403: NotAuthorizedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: TooLargeError,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a service listens. `str(address)` is its URL."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"https://{self.authority}/"
+
+
+def parse_address(text: str) -> Address:
+    """`HOST`, `HOST:PORT` or `https://HOST[:PORT][/]`; an IPv6 address stands in brackets.
+
+    Raises ConfigurationError.
+    """
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError:
+        raise _no_address(text) from None
+    bare = parts.scheme == "https" and parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in text)
+    if not bare or not parts.hostname or not parts.hostname.isprintable() or " " in parts.hostname or port == 0:
+        raise _no_address(text)
+    return Address(host=parts.hostname, port=port)
+
+
+def _no_address(text: str) -> ConfigurationError:
+    return ConfigurationError(f"{text!r} is no address of a CAS; write HOST, HOST:PORT or https://HOST:PORT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """session_hash: 32 bytes. warnings: each a sentence and its causes, from the outside in."""
+
+    session_hash: bytes
+    warnings: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredText:
+    """A version as the service gives it. session_hash: 32 bytes, None if the service did not say."""
+
+    text: str = field(repr=False)
+    session_hash: bytes | None
+
+
+class Client:
+    """One service, for one identity. Each request has a connection of its own.
+
+    anchors: PEM certificates. The service's chain must lead to one of them, or be one of them; names in it are not
+    compared with the host, for the anchor is the identity and addresses change. None: any server is accepted, and
+    whoever sits on the way reads and changes everything; for tests only.
+    identity: PEM of a private key and its certificate, to show as client certificate; None shows none.
+    retries: how often a request is tried again after a network failure, after 0.5 s, 1 s, 2 s, … at most 8 s. An
+    upload is tried again only while no connection has come about: later, it may have happened.
+
+    All methods raise OutsideError (no connection, not the service of the anchors, broken, no answer in time, an answer
+    that no CAS gives) and, for what the service refuses: InputError, TooLargeError, IdentityRequiredError,
+    NotAuthorizedError, NotFoundError, ConflictError, with the service's sentences as causes.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        anchors: str | None,
+        identity: str | None,
+        retries: int = DEFAULT_RETRIES,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = address
+        self._context = _trusting(anchors)
+        if identity is not None:
+            _show(self._context, identity)
+        self._retries = retries
+        self._wait = wait
+
+    def upload(self, text: str) -> Uploaded:
+        """Make `text` the current version of the session that it names; it is durable on return."""
+        members = self._request("POST", "/v1/sessions", text.encode(), doing="uploading the session")
+        session_hash = _digest(members.get("hash"))
+        if session_hash is None:
+            raise self._strange("its answer to an upload has no session hash")
+        return Uploaded(session_hash=session_hash, warnings=_warnings(members.get("warnings")))
+
+    def read(self, name: str, *, session_hash: bytes | None = None) -> StoredText:
+        """The current version of session `name`, or the one with `session_hash`, in normal form."""
+        query = "" if session_hash is None else f"?hash={session_hash.hex()}"
+        path = f"/v1/sessions/{quote(name.lstrip('/'), safe='/~')}{query}"
+        members = self._request("GET", path, None, doing=f"reading session {name!r}")
+        text = members.get("session")
+        if not isinstance(text, str):
+            raise self._strange("its answer to a read has no session")
+        return StoredText(text=text, session_hash=_digest(members.get("hash")))
+
+    def _request(self, method: str, path: str, body: bytes | None, *, doing: str) -> dict[str, object]:
+        status, content = self._patiently(method, path, body)
+        members = _object(content)
+        if 200 <= status < 300 and members is not None:
+            return members
+        told = _sentences(None if members is None else members.get("msg"))
+        refusal = _REFUSALS.get(status)
+        if refusal is None or not told:
+            raise self._strange(f"its answer has status {status}", *told)
+        raise refusal(f"CAS {self.address.authority} refused {doing}", *told)
+
+    def _patiently(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        left, wait = self._retries, FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return self._once(method, path, body)
+            except _NetworkError as error:
+                if left <= 0 or error.final or (error.sent and body is not None):
+                    raise OutsideError(error.message, *error.causes) from error
+            self._wait(wait)
+            left, wait = left - 1, min(2 * wait, MAX_WAIT_SECONDS)
+
+    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection(
+            self.address.host, self.address.port, timeout=CONNECT_SECONDS, context=self._context
+        )
+        with contextlib.closing(connection):
+            self._connect(connection)
+            try:
+                connection.sock.settimeout(ANSWER_SECONDS)
+                connection.request(method, path, body, {"Content-Type": "application/yaml", "Connection": "close"})
+                response = connection.getresponse()
+                content = response.read(MAX_ANSWER_BYTES + 1)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._broken(error, uploading=body is not None) from error
+        if len(content) > MAX_ANSWER_BYTES:
+            raise self._strange(f"its answer has more than {MAX_ANSWER_BYTES} bytes")
+        return response.status, content
+
+    def _connect(self, connection: http.client.HTTPSConnection) -> None:
+        authority = self.address.authority
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            message = f"the server at {authority} is not the CAS that was asked for"
+            raise _NetworkError(message, f"its certificate: {error.verify_message}", final=True) from error
+        except (OSError, UnicodeError) as error:
+            # Another try ends the same way if the other end speaks, but not TLS, or the name cannot be one.
+            spoke = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+            final = spoke or isinstance(error, UnicodeError)
+            raise _NetworkError(f"cannot connect to CAS {authority}", _reason(error), final=final) from error
+
+    def _broken(self, error: OSError | http.client.HTTPException, *, uploading: bool) -> _NetworkError:
+        after = ("the session may have been stored: `session read` tells",) if uploading else ()
+        message = f"the connection to CAS {self.address.authority} broke before its answer was complete"
+        return _NetworkError(message, _reason(error), *after, sent=True)
+
+    def _strange(self, *causes: str) -> OutsideError:
+        return OutsideError(f"the server at {self.address.authority} did not answer as a CAS does", *causes)
+
+
+class _NetworkError(OutsideError):
+    """One try failed. final: another would fail the same way. sent: the service may have seen the request."""
+
+    def __init__(self, message: str, *causes: str, final: bool = False, sent: bool = False) -> None:
+        super().__init__(message, *causes)
+        self.final = final
+        self.sent = sent
+
+
+def _trusting(anchors: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    if anchors is None:
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=anchors)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError("the certificate of the CAS cannot be read", _reason(error)) from error
+    return context
+
+
+def _show(context: ssl.SSLContext, identity: str) -> None:
+    """Load key and certificate by way of memory that has no name: `ssl` takes files only."""
+    fd = os.memfd_create("ostiary-identity", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(identity.encode())
+        context.load_cert_chain(f"/proc/self/fd/{fd}")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError("the client identity cannot be used for TLS", _reason(error)) from error
+    finally:
+        os.close(fd)
+
+
+def _object(content: bytes) -> dict[str, object] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _digest(value: object) -> bytes | None:
+    try:
+        digest = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        return None
+    return digest if len(digest) == _HASH_BYTES else None
+
+
+def _sentences(value: object) -> tuple[str, ...]:
+    """The sentences of a list, on one line each. Services repeat the cause at the end of what failed: told once."""
+    if not isinstance(value, list):
+        return ()
+    sentences = [_printable(sentence) for sentence in value if isinstance(sentence, str)]
+    if len(sentences) > 1:
+        sentences[0] = sentences[0].removesuffix(f": {sentences[1]}")
+    return tuple(sentences)
+
+
+def _warnings(value: object) -> tuple[tuple[str, ...], ...]:
+    warnings = [_sentences(warning) for warning in value] if isinstance(value, list) else []
+    return tuple(warning for warning in warnings if warning)
+
+
+def _printable(sentence: str) -> str:
+    """What another machine says, for a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in sentence)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    if isinstance(error, socket.gaierror | OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error) or type(error).__name__

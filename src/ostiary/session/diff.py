@@ -1,0 +1,622 @@
+"""What a change of a session means: two sessions to sentences, the worst first. Pure.
+
+Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and
+the order of what has none; any other change has at least one, a member that no rule here knows included. What cannot
+be compared, as it stands behind a configuration variable or in a nested rule, counts as widening when it is new.
+No sentence holds the value of a secret, of an environment variable or of a file.
+Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from enum import IntEnum
+from typing import Protocol, TypeVar
+
+from ostiary.session.base58 import encode_key_hash
+from ostiary.session.findings import quote
+from ostiary.session.model import (
+    AccessPolicy,
+    AnySubject,
+    CertificateHashSubject,
+    CreatorSubject,
+    HostArgument,
+    Image,
+    ImageVolume,
+    ImportedVolume,
+    InjectionFile,
+    KeySubject,
+    NamespaceTarget,
+    NoneSubject,
+    RuleSubject,
+    Secret,
+    Security,
+    SecurityAttestation,
+    Service,
+    Session,
+    SessionTarget,
+    Signer,
+    SignerSubject,
+    Subject,
+    Variable,
+    Variant,
+    Volume,
+    VolumeExport,
+)
+from ostiary.session.pem import certificate_key_hash
+
+_SHOWN_DIGITS = 16
+_MAX_SVN = 0xFFFF
+_WORD = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+class Effect(IntEnum):
+    """What a difference does to those who rely on the session; the smallest is the worst."""
+
+    WIDENS = 0
+    CHANGES = 1
+    NARROWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One change. path: as in `services[web].attestation`, elements by name. meaning: one sentence."""
+
+    effect: Effect
+    path: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.effect.name.lower()}: {self.meaning}"
+
+
+def differences(before: Session, after: Session) -> tuple[Difference, ...]:
+    """What `after` means beside `before`, by effect, then in the order of the session language."""
+    found = [
+        *_services(before.services, after.services),
+        *_images(before.images, after.images),
+        *_secrets(before.secrets, after.secrets),
+        *_volumes(before.volumes, after.volumes),
+        *_access(before.access_policy, after.access_policy),
+        *_security(before.security, after.security),
+        *_creator(before.creator, after.creator),
+        *_others(before, after, _SESSION_HANDLED, "the session", ""),
+    ]
+    return tuple(sorted(found, key=lambda difference: difference.effect))
+
+
+_SESSION_HANDLED = frozenset(
+    {"predecessor", "services", "images", "secrets", "volumes", "access_policy", "security", "creator"}
+)
+
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+
+def _services(before: Sequence[Service], after: Sequence[Service]) -> Iterator[Difference]:
+    old, new = _by_name(before), _by_name(after)
+    for name in _added(old, new):
+        yield _widens(f"services[{name}]", f"adds service {name}, {_admitted(new[name])}")
+    for name in _added(new, old):
+        yield _narrows(f"services[{name}]", f"removes service {name}")
+    for name in _kept(old, new):
+        yield from _service(old[name], new[name])
+
+
+def _admitted(service: Service) -> str:
+    count = len(_admissions(service.attestation))
+    return f"which admits {_count(count, 'program')}" if count else "which asks for no evidence by itself"
+
+
+def _service(before: Service, after: Service) -> Iterator[Difference]:
+    what, path = f"service {after.name}", f"services[{after.name}]"
+    yield from _attestation(before, after)
+    if before.command != after.command:
+        shown = f"{quote(_command(before))} becomes {quote(_command(after))}"
+        yield _changes(f"{path}.command", f"changes the command of {what}: {shown}")
+    yield from _environment(before, after)
+    yield from _restriction(before.platforms, after.platforms, f"{path}.platforms", f"the platforms of {what}")
+    old, new = before.one_time_password_shared_secret, after.one_time_password_shared_secret
+    yield from _guard(old, new, f"{path}.one_time_password_shared_secret", f"one-time passwords of {what}")
+    handled = frozenset({"attestation", "command", "environment", "platforms", "one_time_password_shared_secret"})
+    yield from _others(before, after, handled, what, path)
+
+
+def _command(service: Service) -> str:
+    return " ".join(f"@@{word.position}" if isinstance(word, HostArgument) else str(word) for word in service.command)
+
+
+def _environment(before: Service, after: Service) -> Iterator[Difference]:
+    old, new = dict(before.environment), dict(after.environment)
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            verb = "changes" if name in old and name in new else "adds" if name in new else "removes"
+            path = f"services[{after.name}].environment.{name}"
+            yield _changes(path, f"{verb} the environment variable {name} of service {after.name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Admission:
+    """One way to be admitted: this measurement (None: any) with this signer (None: any)."""
+
+    mrenclave: bytes | Variable | None
+    signer: Signer | Variable | None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.mrenclave is not None:
+            parts.append(f"measurement {_shown(self.mrenclave)}")
+        if self.signer is not None:
+            parts.append(_signer(self.signer))
+        return " of ".join(parts)
+
+    @property
+    def kind(self) -> str:
+        return "measurement" if self.mrenclave is not None else "signer"
+
+
+def _admissions(variants: Iterable[Variant | Variable]) -> dict[_Admission, None]:
+    """All pairs that any variant admits, without repetitions."""
+    pairs: dict[_Admission, None] = {}
+    for variant in variants:
+        if isinstance(variant, Variable):
+            pairs[_Admission(mrenclave=variant, signer=None)] = None
+            continue
+        for mrenclave in variant.mrenclave or (None,):
+            pairs[_Admission(mrenclave=mrenclave, signer=variant.signer)] = None
+    return pairs
+
+
+def _attestation(before: Service, after: Service) -> Iterator[Difference]:
+    what, path = f"service {after.name}", f"services[{after.name}].attestation"
+    old, new = _admissions(before.attestation), _admissions(after.attestation)
+    if bool(old) != bool(new):
+        if old:
+            yield _widens(path, f"asks for no evidence of {what} any more")
+        else:
+            yield _narrows(path, f"asks for evidence of {what}, which needed none")
+        return
+    added, removed = _added(old, new), _added(new, old)
+    for one in list(added):
+        same = next((other for other in removed if _same_program(one, other)), None)
+        if same is not None:
+            added.remove(one)
+            removed.remove(same)
+            yield _versions(same, one, what, path)
+    yield from _counted(added, Effect.WIDENS, "adds", "to", what, path)
+    yield from _counted(removed, Effect.NARROWS, "removes", "from", what, path)
+
+
+def _counted(
+    found: list[_Admission], effect: Effect, verb: str, preposition: str, what: str, path: str
+) -> Iterator[Difference]:
+    for kind in ("measurement", "signer"):
+        some = [admission for admission in found if admission.kind == kind]
+        if some:
+            named = ", ".join(str(admission).removeprefix(f"{kind} ") for admission in some)
+            count = _count(len(some), kind)
+            yield Difference(effect=effect, path=path, meaning=f"{verb} {count} {preposition} {what}: {named}")
+
+
+def _same_program(one: _Admission, other: _Admission) -> bool:
+    """Whether two admissions differ in nothing but security versions."""
+    first, second = one.signer, other.signer
+    return (
+        isinstance(first, Signer)
+        and isinstance(second, Signer)
+        and (one.mrenclave, first.mrsigner, first.isvprodid) == (other.mrenclave, second.mrsigner, second.isvprodid)
+    )
+
+
+def _versions(before: _Admission, after: _Admission, what: str, path: str) -> Difference:
+    effect = Effect.WIDENS
+    if isinstance(before.signer, Signer) and isinstance(after.signer, Signer):
+        old, new = _range(before.signer), _range(after.signer)
+        if old is not None and new is not None and old[0] <= new[0] and new[1] <= old[1]:
+            effect = Effect.NARROWS
+    verb = "admits other" if effect is Effect.WIDENS else "admits fewer"
+    return Difference(
+        effect=effect, path=path, meaning=f"{verb} security versions for {what}: {before} becomes {after}"
+    )
+
+
+def _range(signer: Signer) -> tuple[int, int] | None:
+    least = 0 if signer.isvsvn_min is None else signer.isvsvn_min
+    most = _MAX_SVN if signer.isvsvn_max is None else signer.isvsvn_max
+    return None if isinstance(least, Variable) or isinstance(most, Variable) else (least, most)
+
+
+def _signer(signer: Signer | Variable) -> str:
+    if isinstance(signer, Variable):
+        return f"signer {_shown(signer)}"
+    least = "" if signer.isvsvn_min is None else f" from version {_shown(signer.isvsvn_min)}"
+    most = "" if signer.isvsvn_max is None else f" up to version {_shown(signer.isvsvn_max)}"
+    return f"signer {_shown(signer.mrsigner)} product {_shown(signer.isvprodid)}{least}{most}"
+
+
+# --- images and volumes ----------------------------------------------------------------------------------------------
+
+
+def _images(before: Sequence[Image], after: Sequence[Image]) -> Iterator[Difference]:
+    old, new = _by_name(before), _by_name(after)
+    for name in _added(old, new):
+        yield _changes(f"images[{name}]", f"adds image {name}")
+    for name in _added(new, old):
+        yield _changes(f"images[{name}]", f"removes image {name}")
+    for name in _kept(old, new):
+        yield from _image(old[name], new[name])
+
+
+def _image(before: Image, after: Image) -> Iterator[Difference]:
+    what, path = f"image {after.name}", f"images[{after.name}]"
+    yield from _files(before.injection_files, after.injection_files, what, f"{path}.injection_files")
+    yield from _mounts(before.volumes, after.volumes, what, f"{path}.volumes")
+    old, new = before.provide_secrets, after.provide_secrets
+    if (old is None) != (new is None) or frozenset(old or ()) != frozenset(new or ()):
+        shown = "every secret" if new is None else ", ".join(new) or "no secret"
+        yield _widens(f"{path}.provide_secrets", f"provides other secrets to the programs of {what}: {shown}")
+    yield from _others(before, after, frozenset({"injection_files", "volumes", "provide_secrets"}), what, path)
+
+
+def _files(
+    before: Sequence[InjectionFile], after: Sequence[InjectionFile], image: str, path: str
+) -> Iterator[Difference]:
+    old, new = {file.path: file for file in before}, {file.path: file for file in after}
+    for name in _added(old, new):
+        yield _changes(f"{path}[{name}]", f"adds injection file {name} to {image}")
+    for name in _added(new, old):
+        yield _changes(f"{path}[{name}]", f"removes injection file {name} from {image}")
+    for name in _kept(old, new):
+        first, second = old[name].permission, new[name].permission
+        what, at = f"injection file {name} of {image}", f"{path}[{name}]"
+        if first != second:
+            effect = Effect.WIDENS if second & ~first else Effect.NARROWS
+            meaning = f"changes the permission of {what}: 0o{first:o} becomes 0o{second:o}"
+            yield Difference(effect=effect, path=f"{at}.permission", meaning=meaning)
+        yield from _others(old[name], new[name], frozenset({"permission"}), what, at)
+
+
+def _mounts(before: Sequence[ImageVolume], after: Sequence[ImageVolume], image: str, path: str) -> Iterator[Difference]:
+    old, new = {mount.path: mount for mount in before}, {mount.path: mount for mount in after}
+    for name in _added(old, new):
+        yield _changes(f"{path}[{name}]", f"mounts volume {new[name].name} at {name} in {image}")
+    for name in _added(new, old):
+        yield _changes(f"{path}[{name}]", f"does not mount volume {old[name].name} at {name} in {image} any more")
+    for name in _kept(old, new):
+        yield from _others(old[name], new[name], frozenset(), f"the volume at {name} in {image}", f"{path}[{name}]")
+
+
+def _volumes(
+    before: Sequence[Volume | ImportedVolume], after: Sequence[Volume | ImportedVolume]
+) -> Iterator[Difference]:
+    old, new = _by_name(before), _by_name(after)
+    for name in _added(old, new):
+        yield _changes(f"volumes[{name}]", f"adds volume {name}")
+    for name in _added(new, old):
+        yield _changes(f"volumes[{name}]", f"removes volume {name}")
+    for name in _kept(old, new):
+        first, second, path = old[name], new[name], f"volumes[{name}]"
+        if isinstance(first, Volume) and isinstance(second, Volume):
+            yield from _exports(first.exports, second.exports, f"volume {name}", path)
+            yield from _others(first, second, frozenset({"exports"}), f"volume {name}", path)
+        elif first != second:
+            yield _changes(path, f"changes where volume {name} comes from")
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def _secrets(before: Sequence[Secret], after: Sequence[Secret]) -> Iterator[Difference]:
+    old, new = _by_name(before), _by_name(after)
+    for name in _added(old, new):
+        yield _changes(f"secrets[{name}]", f"adds secret {name}, {_kind(new[name])}")
+        yield from _published(name, before=False, after=new[name].export_public)
+        yield from _exports((), new[name].exports, f"secret {name}", f"secrets[{name}]")
+    for name in _added(new, old):
+        yield _changes(f"secrets[{name}]", f"removes secret {name}, {_kind(old[name])}")
+    for name in _kept(old, new):
+        yield from _secret(old[name], new[name])
+
+
+def _secret(before: Secret, after: Secret) -> Iterator[Difference]:
+    name, what, path = after.name, f"secret {after.name}", f"secrets[{after.name}]"
+    yield from _published(name, before=before.export_public, after=after.export_public)
+    yield from _exports(before.exports, after.exports, what, path)
+    if type(before) is not type(after):
+        yield _changes(path, f"makes {what} another one: {_kind(before)} becomes {_kind(after)}")
+    else:
+        if before.value != after.value:
+            which = "an" if before.value is None else "another"
+            meaning = f"generates {what}" if after.value is None else f"gives {what} {which} explicit value"
+            yield _changes(f"{path}.value", meaning)
+        yield from _others(before, after, frozenset({"export_public", "exports", "value"}), what, path)
+
+
+def _published(name: str, *, before: bool, after: bool) -> Iterator[Difference]:
+    path = f"secrets[{name}].export_public"
+    if after and not before:
+        yield _widens(path, f"exports secret {name} to everyone")
+    elif before and not after:
+        yield _narrows(path, f"does not export secret {name} to everyone any more")
+
+
+def _exports(before: Iterable[object], after: Iterable[object], what: str, path: str) -> Iterator[Difference]:
+    old, new = dict.fromkeys(before), dict.fromkeys(after)
+    for target in _added(old, new):
+        yield _widens(f"{path}.export", f"exports {what} to {_target(target)}")
+    for target in _added(new, old):
+        yield _narrows(f"{path}.export", f"does not export {what} to {_target(target)} any more")
+
+
+def _target(target: object) -> str:
+    if isinstance(target, NamespaceTarget):
+        return f"all sessions of namespace {target.namespace or '/'}"
+    if isinstance(target, SessionTarget):
+        version = f" version {_shown(target.session_hash)}" if target.session_hash else ""
+        return f"session {target.session}{version}" + (f" of CAS {target.cas.url}" if target.cas else "")
+    if isinstance(target, VolumeExport):
+        version = f" version {_shown(target.session_hash)}" if target.session_hash else ""
+        alias = f" as {target.volume_alias}" if target.volume_alias else ""
+        return f"session {target.session}{version}{alias} ({target.update_policy})"
+    return "another target"
+
+
+_KINDS = {
+    "AsciiSecret": "ascii",
+    "PublicKeySecret": "public-key",
+    "PrivateKeySecret": "private-key",
+    "X509CaSecret": "x509-ca",
+    "X509Secret": "x509",
+    "SessionCaSecret": "session-ca",
+    "AadTokenSecret": "aad-token",
+    "ConfigFragmentSecret": "config-fragment",
+    "PgpKeySecret": "pgp-key",
+    "JwtSecret": "jwt",
+    "ImportedSecret": "imported from another session",
+    "AkvSecret": "imported from a key vault",
+    "BinarySecret": "binary",
+}
+
+
+def _kind(secret: Secret) -> str:
+    return _KINDS.get(type(secret).__name__, type(secret).__name__)
+
+
+# --- access policy ---------------------------------------------------------------------------------------------------
+
+
+def _access(before: AccessPolicy | Variable, after: AccessPolicy | Variable) -> Iterator[Difference]:
+    if isinstance(before, Variable) or isinstance(after, Variable):
+        if before != after:
+            yield _widens("access_policy", "gives the access policy by another variable, or by none")
+        return
+    yield from _operation("read", before.read, after.read)
+    yield from _operation("update", before.update, after.update)
+    for name, old, new in (
+        ("create_sessions", before.effective_create_sessions, after.effective_create_sessions),
+        ("list_sessions", before.effective_list_sessions, after.effective_list_sessions),
+    ):
+        if getattr(before, name) is not None or getattr(after, name) is not None:
+            yield from _operation(name, old, new)
+    handled = frozenset({"read", "update", "create_sessions", "list_sessions"})
+    yield from _others(before, after, handled, "the access policy", "access_policy")
+
+
+def _operation(name: str, before: tuple[Subject, ...], after: tuple[Subject, ...]) -> Iterator[Difference]:
+    old, new = dict.fromkeys(before), dict.fromkeys(after)
+    if old.keys() == new.keys() or (_admits_nobody(old) and _admits_nobody(new)):
+        return
+    effect = Effect.WIDENS
+    if AnySubject() in old or _admits_nobody(new) or new.keys() <= old.keys():
+        effect = Effect.NARROWS
+    shown = f"from {_subjects(before)} to {_subjects(after)}"
+    yield Difference(effect=effect, path=f"access_policy.{name}", meaning=f"{effect.name.lower()} {name} {shown}")
+
+
+def _admits_nobody(subjects: Mapping[Subject, None]) -> bool:
+    return subjects.keys() <= {NoneSubject()}
+
+
+def _subjects(subjects: tuple[Subject, ...]) -> str:
+    return ", ".join(_subject(subject) for subject in subjects) or "NONE"
+
+
+def _subject(subject: Subject) -> str:
+    match subject:
+        case CreatorSubject():
+            return "CREATOR"
+        case AnySubject():
+            return "ANY"
+        case NoneSubject():
+            return "NONE"
+        case KeySubject(key_hash=key_hash):
+            return f"key {encode_key_hash(key_hash)}"
+        case CertificateHashSubject(pem_hash=pem_hash):
+            return f"certificate {_shown(pem_hash)}"
+        case SignerSubject(spki=spki):
+            return f"signer {_shown(spki[-32:])}"
+        case RuleSubject(needed=needed, subjects=subjects):
+            return f"{needed} of ({_subjects(subjects)})"
+        case Variable():
+            return _shown(subject)
+
+
+# --- security --------------------------------------------------------------------------------------------------------
+
+
+def _security(before: Security | Variable, after: Security | Variable) -> Iterator[Difference]:
+    if isinstance(before, Variable) or isinstance(after, Variable):
+        if before != after:
+            yield _widens("security", "gives the security section by another variable, or by none")
+        return
+    yield from _guard(
+        before.singleton_enclaves, after.singleton_enclaves, "security.singleton_enclaves", "that instances are fresh"
+    )
+    yield from _guard(
+        before.service_access_token, after.service_access_token, "security.service_access_token", "an access token"
+    )
+    first, second = before.attestation, after.attestation
+    if isinstance(first, Variable) or isinstance(second, Variable):
+        if first != second:
+            yield _widens("security.attestation", "gives security.attestation by another variable, or by none")
+    else:
+        yield from _requirements(first, second)
+    handled = frozenset({"singleton_enclaves", "service_access_token", "attestation"})
+    yield from _others(before, after, handled, "security", "security")
+
+
+def _requirements(before: SecurityAttestation, after: SecurityAttestation) -> Iterator[Difference]:
+    path = "security.attestation"
+    if before.mode != after.mode:
+        effect = Effect.NARROWS if before.mode == "none" else Effect.WIDENS
+        meaning = f"attests by mode {_shown(after.mode)}, no longer by mode {_shown(before.mode)}"
+        if after.mode == "none":
+            meaning = "gives every service's configuration to whoever asks: mode none needs no evidence"
+        yield Difference(effect=effect, path=f"{path}.mode", meaning=meaning)
+    for name, verb, old, new in (
+        ("tolerate", "tolerate", before.tolerate, after.tolerate),
+        ("ignore_advisories", "ignore", before.ignore_advisories, after.ignore_advisories),
+    ):
+        for one in sorted(_shown(value) for value in new - old):
+            yield _widens(f"{path}.{name}", f"{verb}s {one}")
+        for one in sorted(_shown(value) for value in old - new):
+            yield _narrows(f"{path}.{name}", f"does not {verb} {one} any more")
+    if after.ignore_all_advisories and not before.ignore_all_advisories:
+        yield _widens(f"{path}.ignore_advisories", "ignores all advisories, those still unknown included")
+    elif before.ignore_all_advisories and not after.ignore_all_advisories:
+        yield _narrows(f"{path}.ignore_advisories", "does not ignore all advisories any more")
+    yield from _guard(
+        before.must_be_sgx_local, after.must_be_sgx_local, f"{path}.must_be_sgx_local", "local attestation"
+    )
+    one_time = f"{path}.one_time_password_shared_secret"
+    yield from _guard(
+        before.one_time_password_shared_secret, after.one_time_password_shared_secret, one_time, "one-time passwords"
+    )
+    handled = frozenset({
+        *("mode", "tolerate", "ignore_advisories", "ignore_all_advisories"),
+        *("must_be_sgx_local", "one_time_password_shared_secret"),
+    })  # fmt: skip
+    yield from _others(before, after, handled, path, path)
+
+
+def _creator(before: str | SignerSubject | None, after: str | SignerSubject | None) -> Iterator[Difference]:
+    """A creator that one side does not name is not known yet: the upload decides it."""
+    if before is None or after is None or before == after:
+        return
+    old, new = show_creator(before), show_creator(after)
+    if old != new:
+        yield _widens("creator", f"makes another key CREATOR: {old} becomes {new}")
+    else:
+        yield _changes("creator", f"records another certificate of the same creator, {new}")
+
+
+def show_creator(creator: str | SignerSubject | None) -> str:
+    """Who uploaded a version, by key hash, for a sentence."""
+    if creator is None:
+        return "nobody"
+    if isinstance(creator, SignerSubject):
+        return _subject(creator)
+    try:
+        return f"key {encode_key_hash(certificate_key_hash(creator))}"
+    except ValueError:
+        return "a key that cannot be read"
+
+
+# --- what all of them use --------------------------------------------------------------------------------------------
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_NamedT = TypeVar("_NamedT", bound=_Named)
+_KeyT = TypeVar("_KeyT")
+
+
+def _by_name(elements: Iterable[_NamedT]) -> dict[str, _NamedT]:
+    return {element.name: element for element in elements}
+
+
+def _added(old: Mapping[_KeyT, object], new: Mapping[_KeyT, object]) -> list[_KeyT]:
+    return [key for key in new if key not in old]
+
+
+def _kept(old: Mapping[_KeyT, object], new: Mapping[_KeyT, object]) -> list[_KeyT]:
+    return [key for key in new if key in old]
+
+
+def _restriction(before: Iterable[object], after: Iterable[object], path: str, what: str) -> Iterator[Difference]:
+    """A list that admits what it names, and everything when it is empty."""
+    old, new = frozenset(before), frozenset(after)
+    if old == new:
+        return
+    narrower = bool(new) and (not old or new <= old)
+    effect = Effect.NARROWS if narrower else Effect.WIDENS
+    shown = ", ".join(sorted(_shown(value) for value in new)) or "any"
+    yield Difference(effect=effect, path=path, meaning=f"{effect.name.lower()} {what} to {shown}")
+
+
+def _guard(before: object, after: object, path: str, what: str) -> Iterator[Difference]:
+    """Something that is asked for, or not; its value is not shown."""
+    if before == after:
+        return
+    if not before:
+        yield _narrows(path, f"demands {what}")
+    elif not after:
+        yield _widens(path, f"does not demand {what} any more")
+    else:
+        yield _changes(path, f"changes how it demands {what}")
+
+
+def _others(before: object, after: object, handled: frozenset[str], what: str, path: str) -> Iterator[Difference]:
+    """Every member that has no rule of its own. Nothing that differs stays unsaid."""
+    for member in fields(after):  # type: ignore[arg-type]
+        if member.name in handled:
+            continue
+        old, new = getattr(before, member.name), getattr(after, member.name)
+        if old != new:
+            shown = (
+                f": {_short(old)} becomes {_short(new)}" if member.repr and _is_short(old) and _is_short(new) else ""
+            )
+            at = f"{path}.{member.name}" if path else member.name
+            yield _changes(at, f"changes {member.name} of {what}{shown}")
+
+
+def _is_short(value: object) -> bool:
+    """Whether a value is a setting, which may be shown; explicit values of secrets and texts of files are not."""
+    return value is None or isinstance(value, bool | int | str | bytes | timedelta | Variable)
+
+
+def _short(value: object) -> str:
+    return "nothing" if value is None else _shown(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        text = value.hex()
+        return text if len(text) <= _SHOWN_DIGITS else f"{text[:_SHOWN_DIGITS]}…"
+    if isinstance(value, Variable):
+        return str(value.placeholder)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return quote(value) if isinstance(value, str) and not _WORD.fullmatch(value) else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _widens(path: str, meaning: str) -> Difference:
+    return Difference(effect=Effect.WIDENS, path=path, meaning=meaning)
+
+
+def _changes(path: str, meaning: str) -> Difference:
+    return Difference(effect=Effect.CHANGES, path=path, meaning=meaning)
+
+
+def _narrows(path: str, meaning: str) -> Difference:
+    return Difference(effect=Effect.NARROWS, path=path, meaning=meaning)
