@@ -6,31 +6,57 @@ import base64
 import contextlib
 import json
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.errors import OstiaryError, StoreError
+from ostiary.errors import OstiaryError, ReleaseRefusedError, StoreError
+from ostiary.secret.akv import decode_akv
+from ostiary.secret.file_template import parse_file_template, render_file_template
 from ostiary.secret.format import FORMS
+from ostiary.secret.fragment import expand, fragment
 from ostiary.secret.generate import generate
 from ostiary.secret.kind import Making, make
 from ostiary.secret.render import render
 from ostiary.secret.value import (
+    AadTokenValue,
     AsciiValue,
     BinaryValue,
     CertificateValue,
+    FragmentValue,
+    JwtValue,
+    PgpKeyValue,
     PrivateKeyValue,
+    PublicKeyValue,
+    Released,
+    SessionCaValue,
     Value,
     decode_values,
     encode_values,
 )
-from ostiary.session.model import AsciiSecret, PrivateKeySecret, Session, X509CaSecret, X509Secret
+from ostiary.secret.vault import VaultEntry, vault_value
+from ostiary.session.model import (
+    AkvSecret,
+    AsciiSecret,
+    PrivateKeySecret,
+    PublicKeySecret,
+    Session,
+    X509CaSecret,
+    X509Secret,
+)
+from ostiary.session.normal import JsonValue
 from ostiary.session.placeholder import Placeholder, Template
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 INSTANT = st.datetimes(timezones=st.just(UTC)).map(lambda instant: instant.replace(microsecond=0))
+JSON: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)
+)
 VALUE: st.SearchStrategy[Value] = st.one_of(
     st.builds(AsciiValue, text=TEXT),
     st.builds(BinaryValue, data=st.binary()),
@@ -43,6 +69,10 @@ VALUE: st.SearchStrategy[Value] = st.one_of(
         not_before=INSTANT,
         not_after=INSTANT,
     ),
+    st.builds(PublicKeyValue, spki_der=st.binary()),
+    st.builds(SessionCaValue, certificate_der=st.binary()),
+    st.builds(PgpKeyValue, secret_key=st.binary(), public_key=st.binary()),
+    st.builds(FragmentValue, value=JSON),
 )
 FORMATS = sorted({name for forms in FORMS.values() for name in forms.formats})
 
@@ -121,7 +151,11 @@ def test_a_generated_ascii_value_has_its_length_and_alphabet(size: int, seed: in
 
 
 SECRET_TEXT = "hunter2hunter2"
-HOLDING: list[Value] = [
+HOLDING: list[Released] = [
+    AadTokenValue(text=SECRET_TEXT),
+    JwtValue(text=SECRET_TEXT),
+    FragmentValue(value={SECRET_TEXT: [SECRET_TEXT, "$$SCONE::a$$"]}),
+    PgpKeyValue(secret_key=SECRET_TEXT.encode(), public_key=b""),
     AsciiValue(text=SECRET_TEXT),
     BinaryValue(data=SECRET_TEXT.encode()),
     PrivateKeyValue(pkcs8_der=SECRET_TEXT.encode()),
@@ -131,18 +165,24 @@ HOLDING: list[Value] = [
 ENCODED = {SECRET_TEXT, SECRET_TEXT.encode().hex(), base64.b64encode(SECRET_TEXT.encode()).decode().rstrip("=")}
 
 
+def render_one(values: Mapping[str, Released], placeholder: Placeholder) -> bytes:
+    return render(Template(parts=(placeholder,)), values)
+
+
 @given(
     st.sampled_from(HOLDING),
     st.sampled_from(["a", "a.hex", "a.crt", "a.key", "a.chain", "a.lost", "b"]),
     st.sampled_from([*(name for name in FORMATS if not name.startswith("pkcs12")), "lost"]),
     st.sampled_from(["", "escape(json)", "escape(xml)"]),
 )
-def test_no_secret_stands_in_a_refusal_or_a_repr(value: Value, name: str, form: str, encoding: str) -> None:
+def test_no_secret_stands_in_a_refusal_or_a_repr(value: Released, name: str, form: str, encoding: str) -> None:
     said = repr(value) + str(value) + f"{value!s:>80}"
-    try:
-        render(Template(parts=(Placeholder(name=name, format=form, encoding=encoding),)), {"a": value})
-    except OstiaryError as error:
-        said += repr(error) + str(error) + "".join(error.chain)
+    placeholder = Placeholder(name=name, format=form, encoding=encoding)
+    for use in (render_one, fragment):
+        try:
+            use({"a": value}, placeholder)
+        except OstiaryError as error:
+            said += repr(error) + str(error) + "".join(error.chain)
     assert not any(text in said for text in ENCODED)
 
 
@@ -161,6 +201,7 @@ def test_no_explicit_text_raises_anything_undocumented_or_is_quoted(text: str) -
     given_text, said = text + SECRET_TEXT, ""
     for secret in (
         PrivateKeySecret(name="s", value=given_text),
+        PublicKeySecret(name="s", value=given_text),
         X509Secret(name="s", value=given_text),
         X509CaSecret(name="s", value=given_text),
         AsciiSecret(name="s", value=given_text),
@@ -170,3 +211,36 @@ def test_no_explicit_text_raises_anything_undocumented_or_is_quoted(text: str) -
         except OstiaryError as error:
             said += repr(error) + str(error)
     assert SECRET_TEXT not in said
+
+
+AKV = AkvSecret(name="s", vault="v", secret_name="t", token="a")
+
+
+@given(TEXT | st.binary().map(lambda data: base64.b64encode(b"\x00\xa1\x00\x02" + data).decode()), st.booleans())
+def test_no_text_of_a_key_vault_raises_anything_undocumented(text: str, encrypted: bool) -> None:
+    for kind in (None, "ascii", "binary", "private-key", "x509"):
+        with contextlib.suppress(ReleaseRefusedError):
+            vault_value(replace(AKV, kind=kind), VaultEntry(text=text), key=bytes(32) if encrypted else None)
+
+
+@given(st.binary(max_size=0xFFFF), st.binary(min_size=12, max_size=12), st.binary(min_size=32, max_size=32))
+def test_what_is_encrypted_for_a_key_vault_comes_back(data: bytes, iv: bytes, key: bytes) -> None:
+    sealed = bytes.fromhex("00a10002") + len(data).to_bytes(2, "big") + iv + AESGCM(key).encrypt(iv, data, None)
+    assert decode_akv(base64.b64encode(sealed).decode(), key) == data
+
+
+@given(JSON)
+def test_configuration_without_variables_expands_to_itself(value: JsonValue) -> None:
+    assert expand(value, {}) == value
+
+
+@given(JSON)
+def test_an_expanded_list_is_the_list_with_the_fragment_in_its_place(value: JsonValue) -> None:
+    expanded = expand(["before", "$$SCONE::f$$", "after"], {"f": FragmentValue(value=value)})
+    inside = list(value) if isinstance(value, list) else [value]
+    assert expanded == ["before", *inside, "after"]
+
+
+@given(st.binary(max_size=1000))
+def test_a_file_without_placeholders_keeps_every_byte(data: bytes) -> None:
+    assert render_file_template(parse_file_template(data, "f"), "f", {}, None) == data

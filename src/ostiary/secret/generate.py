@@ -11,7 +11,7 @@ from datetime import datetime
 from ostiary.errors import InputError, ReleaseRefusedError, StoreError
 from ostiary.secret.dependency import can_be_made, comes_from_outside, making_order
 from ostiary.secret.kind import Making, StoredSecret, is_stale, kind_of, make, make_session_ca, survives
-from ostiary.secret.value import SESSION_CA, Released, Value
+from ostiary.secret.value import SESSION_CA, CertificateValue, Released, Value
 from ostiary.session.model import PrivateKeySecret, Secret, Session
 
 # An RSA key costs up to 0.3 s to make or to check, and an upload waits for all of them.
@@ -54,7 +54,7 @@ def generate(
     for name in making_order(secrets):
         secret = secrets.get(name)
         if name == SESSION_CA:
-            values[name] = previous[name] if name in previous else make_session_ca(session.name, making)
+            values[name] = _session_ca(previous) or make_session_ca(session.name, making)
         elif isinstance(secret, StoredSecret) and can_be_made(secret, secrets, values):
             stays = name in before and survives(before[name], secret)
             values[name] = _stored(previous, secret) if stays else make(secret, making)
@@ -121,6 +121,13 @@ def _check_slow_keys(session: Session) -> None:
             f"secrets: {slow} private keys are RSA or explicit, expected at most {MAX_SLOW_KEYS}; "
             "use P-256, or several sessions"
         )
+
+
+def _session_ca(values: Mapping[str, Value]) -> CertificateValue | None:
+    value = values.get(SESSION_CA)
+    if value is not None and not isinstance(value, CertificateValue):
+        raise StoreError("the stored value of the session's own CA is of another kind; restore the record")
+    return value
 
 
 def _stored(values: Mapping[str, Value], secret: StoredSecret) -> Value:

@@ -168,9 +168,14 @@ def make_session_ca(session_name: str, making: Making) -> CertificateValue:
 def _make_ascii(secret: AsciiSecret, making: Making) -> AsciiValue:
     if secret.value is None:
         return AsciiValue(text=_random_text(secret.size, making.random))
-    if "\0" in secret.value or any("\ud800" <= character <= "\udfff" for character in secret.value):
+    return text_value(secret.value)
+
+
+def text_value(text: str) -> AsciiValue:
+    """Text from outside as a value. Raises InputError for what no program can be given."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise InputError("value has a NUL or half a surrogate pair, which no program can take; use kind binary")
-    return AsciiValue(text=secret.value)
+    return AsciiValue(text=text)
 
 
 def _random_text(size: int, random: Callable[[int], bytes]) -> str:
@@ -217,12 +222,14 @@ def _private_key(name: str, making: Making) -> PrivateKeyValue:
 
 def _issuer(secret: CertificateSecret, making: Making) -> CertificateValue | None:
     name = _issuer_name(secret)
-    if name is None:
-        return None
-    issuer = making.values[name]
-    if not isinstance(issuer, CertificateValue):
+    return None if name is None else _authority(name, making)
+
+
+def _authority(name: str, making: Making) -> CertificateValue:
+    authority = making.values[name]
+    if not isinstance(authority, CertificateValue):
         raise InputError(f"issuer names {name!r}, which is not an x509-ca secret")
-    return issuer
+    return authority
 
 
 def _issuer_name(secret: CertificateSecret) -> str | None:
@@ -242,13 +249,6 @@ def _certificate_is_stale(secret: CertificateSecret, value: CertificateValue, ma
     if secret.value is not None:
         return False
     return needs_renewal(value, making.now) or value.chain_der != chain_below(_issuer(secret, making))
-
-
-def _make_session_ca_certificate(_: SessionCaSecret, making: Making) -> SessionCaValue:
-    authority = making.values[SESSION_CA]
-    if not isinstance(authority, CertificateValue):
-        raise InputError("the session's own CA is of another kind")
-    return SessionCaValue(certificate_der=authority.certificate_der)
 
 
 # Any: each entry takes only its own class, which is its key; `kind_of` keeps them together.
@@ -296,7 +296,7 @@ KINDS: Mapping[type[StoredSecret], Kind[Any]] = {
         name="session-ca",
         value_type=SessionCaValue,
         needs=lambda _: (SESSION_CA,),
-        make=_make_session_ca_certificate,
+        make=lambda _, making: SessionCaValue(certificate_der=_authority(SESSION_CA, making).certificate_der),
     ),
     ConfigFragmentSecret: Kind[ConfigFragmentSecret](
         name="config-fragment",

@@ -12,9 +12,10 @@ from ostiary.errors import InputError, ReleaseRefusedError
 from ostiary.secret.akv import decode_akv
 from ostiary.secret.certificate import parse_certificate
 from ostiary.secret.import_value import describe_source, require_kind, require_size
+from ostiary.secret.kind import text_value
 from ostiary.secret.pem import pem_blocks, pem_labels
 from ostiary.secret.private_key import MAX_RSA_BITS, MIN_RSA_BITS, parse_private_key
-from ostiary.secret.value import AsciiValue, BinaryValue, PrivateKeyValue, Value
+from ostiary.secret.value import BinaryValue, PrivateKeyValue, Value
 from ostiary.session.model import AkvSecret
 
 _BINARY_TYPE, _RSA_KEY_TYPE = "binary", "PKCS#1"
@@ -64,9 +65,7 @@ def _plain(secret: AkvSecret, text: str) -> Value:
         keys = pem_blocks(text, "PRIVATE KEY")
         key = parse_private_key(keys) if keys else None
         return parse_certificate(pem_blocks(text, "CERTIFICATE"), key=key)
-    if "\0" in text:
-        raise InputError("it has a NUL, which no program can take; set the content type 'binary' in the vault")
-    return AsciiValue(text=text)
+    return text_value(text)
 
 
 def _rsa_key(data: bytes) -> PrivateKeyValue:

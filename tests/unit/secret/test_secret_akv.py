@@ -27,7 +27,7 @@ def changed(position: int) -> str:
 
 
 def test_the_published_vector_is_decrypted() -> None:
-    """F157: the vector of the language's description."""
+    """Feature F157: the vector of the language's description."""
     assert decode_akv(VECTOR, KEY) == b"hello from CAS"
 
 
@@ -57,7 +57,7 @@ def test_every_length_is_decrypted(size: int) -> None:
     ],
 )
 def test_everything_else_is_refused(text: str, message: str) -> None:
-    """F157: wrong version, type, length, tag or key."""
+    """Feature F157: wrong version, type, length, tag or key."""
     with pytest.raises(ReleaseRefusedError) as caught:
         decode_akv(text, KEY)
     assert message in caught.value.message

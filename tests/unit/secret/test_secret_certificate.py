@@ -82,6 +82,7 @@ def openssl_verify(directory: Path, value: Value, *options: str, strict: bool = 
 
 
 def test_a_chain_verifies_strictly_for_its_purpose_and_host_name(tmp_path: Path, chain: Mapping[str, Value]) -> None:
+    """Feature F109."""
     options = ["-purpose", "sslserver", "-verify_hostname", "db.example.com"]
     assert openssl_verify(tmp_path, chain["leaf"], *options) == "leaf: OK"
 
@@ -103,6 +104,7 @@ def test_a_ca_certificate_verifies_strictly_as_a_ca(tmp_path: Path, chain: Mappi
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 def test_every_key_type_certifies_itself_and_others(tmp_path: Path, issue: Issue, key_type: str) -> None:
+    """Feature F108."""
     root = issue(X509CaSecret(name="root"), key_type=key_type)
     leaf = issue(X509Secret(name="leaf", endpoint="client"), root, key_type="P-256")
     assert openssl_verify(tmp_path, leaf, "-purpose", "sslclient") == "leaf: OK"
@@ -176,11 +178,13 @@ def test_an_end_entity_may_not_sign_certificates(issue: Issue, key_type: str, ke
     [("server", ExtendedKeyUsageOID.SERVER_AUTH), ("client", ExtendedKeyUsageOID.CLIENT_AUTH)],
 )
 def test_endpoint_sets_the_extended_key_usage(issue: Issue, endpoint: str, usage: x509.ObjectIdentifier) -> None:
+    """Feature F111."""
     value = issue(X509Secret(name="c", endpoint=endpoint))
     assert extension(value, x509.ExtendedKeyUsage).value == x509.ExtendedKeyUsage([usage])
 
 
 def test_without_endpoint_and_dns_their_extensions_are_absent(issue: Issue) -> None:
+    """Feature F111."""
     found = {type(one.value) for one in parsed(issue(X509Secret(name="c"))).extensions}
     assert found == {x509.BasicConstraints, x509.KeyUsage, x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier}
 
@@ -198,19 +202,21 @@ def test_without_endpoint_and_dns_their_extensions_are_absent(issue: Issue) -> N
 def test_the_common_name_is_given_else_first_dns_else_the_secrets(
     issue: Issue, secret: X509CaSecret | X509Secret, name: str
 ) -> None:
+    """Feature F110."""
     subject = parsed(issue(secret)).subject
     assert [attribute.value for attribute in subject] == [name]
     assert subject.get_attributes_for_oid(NameOID.COMMON_NAME)
 
 
 def test_dns_names_stand_once_each_and_not_critical(issue: Issue) -> None:
+    """Feature F112."""
     value = issue(X509Secret(name="c", dns=("b.example", "*.a.example", "b.example", "under_score", "10.0.0.1")))
     assert names(value) == ["b.example", "*.a.example", "under_score", "10.0.0.1"]
     assert not extension(value, x509.SubjectAlternativeName).critical
 
 
 def test_san_holds_names_and_addresses_once_each(tmp_path: Path, issue: Issue) -> None:
-    """F113: host names, wildcards, IPv4 and IPv6; what openssl makes of them."""
+    """Feature F113: host names, wildcards, IPv4 and IPv6; what openssl makes of them."""
     v4, v6 = ip_address("192.0.2.7"), ip_address("2001:db8::1")
     secret = X509Secret(name="c", endpoint="server", san=(v4, "a.example", "*.api.example", v6, "a.example", v4))
     value = issue(secret, issue(X509CaSecret(name="ca")))
@@ -242,7 +248,7 @@ def test_san_holds_names_and_addresses_once_each(tmp_path: Path, issue: Issue) -
     ],
 )
 def test_the_first_host_name_of_san_is_the_common_name(issue: Issue, secret: X509Secret, name: str) -> None:
-    """F110: addresses are no common names."""
+    """Feature F110: addresses are no common names."""
     assert [attribute.value for attribute in parsed(issue(secret)).subject] == [name]
 
 
@@ -343,6 +349,7 @@ def test_an_outside_ca_issues_under_its_own_name_and_key_identifier(tmp_path: Pa
 
 
 def test_an_issuer_that_is_no_ca_is_refused(issue: Issue) -> None:
+    """Feature F109."""
     with pytest.raises(InputError, match=r"^the issuer is not a CA certificate; name an x509-ca secret$"):
         issue(X509Secret(name="c"), issue(X509Secret(name="leaf")))
 
@@ -425,6 +432,7 @@ def test_text_that_is_no_certificate_is_refused_without_quoting_it(text: str, me
 
 
 def test_a_certificate_is_due_when_a_third_of_its_lifetime_is_left(issue: Issue) -> None:
+    """Feature F115."""
     value = issue(X509Secret(name="c", valid_for=timedelta(days=90)))
     assert renewal_time(value) == NOW + timedelta(days=60)
     assert not needs_renewal(value, NOW + timedelta(days=60, seconds=-1))

@@ -30,13 +30,13 @@ def rendered(data: bytes, provided: Collection[str] | None = None) -> bytes:
     ],
 )
 def test_placeholders_are_replaced_and_all_other_bytes_stay(data: bytes, expected: bytes) -> None:
-    """F140: a file as a template."""
+    """Feature F140: a file as a template."""
     assert rendered(data) == expected
 
 
 @pytest.mark.parametrize("provided", [None, ("word",), ("word", "data")])
 def test_a_file_may_use_what_is_provided(provided: Collection[str] | None) -> None:
-    """F144."""
+    """Feature F144."""
     assert rendered(b"$$SCONE::word$$", provided) == b"hunter2"
 
 
@@ -50,7 +50,7 @@ def test_a_file_may_use_what_is_provided(provided: Collection[str] | None) -> No
     ],
 )
 def test_a_file_that_names_another_secret_is_refused(data: bytes, provided: Collection[str]) -> None:
-    """F144."""
+    """Feature F144."""
     with pytest.raises(ReleaseRefusedError) as caught:
         rendered(data, provided)
     assert caught.value.message == (
@@ -75,13 +75,13 @@ def test_a_file_over_the_bound_is_refused() -> None:
 
 
 def test_the_program_may_ask_for_what_is_provided() -> None:
-    """F144, F145."""
+    """Feature F144, F145."""
     require_callable("word", ("word",))
 
 
 @pytest.mark.parametrize("provided", [None, (), ("other",)])
 def test_the_program_may_not_ask_for_anything_else(provided: Collection[str] | None) -> None:
-    """F145: not without provide_secrets."""
+    """Feature F145: not without provide_secrets."""
     with pytest.raises(
         ReleaseRefusedError, match=r"^provide_secrets of the image does not have secret 'word', so that"
     ):

@@ -70,7 +70,7 @@ def test_a_variable_stands_for_the_fragment_or_the_text_of_another_secret(
     ],
 )
 def test_what_cannot_stand_in_configuration_is_refused(name: str, form: str, message: str) -> None:
-    """F138: a variable in a variable is refused when it is evaluated."""
+    """Feature F138: a variable in a variable is refused when it is evaluated."""
     with pytest.raises(ReleaseRefusedError) as caught:
         fragment(VALUES, Placeholder(name=name, format=form))
     assert caught.value.message.startswith(f"placeholder $$SCONE::{name}")
@@ -122,7 +122,7 @@ def test_lists_are_spliced_into_lists_and_nothing_else(configuration: JsonValue,
     "text", ["x$$SCONE::word$$", "$$SCONE::word$$ ", "$$SCONE::word$$$$SCONE::word$$", "$$SCONE:a"]
 )
 def test_a_variable_that_is_part_of_a_value_is_refused(text: str) -> None:
-    """F137: in configuration."""
+    """Feature F137: in configuration."""
     with pytest.raises(
         ReleaseRefusedError, match=r"^a variable is only a part of a value in the configuration; let it"
     ):
@@ -130,7 +130,7 @@ def test_a_variable_that_is_part_of_a_value_is_refused(text: str) -> None:
 
 
 def test_a_fragment_in_an_argument_is_refused() -> None:
-    """F124: arguments, environment and files take text."""
+    """Feature F124: arguments, environment and files take text."""
     with pytest.raises(ReleaseRefusedError) as caught:
         render(parse_template("--x=$$SCONE::one$$"), VALUES)
     assert caught.value.message == (

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from ostiary.errors import InputError, ReleaseRefusedError, StoreError
 from ostiary.secret.format import public_text
 from ostiary.secret.generate import MAX_SLOW_KEYS, generate, renew
 from ostiary.secret.kind import KINDS, StoredSecret
 from ostiary.secret.private_key import KEY_TYPES
-from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, PrivateKeyValue, Value
+from ostiary.secret.render import render
+from ostiary.secret.value import (
+    SESSION_CA,
+    AsciiValue,
+    BinaryValue,
+    CertificateValue,
+    FragmentValue,
+    PrivateKeyValue,
+    Value,
+)
 from ostiary.session.model import (
     AadTokenSecret,
     AkvSecret,
     AsciiSecret,
     BinarySecret,
+    ConfigFragmentSecret,
     ImportedSecret,
     JwtSecret,
     PgpKeySecret,
@@ -28,9 +48,11 @@ from ostiary.session.model import (
     PublicKeySecret,
     Secret,
     Session,
+    SessionCaSecret,
     X509CaSecret,
     X509Secret,
 )
+from ostiary.session.placeholder import parse_template
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 Generate = Callable[..., dict[str, Value]]
@@ -61,6 +83,7 @@ def test_a_session_without_secrets_has_no_values(generated: Generate) -> None:
 
 
 def test_ascii_values_have_their_size_and_use_the_whole_alphabet(generated: Generate) -> None:
+    """Feature F094."""
     values = generated(*(AsciiSecret(name=f"s{number}") for number in range(1000)), AsciiSecret(name="one", size=1))
     assert {len(text(value)) for name, value in values.items() if name != "one"} == {20}
     assert len(text(values["one"])) == 1
@@ -91,6 +114,7 @@ def test_binary_values_are_the_random_bytes_themselves() -> None:
 
 
 def test_explicit_values_are_those_of_the_text(generated: Generate, keys: Mapping[str, Value]) -> None:
+    """Feature F095, F096."""
     key = public_text(keys["P-384"])
     values = generated(
         AsciiSecret(name="empty", value=""),
@@ -107,6 +131,7 @@ def test_explicit_values_are_those_of_the_text(generated: Generate, keys: Mappin
 
 
 def test_an_explicit_ca_issues_with_its_explicit_key(generated: Generate, chain: Mapping[str, Value]) -> None:
+    """Feature F101, F109."""
     root, middle = public_text(chain["root"]), public_text(chain["middle"])
     values = generated(
         PrivateKeySecret(name="ca_key", value=public_text(chain["middle_key"])),
@@ -122,6 +147,7 @@ def test_an_explicit_ca_issues_with_its_explicit_key(generated: Generate, chain:
 
 
 def test_an_explicit_certificate_needs_neither_key_nor_issuer(generated: Generate, chain: Mapping[str, Value]) -> None:
+    """Feature F107."""
     value = generated(X509Secret(name="tls", issuer="elsewhere", value=public_text(chain["root"])))["tls"]
     assert isinstance(value, CertificateValue)
     assert value.private_key is None
@@ -162,6 +188,7 @@ OLD: tuple[Secret, ...] = (
     ],
 )
 def test_what_survives_an_update(generated: Generate, old: Secret, new: Secret, survives: bool) -> None:
+    """Feature F104, F131: four combinations of migrate; size and kind."""
     before = generated(old)
     after = generated(new, old=(old,), previous=before)
     assert (after[new.name] == before["s"]) == survives
@@ -173,6 +200,7 @@ def test_an_explicit_value_changes_with_the_text(generated: Generate) -> None:
 
 
 def test_certificates_are_made_anew_at_each_update_under_a_key_that_may_stay(generated: Generate) -> None:
+    """Feature F130: the serial changes."""
     before = generated(*OLD)
     after = generated(*OLD, old=OLD, previous=before)
     assert {name for name in before if before[name] == after[name]} == {"a", "b", "k"}
@@ -242,6 +270,7 @@ KEY, CA = PrivateKeySecret(name="k"), X509CaSecret(name="ca", private_key="k")
     ],
 )
 def test_what_cannot_be_made_is_refused_by_name(generated: Generate, secrets: tuple[Secret, ...], message: str) -> None:
+    """Feature F096, F100, F105, F109: refused also where the parser did not look."""
     with pytest.raises(InputError) as caught:
         generated(*secrets)
     assert str(caught.value).startswith(message)
@@ -256,6 +285,107 @@ def test_a_chain_of_thousands_of_issuers_is_refused_and_does_not_overflow(genera
 
 def test_every_key_type_can_be_declared(keys: Mapping[str, Value]) -> None:
     assert set(keys) == set(KEY_TYPES)
+
+
+OWN_CA: tuple[Secret, ...] = (
+    X509Secret(name="tls", common_name="tls"),
+    SessionCaSecret(name="ca"),
+    X509CaSecret(name="sub"),
+)
+
+
+def test_certificates_of_language_02_have_own_keys_and_are_signed_by_the_sessions_own_ca(
+    generated: Generate,
+) -> None:
+    """Feature F122: P-256 keys; session-ca is the certificate that signed them."""
+    values = generated(*OWN_CA)
+    assert list(values) == ["tls", "ca", "sub", SESSION_CA]
+    ca = x509.load_pem_x509_certificate(public_text(values["ca"]).encode())
+    assert ca.public_bytes(Encoding.DER) == certificate(values[SESSION_CA]).public_bytes(Encoding.DER)
+    assert ca.subject.rfc4514_string() == "CN=CA of session s"
+    for name in ("tls", "sub"):
+        certificate(values[name]).verify_directly_issued_by(ca)
+    first, second = values["tls"], values["sub"]
+    assert isinstance(first, CertificateValue)
+    assert isinstance(second, CertificateValue)
+    assert first.private_key is not None
+    assert first.private_key != second.private_key
+    key = certificate(first).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+
+
+def test_the_key_of_the_sessions_own_ca_cannot_be_named(generated: Generate) -> None:
+    """Feature F122: certificate only, key never; also not through the stored value itself."""
+    values = generated(*OWN_CA)
+    pem = public_text(values["ca"]).encode()
+    assert render(parse_template("$$SCONE::ca$$"), values) == render(parse_template("$$SCONE::ca.crt$$"), values) == pem
+    for form in (":privatekey", ".key", ":pkcs12-with-private-key", ":chain"):
+        with pytest.raises(ReleaseRefusedError, match="secret 'ca', session-ca, "):
+            render(parse_template(f"$$SCONE::ca{form}$$"), values)
+    assert parse_template(f"$$SCONE::{SESSION_CA}:privatekey$$").placeholders == ()
+
+
+def test_the_sessions_own_ca_lasts_over_updates_and_its_certificates_do_not(generated: Generate) -> None:
+    before = generated(*OWN_CA)
+    after = generated(*OWN_CA, old=OWN_CA, previous=before)
+    assert {name for name in before if before[name] == after[name]} == {"ca", SESSION_CA}
+    assert generated(*OWN_CA)[SESSION_CA] != before[SESSION_CA]
+    assert list(generated(AsciiSecret(name="a"), old=OWN_CA, previous=before)) == ["a"]
+
+
+def test_a_damaged_own_ca_is_refused_not_replaced(generated: Generate) -> None:
+    before = {**generated(*OWN_CA), SESSION_CA: AsciiValue(text="hunter2")}
+    with pytest.raises(
+        StoreError, match=r"^the stored value of the session's own CA is of another kind; restore the re"
+    ):
+        generated(*OWN_CA, old=OWN_CA, previous=before)
+
+
+def test_certificates_of_language_02_are_not_made_anew_at_a_release(generated: Generate) -> None:
+    values = generated(*OWN_CA)
+    assert renew_at(OWN_CA, values, NOW + 3650 * DAYS) == values
+
+
+def test_a_public_key_follows_its_private_key(generated: Generate) -> None:
+    """Feature F105, 7.2: derived again at each update."""
+    secrets = (PublicKeySecret(name="pub", private_key="k"), PrivateKeySecret(name="k"))
+    values = generated(*secrets)
+    assert list(values) == ["pub", "k"]
+    shown = load_pem_public_key(public_text(values["pub"]).encode())
+    assert shown == load_pem_private_key(public_text(values["k"]).encode(), None).public_key()
+    after = generated(*secrets, old=secrets, previous=values)
+    assert after["pub"] != values["pub"]
+    assert renew_at(secrets, after, NOW) == after
+
+
+def test_an_explicit_public_key_needs_no_private_key(generated: Generate) -> None:
+    """Feature F105."""
+    text = public_text(generated(PublicKeySecret(name="pub", private_key="k"), PrivateKeySecret(name="k"))["pub"])
+    assert public_text(generated(PublicKeySecret(name="pub", value=text))["pub"]) == text
+
+
+def test_a_fragment_is_what_the_text_says_also_null(generated: Generate) -> None:
+    """Feature F124."""
+    secrets = (ConfigFragmentSecret(name="f", value={"a": [1]}), ConfigFragmentSecret(name="n", value=None))
+    values = generated(*secrets)
+    assert values == {"f": FragmentValue(value={"a": [1]}), "n": FragmentValue(value=None)}
+    changed = (ConfigFragmentSecret(name="f", value="x"), ConfigFragmentSecret(name="n", value=None))
+    assert generated(*changed, old=secrets, previous=values)["f"] == FragmentValue(value="x")
+
+
+def test_a_p521_key_given_in_the_text_signs_certificates(generated: Generate, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP521R1())
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    values = generated(
+        PrivateKeySecret(name="k", value=text),
+        X509CaSecret(name="ca", private_key="k"),
+        X509Secret(name="c", private_key="k", issuer="ca"),
+    )
+    for name in ("ca", "c"):
+        (tmp_path / name).write_text(public_text(values[name]))
+    command = ["openssl", "verify", "-x509_strict", "-attime", str(int(NOW.timestamp())), "-CAfile", "ca", "c"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "c: OK\n"
 
 
 DAYS = timedelta(days=1)
@@ -276,6 +406,7 @@ def renew_at(secrets: tuple[Secret, ...], values: Mapping[str, Value], now: date
 
 @pytest.mark.parametrize(("days", "changed"), [(0, set()), (19, set()), (20, {"leaf"}), (60, {"leaf", "ca"})])
 def test_what_is_due_is_made_anew_and_nothing_else(generated: Generate, days: int, changed: set[str]) -> None:
+    """Feature F115: renewal before expiry."""
     values = generated(*RENEWED)
     renewed = renew_at(RENEWED, values, NOW + days * DAYS)
     assert list(renewed) == list(values)
@@ -312,6 +443,7 @@ def test_a_certificate_cut_short_by_its_issuer_is_due_before_the_issuer_ends(gen
 
 
 def test_an_explicit_certificate_is_never_made_anew(generated: Generate) -> None:
+    """Feature F116: valid_for is not for explicit ones."""
     made = generated(*RENEWED)
     secrets = (X509CaSecret(name="given", value=public_text(made["ca"])),)
     values = generated(*secrets)

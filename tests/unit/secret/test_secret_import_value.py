@@ -10,8 +10,9 @@ import pytest
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret.import_value import describe_source, import_value
 from ostiary.secret.render import render
-from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, Released, Value
+from ostiary.secret.value import AadTokenValue, AsciiValue, BinaryValue, CertificateValue, Released, Value
 from ostiary.session.model import (
+    AadTokenSecret,
     AsciiSecret,
     BinarySecret,
     ImportedSecret,
@@ -24,13 +25,14 @@ from ostiary.session.model import (
 from ostiary.session.placeholder import parse_template
 
 IMPORTED = ImportedSecret(name="mine", session="other", secret="theirs")
+AAD = AadTokenSecret(name="t", tenant_id="t", client_id="c", application_secret="hunter2")
 HASH = bytes(range(32))
 
 
 @pytest.mark.parametrize("kind", [None, "ascii"])
 @pytest.mark.parametrize("size", [None, 5])
 def test_a_value_of_the_kind_and_size_that_were_written_comes_across(kind: str | None, size: int | None) -> None:
-    """F093: a kind on an import is checked at release."""
+    """Feature F093: a kind on an import is checked at release."""
     secret, value = replace(IMPORTED, kind=kind, size=size), AsciiValue(text="value")
     assert import_value(secret, source=AsciiSecret(name="theirs"), value=value, with_key=False) == value
 
@@ -68,13 +70,14 @@ def test_a_value_of_the_kind_and_size_that_were_written_comes_across(kind: str |
             "has size 7, expected 4; correct the size, or leave",
         ),
         (None, 4, BinarySecret(name="t"), BinaryValue(data=b"hunter2"), "has size 7, expected 4"),
+        ("ascii", None, AAD, AadTokenValue(text="hunter2"), "is of kind aad-token, expected ascii"),
         (None, 4, X509Secret(name="t"), None, "is of a kind that has no size; leave size out"),
     ],
 )
 def test_another_kind_or_size_is_refused(
     chain: Mapping[str, Value], kind: str | None, size: int | None, source: Secret, value: Released | None, message: str
 ) -> None:
-    """F093."""
+    """Feature F093."""
     with pytest.raises(ReleaseRefusedError) as caught:
         import_value(
             replace(IMPORTED, kind=kind, size=size), source=source, value=value or chain["leaf"], with_key=True
@@ -85,7 +88,7 @@ def test_another_kind_or_size_is_refused(
 
 
 def test_a_certificate_leaves_its_key_behind_unless_the_key_is_exported_too(chain: Mapping[str, Value]) -> None:
-    """F153: the key comes with the import only if the exporter exports it to the same session."""
+    """Feature F153: the key comes with the import only if the exporter exports it to the same session."""
     leaf, source = chain["leaf"], X509Secret(name="theirs")
     assert isinstance(leaf, CertificateValue)
     assert import_value(IMPORTED, source=source, value=leaf, with_key=True) == leaf

@@ -46,6 +46,7 @@ def test_encodings_agree() -> None:
 
 
 def test_a_parsed_text_is_rendered_in_one_pass() -> None:
+    """Feature F132, F133, F137: malformed text stays as it is."""
     values = {"a": AsciiValue(text="$$SCONE::b$$"), "b": AsciiValue(text="\t")}
     template = parse_template(r"$$SCONE::a$$$$SCONE::b|escape(json)$$ $$SCONE:a$$")
     assert render(template, values) == rb"$$SCONE::b$$\t $$SCONE:a$$"

@@ -63,7 +63,7 @@ def decoded(values: Mapping[str, PgpKeyValue], form: str) -> bytes:
 def test_each_form_of_the_secret_key_imports_and_can_do_everything(
     gpg: Gpg, values: Mapping[str, PgpKeyValue], form: str
 ) -> None:
-    """F125: the three forms of the secret key; 22 is EdDSA, 18 is ECDH."""
+    """Feature F125: the three forms of the secret key; 22 is EdDSA, 18 is ECDH."""
     gpg("--import", data=decoded(values, f"privatekey:{form}"))
     keys = gpg.keys(secret=True)
     assert [(key[0], key[3], key[16]) for key in keys if key[0] != "uid"] == [
@@ -80,7 +80,7 @@ def test_each_form_of_the_secret_key_imports_and_can_do_everything(
 def test_each_form_of_the_public_key_imports_and_verifies(
     gpg: Gpg, values: Mapping[str, PgpKeyValue], form: str
 ) -> None:
-    """F125: the three forms of the public key, without the secret one."""
+    """Feature F125: the three forms of the public key, without the secret one."""
     gpg("--import", data=decoded(values, f"publickey:{form}"))
     assert [key[0] for key in gpg.keys(secret=False)] == ["pub", "uid", "sub", "sub"]
     assert gpg.keys(secret=True) == []
@@ -101,7 +101,7 @@ def test_what_the_secret_key_signs_the_public_key_verifies(
 
 
 def test_the_armor_is_that_of_gnupg(values: Mapping[str, PgpKeyValue]) -> None:
-    """F125: no comment lines, one newline at the end."""
+    """Feature F125: no comment lines, one newline at the end."""
     for form, block in (("privatekey", "PRIVATE"), ("publickey", "PUBLIC")):
         text = one(values, f"{form}:asciiarmored").decode()
         assert text.startswith(f"-----BEGIN PGP {block} KEY BLOCK-----\n\n")
@@ -109,7 +109,7 @@ def test_the_armor_is_that_of_gnupg(values: Mapping[str, PgpKeyValue]) -> None:
 
 
 def test_a_pgp_key_has_no_bare_form(values: Mapping[str, PgpKeyValue]) -> None:
-    """F125."""
+    """Feature F125."""
     with pytest.raises(ReleaseRefusedError, match=r"secret 'pgp', pgp-key, has no format ''; its formats are: 'privat"):
         one(values, "")
 

@@ -31,7 +31,7 @@ def own_key(value: Value) -> bytes:
 
 
 def test_openssl_opens_it_and_finds_key_and_chain(tmp_path: Path, chain: Mapping[str, Value]) -> None:
-    """F119: the empty password, in OpenSSL."""
+    """Feature F119: the empty password, in OpenSSL."""
     (tmp_path / "leaf.p12").write_bytes(encoded(chain["leaf"]))
     command = ["openssl", "pkcs12", "-in", "leaf.p12", "-passin", "pass:", "-nodes"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
@@ -60,7 +60,7 @@ if shutil.which("keytool") is not None:
     def test_keytool_opens_it_and_signs_with_the_key(
         tmp_path: Path, generated: Callable[..., dict[str, Value]], key_type: str
     ) -> None:
-        """F119: the empty password, in Java's keytool; a certificate request shows that it has the key."""
+        """Feature F119: the empty password, in Java's keytool; a certificate request shows that it has the key."""
         values = generated(PrivateKeySecret(name="key", key_type=key_type), X509Secret(name="leaf", private_key="key"))
         (tmp_path / "leaf.p12").write_bytes(encoded(values["leaf"]))
         store = ["-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
@@ -72,7 +72,7 @@ if shutil.which("keytool") is not None:
         assert request.public_key() == key.public_key()
 
     def test_keytool_finds_the_chain(tmp_path: Path, chain: Mapping[str, Value]) -> None:
-        """F119: one key entry with the certificates up to the root."""
+        """Feature F119: one key entry with the certificates up to the root."""
         (tmp_path / "leaf.p12").write_bytes(encoded(chain["leaf"]))
         command = ["keytool", "-list", "-v", "-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
         shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

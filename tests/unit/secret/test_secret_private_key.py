@@ -42,15 +42,20 @@ def rsa_key() -> rsa.RSAPrivateKey:
 def test_each_type_is_read_by_openssl_with_its_curve_or_size(
     keys: Mapping[str, Value], key_type: str, shown: str
 ) -> None:
+    """Feature F099, F100."""
     text = public_text(keys[key_type])
     command = ["openssl", "pkey", "-noout", "-text"]
     assert shown in subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
 def test_an_ed25519_key_is_written_as_openssl_writes_it(keys: Mapping[str, Value]) -> None:
+    """Feature F103: PKCS#8 of version 1, whose version field is 0, for OpenSSL 3.0 reads no other (docs/adr/0006)."""
     text = public_text(keys["Ed25519"])
     command = ["openssl", "pkey"]
     assert subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout == text
+    key = keys["Ed25519"]
+    assert isinstance(key, PrivateKeyValue)
+    assert key.pkcs8_der[:5] == bytes.fromhex("302e020100")
 
 
 def test_two_keys_are_different() -> None:
@@ -91,6 +96,7 @@ def test_an_explicit_rsa_key_is_taken_as_it_is(rsa_key: rsa.RSAPrivateKey) -> No
 
 
 def test_sec1_and_pkcs1_are_refused_with_the_command_that_converts(rsa_key: rsa.RSAPrivateKey) -> None:
+    """Feature F101."""
     for key in (rsa_key, ec.generate_private_key(ec.SECP256R1())):
         with pytest.raises(InputError, match=r"(RSA|EC) PRIVATE KEY', expected .* openssl pkcs8 -topk8 -nocrypt"):
             parse_private_key(pem(key, PrivateFormat.TraditionalOpenSSL))

@@ -30,7 +30,7 @@ def pem(key: PublicKey | x25519.X25519PublicKey) -> str:
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 def test_it_is_what_openssl_derives(keys: Mapping[str, Value], key_type: str) -> None:
-    """F105: as `openssl pkey -pubout` writes it."""
+    """Feature F105: as `openssl pkey -pubout` writes it."""
     private = public_text(keys[key_type])
     command = ["openssl", "pkey", "-pubout"]
     shown = subprocess.run(command, input=private, capture_output=True, text=True, check=True).stdout
@@ -39,7 +39,7 @@ def test_it_is_what_openssl_derives(keys: Mapping[str, Value], key_type: str) ->
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 def test_a_key_given_in_the_text_is_that_key(keys: Mapping[str, Value], key_type: str) -> None:
-    """F105: explicit."""
+    """Feature F105: explicit."""
     value = derived(keys, key_type)
     assert parse_public_key(public_text(value)) == value
 
@@ -49,7 +49,7 @@ def test_a_p521_key_is_accepted() -> None:
 
 
 def test_formats(keys: Mapping[str, Value]) -> None:
-    """F106: bare and spki:pem are PEM, spki:der is DER."""
+    """Feature F106: bare and spki:pem are PEM, spki:der is DER."""
     values = {"pub": derived(keys, "P-256")}
 
     def one(form: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from ostiary.errors import InputError, OutsideError, ReleaseRefusedError, StoreError
 from ostiary.secret.format import public_text
@@ -88,7 +88,7 @@ def claims(value: Released, public_key: str) -> dict[str, Any]:
     assert isinstance(value, JwtValue)
     found = jwt.decode(
         value.text,
-        load_pem_public_key(public_key.encode()),
+        public_key,
         algorithms=["ES384"],
         options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
     )
@@ -117,7 +117,7 @@ def test_stored_values_are_released_as_they_are(generated: Generate) -> None:
 
 
 def test_a_token_verifies_with_the_public_key_of_its_signer(generated: Generate) -> None:
-    """F126: ES384; the public key reaches verifiers as a public-key secret that everyone may read."""
+    """Feature F126: ES384; the public key reaches verifiers as a public-key secret that everyone may read."""
     secrets = (SIGNER, TOKEN, PublicKeySecret(name="pub", private_key="signer", export_public=True))
     values = generated(*secrets)
     shown = public_values(session(*secrets), values)
@@ -130,7 +130,7 @@ def test_a_token_verifies_with_the_public_key_of_its_signer(generated: Generate)
 
 
 def test_the_header_says_algorithm_and_type_and_nothing_else(generated: Generate) -> None:
-    """F126."""
+    """Feature F126."""
     secrets = (SIGNER, TOKEN)
     token = released(generated(*secrets), secrets, "token")["token"]
     assert isinstance(token, JwtValue)
@@ -139,7 +139,7 @@ def test_the_header_says_algorithm_and_type_and_nothing_else(generated: Generate
 
 
 def test_claims_are_texts_whole_variables_and_the_software_identity(generated: Generate) -> None:
-    """F128, F129: text with a placeholder in it stays as it is; the identity is the measurement in lower-case hex."""
+    """Feature F128, F129: text around a placeholder stays; the identity is the measurement in lower-case hex."""
     payload = (
         ("role", "writer"),
         ("id", variable("tenant")),
@@ -200,13 +200,13 @@ def test_each_release_makes_a_token_of_its_own_and_none_is_stored(generated: Gen
 def test_a_token_that_cannot_be_made_is_refused(
     generated: Generate, token: JwtSecret, others: tuple[Secret, ...], message: str
 ) -> None:
-    """F126, F127: the signer's type, and the times that the service sets."""
+    """Feature F126, F127: the signer's type, and the times that the service sets."""
     secrets = (token, *others)
     assert refusal(generated(*secrets), secrets, "token").startswith(message)
 
 
 def test_a_token_that_must_say_who_it_is_is_refused_to_the_unattested(generated: Generate) -> None:
-    """F129."""
+    """Feature F129."""
     secrets = (SIGNER, replace(TOKEN, payload=(("who", SoftwareIdentity()),)))
     context = ReleaseContext(now=NOW)
     assert refusal(generated(*secrets), secrets, "token", context) == (
@@ -258,7 +258,7 @@ def test_a_secret_of_a_key_vault_is_fetched_with_its_token(generated: Generate) 
 
 
 def test_a_secret_of_a_key_vault_is_decrypted_with_a_secret_of_the_session(generated: Generate) -> None:
-    """F157: `decryption_key`."""
+    """Feature F157: `decryption_key`."""
     text = "AKEAAgAOAAECAwQFBgcICQoLL2e6d6rFpGniLLfI8LrjcabBR99Ezvks2vrXL0im"
     key = BinarySecret(name="key", value=bytes(range(32)))
     secrets = (replace(VAULT, decryption_key="key"), AAD, key)
@@ -375,6 +375,32 @@ def test_what_is_made_of_an_import_follows_it(generated: Generate, exporter: dic
     followed = renewed(made, imports(other))
     assert {name for name in made if made[name] != followed[name]} == {"tls", "pub"}
     certificate(followed["tls"]).verify_directly_issued_by(certificate(other["ca"]))
+
+
+def test_a_certificate_follows_an_imported_key(generated: Generate) -> None:
+    secrets = (KEY_IMPORT, X509Secret(name="tls", private_key="their_key"))
+    keys = [generated(PrivateKeySecret(name="key"))["key"] for _ in range(2)]
+    values: dict[str, Value] = {}
+    for key in keys:
+        values = renew(
+            session(*secrets), values, random=random.Random(5).randbytes, now=NOW, imports={"their_key": key}
+        )
+        public = load_pem_private_key(public_text(key).encode(), None).public_key()
+        assert certificate(values["tls"]).public_key() == public
+
+
+def test_an_explicit_certificate_of_another_imported_key_is_refused(
+    generated: Generate, exporter: dict[str, Value]
+) -> None:
+    secrets = (KEY_IMPORT, X509Secret(name="tls", private_key="their_key", value=public_text(exporter["ca"])))
+    found = session(*secrets)
+    source = random.Random(5).randbytes
+    values = renew(found, {}, random=source, now=NOW, imports={"their_key": exporter["key"]})
+    other = generated(PrivateKeySecret(name="key"))["key"]
+    with pytest.raises(
+        ReleaseRefusedError, match="secret 'tls': private_key is not the key of the certificate in value"
+    ):
+        renew(found, values, random=source, now=NOW, imports={"their_key": other})
 
 
 def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(

@@ -7,11 +7,10 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 from ruamel.yaml import YAML
 
 from ostiary.errors import ReleaseRefusedError
@@ -40,6 +39,7 @@ def refusal(values: Mapping[str, Value], name: str, form: str = "", encoding: st
 
 
 def test_literal_text_is_utf8_and_stays_around_placeholders() -> None:
+    """Feature F139: the text around placeholders."""
     template = Template(parts=("\u00e9=", Placeholder(name="word"), "; ", Placeholder(name="data", format="hex"), "\n"))
     assert render(template, SIMPLE) == "\u00e9=two words; deadbeef\n".encode()
 
@@ -49,6 +49,7 @@ def test_an_empty_template_is_empty() -> None:
 
 
 def test_what_was_put_in_is_not_looked_at_again() -> None:
+    """Feature F132: one pass."""
     assert one(SIMPLE, "loop") == b"$$SCONE::word$$"
     pieces: dict[str, Value] = {"a": AsciiValue(text="$$SCONE::"), "b": AsciiValue(text="word$$")}
     template = Template(parts=(Placeholder(name="a"), Placeholder(name="b")))
@@ -68,15 +69,18 @@ def test_what_was_put_in_is_not_looked_at_again() -> None:
     ],
 )
 def test_formats_of_binary(form: str, expected: bytes) -> None:
+    """Feature F097, F098."""
     assert one(SIMPLE, "data", form) == expected
 
 
 def test_the_dot_form_of_binary_is_hex() -> None:
+    """Feature F120."""
     assert one(SIMPLE, "data.hex") == b"deadbeef"
 
 
 @pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072"])
 def test_formats_of_a_private_key(keys: Mapping[str, Value], key_type: str) -> None:
+    """Feature F102."""
     value = keys[key_type]
     assert isinstance(value, PrivateKeyValue)
     pem = one(keys, key_type)
@@ -88,6 +92,7 @@ def test_formats_of_a_private_key(keys: Mapping[str, Value], key_type: str) -> N
 
 
 def test_formats_of_a_certificate(chain: Mapping[str, Value]) -> None:
+    """Feature F117, F120: .crt and .key are the deprecated dot forms."""
     leaf, middle, root = (chain[name] for name in ("leaf", "middle", "root"))
     assert isinstance(leaf, CertificateValue)
     certificate = one(chain, "leaf")
@@ -104,6 +109,7 @@ def test_formats_of_a_certificate(chain: Mapping[str, Value]) -> None:
 
 
 def test_chain_and_dot_chain_differ_in_order_and_own_certificate(chain: Mapping[str, Value]) -> None:
+    """Feature F118."""
     own, middle, root = (one(chain, name) for name in ("leaf", "middle", "root"))
     assert one(chain, "leaf", "chain") == middle + root
     assert one(chain, "leaf.chain") == root + middle + own
@@ -125,31 +131,15 @@ def test_pem_has_lines_of_64_characters_and_one_newline_at_the_end(size: int) ->
 
 
 def test_key_and_certificate_side_by_side_are_valid_pem(chain: Mapping[str, Value]) -> None:
+    """Feature F133: adjacent placeholders."""
     template = Template(parts=(Placeholder(name="leaf", format="privatekey"), Placeholder(name="leaf")))
     text = render(template, chain)
     assert load_pem_private_key(text, None)
     assert x509.load_pem_x509_certificate(text)
 
 
-def test_pkcs12_opens_with_the_empty_password_and_holds_key_and_chain(
-    tmp_path: Path, chain: Mapping[str, Value]
-) -> None:
-    leaf = chain["leaf"]
-    assert isinstance(leaf, CertificateValue)
-    data = one(chain, "leaf", "pkcs12-with-private-key")
-    key, certificate, others = pkcs12.load_key_and_certificates(data, b"")
-    assert key is not None
-    assert certificate is not None
-    assert certificate.public_key() == key.public_key()
-    assert len(others) == 2
-    (tmp_path / "leaf.p12").write_bytes(data)
-    command = ["openssl", "pkcs12", "-in", str(tmp_path / "leaf.p12"), "-passin", "pass:", "-nodes"]
-    shown = subprocess.run(command, capture_output=True, check=True).stdout
-    assert shown.count(b"BEGIN CERTIFICATE") == 3
-    assert one(chain, "leaf", "privatekey") in shown
-
-
 def test_the_whole_name_wins_over_the_dot_form(chain: Mapping[str, Value]) -> None:
+    """Feature F121."""
     values = dict(chain) | {"leaf.crt": AsciiValue(text="a secret of its own")}
     assert one(values, "leaf.crt") == b"a secret of its own"
     assert one({"a.b": SIMPLE["data"]}, "a.b.hex") == b"deadbeef"
@@ -174,6 +164,7 @@ def test_escape_json_makes_the_inside_of_a_yaml_string() -> None:
 
 
 def test_escape_json_applies_to_the_formatted_value(chain: Mapping[str, Value]) -> None:
+    """Feature F134."""
     escaped = one(chain, "leaf", "crt", "escape(json)")
     assert b"\n" not in escaped
     assert json.loads(b'"' + escaped + b'"').encode() == one(chain, "leaf")
@@ -207,6 +198,7 @@ def test_escape_json_applies_to_the_formatted_value(chain: Mapping[str, Value]) 
 def test_placeholders_that_cannot_be_replaced_are_refused(
     chain: Mapping[str, Value], name: str, form: str, encoding: str, message: str
 ) -> None:
+    """Feature F134, F135, F136: at release, also what the parser could not see."""
     found = refusal(dict(chain) | SIMPLE, name, form, encoding)
     assert found.startswith("placeholder $$SCONE::")
     assert message in found

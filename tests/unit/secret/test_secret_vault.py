@@ -106,7 +106,8 @@ SOURCE = "secret 'theirs' of key vault v.vault.azure.net"
             KEY,
             f"{SOURCE}: it is not UTF-8 text; set the content type 'binary' in the vault",
         ),
-        (SECRET, VaultEntry(text="hunter2\0"), None, f"{SOURCE}: it has a NUL, which no program can take; set the"),
+        (SECRET, VaultEntry(text="hunter2\0"), None, f"{SOURCE}: value has a NUL or half a surrogate pair, which"),
+        (SECRET, VaultEntry(text="hunter2\ud800"), None, f"{SOURCE}: value has a NUL or half a surrogate pair"),
         (SECRET, sealed(b"hunter2", "PKCS#1"), KEY, f"{SOURCE}: it is not the DER of an RSA private key of 2048 to"),
         (SECRET, sealed(pkcs1(SMALL_KEY), "PKCS#1"), KEY, f"{SOURCE}: it is not the DER of an RSA private key"),
         (
