@@ -39,9 +39,13 @@ def made_of(secrets: Mapping[str, Secret], wanted: Collection[str]) -> tuple[str
     return tuple(name for name in making_order(secrets) if name in found)
 
 
-def comes_from_outside(secret: Secret, secrets: Mapping[str, Secret]) -> bool:
-    """Whether the value is one that another session or a key vault holds, or is made of one."""
-    return any(isinstance(secrets[name], ImportedSecret | AkvSecret) for name in made_of(secrets, (secret.name,)))
+def from_outside(secrets: Mapping[str, Secret]) -> frozenset[str]:
+    """The secrets whose values another session or a key vault holds, and those that are made of them."""
+    found = {name for name, secret in secrets.items() if isinstance(secret, ImportedSecret | AkvSecret)}
+    for name in making_order(secrets):
+        if name in secrets and not found.isdisjoint(needs(secrets[name], secrets)):
+            found.add(name)
+    return frozenset(found)
 
 
 def can_be_made(secret: Secret, secrets: Mapping[str, Secret], available: Collection[str]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from ostiary.errors import InputError, ReleaseRefusedError, StoreError
-from ostiary.secret.dependency import can_be_made, comes_from_outside, making_order
+from ostiary.secret.dependency import can_be_made, from_outside, making_order
 from ostiary.secret.kind import Making, StoredSecret, is_stale, kind_of, make, make_session_ca, survives
 from ostiary.secret.value import SESSION_CA, CertificateValue, Released, Value
 from ostiary.session.model import PrivateKeySecret, Secret, Session
@@ -104,8 +104,9 @@ def _renew_one(secret: StoredSecret, value: Value | None, making: Making) -> Val
 
 def _to_be_stored(secrets: Mapping[str, Secret], values: Mapping[str, Value]) -> Iterator[tuple[str, StoredSecret]]:
     """The secrets whose stored values must be there; what waits for an import may have none yet."""
+    waiting = from_outside(secrets)
     for name, secret in secrets.items():
-        if isinstance(secret, StoredSecret) and (name in values or not comes_from_outside(secret, secrets)):
+        if isinstance(secret, StoredSecret) and (name in values or name not in waiting):
             yield name, secret
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from ostiary.secret.generate import generate
 from ostiary.secret.private_key import KEY_TYPES
@@ -22,7 +21,7 @@ OUTSIDE_READERS = ("keytool", "go", "certtool")
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for program in OUTSIDE_READERS:
         if shutil.which(program) is None:
             terminalreporter.write_line(f"NOT TESTED with {program}: it is not installed")

@@ -442,6 +442,14 @@ def test_an_imported_issuer_of_another_kind_does_not_sign(generated: Generate, e
         renewed(made, imports(exporter) | {"their_key": BinaryValue(data=b"hunter2")})
 
 
+def test_thousands_of_certificates_that_wait_are_looked_through_in_one_pass(generated: Generate) -> None:
+    """A search for each of them would take minutes."""
+    waiting = tuple(X509Secret(name=f"c{number}", private_key="key", issuer="ca") for number in range(3000))
+    secrets: tuple[Secret, ...] = (CA_IMPORT, PrivateKeySecret(name="key"), *waiting)
+    values = generated(*secrets)
+    assert list(renew(session(*secrets), values, random=random.randbytes, now=NOW)) == ["key"]
+
+
 def test_a_missing_value_that_waits_for_nothing_is_damage(generated: Generate) -> None:
     values = generated(*DEPENDENT)
     del values["word"]
