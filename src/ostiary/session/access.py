@@ -8,39 +8,70 @@ from __future__ import annotations
 import re
 
 from ostiary.session import language
-from ostiary.session.base58 import decode_key_hash
+from ostiary.session.base58 import decode_ed25519_key, decode_key_hash
 from ostiary.session.findings import nearest, quote, template_hint
 from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
+    CertificateHashSubject,
     CreatorSubject,
     KeySubject,
     NoneSubject,
     RuleSubject,
+    SignerSubject,
     Subject,
     Variable,
 )
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.node import Node, Scalar
-from ostiary.session.normal import JsonObject, JsonValue, present
-from ostiary.session.pem import certificate_key_hash, labels
+from ostiary.session.node import Sequence as SequenceNode
+from ostiary.session.normal import JsonValue, present
+from ostiary.session.pem import certificate_key_hash, ed25519_spki, labels, public_key
 from ostiary.session.placeholder import MARK
 from ostiary.session.reading import Fields, Reading, describe
+from ostiary.session.variable import read_variable
 
 _WORDS: dict[str, Subject] = {"CREATOR": CreatorSubject(), "ANY": AnySubject(), "NONE": NoneSubject()}
 _ALONE = (AnySubject(), NoneSubject())
 _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_AT_LEAST = re.compile(r"require-at-least-[0-9]+")
+_AT_LEAST = re.compile(r"require-at-least-([0-9]+)")
+_RULES = ("signer", "require-all", "require-at-least-1")
+_SIGNER_TYPES = ("Ed25519", "P-384")
+_FOR_SIGNERS = ("update", "create_sessions")
+"""Operations that an upload can ask for, so that signers and rules have a meaning."""
+_EXPECTED = "expected CREATOR, ANY, NONE, a key hash or a certificate"
+
+Entry = tuple[Subject | None, JsonValue]
+"""A subject, None after a mistake, and its normal form."""
 
 
-def read_access_policy(reading: Reading, node: Node | None) -> tuple[AccessPolicy, JsonObject]:
-    """The access policy. What the author does not give is CREATOR, operation by operation."""
+def read_access_policy(reading: Reading, node: Node | None) -> tuple[AccessPolicy | Variable, JsonValue]:
+    """The access policy. What the author does not give is CREATOR for read and update, and follows them otherwise."""
     if node is None:
         return AccessPolicy(), present(read=["CREATOR"], update=["CREATOR"])
+    variable = read_variable(reading, node)
+    if variable is not None:
+        return variable, str(variable.placeholder)
     fields = reading.fields(node, "access_policy")
-    (read, read_form), (update, update_form) = (_read_operation(reading, fields, name) for name in ("read", "update"))
-    _warn(reading, fields, read, update)
-    return AccessPolicy(read=read, update=update), present(read=read_form, update=update_form)
+    operations = {name: _read_operation(reading, fields, name) for name in language.KEYS["access_policy"]}
+    creator: tuple[Subject, ...] = (CreatorSubject(),)
+    (read, read_form), (update, update_form) = (
+        operations[name] or (creator, ["CREATOR"]) for name in ("read", "update")
+    )
+    create, listed = operations["create_sessions"], operations["list_sessions"]
+    policy = AccessPolicy(
+        read=read,
+        update=update,
+        create_sessions=None if create is None else create[0],
+        list_sessions=None if listed is None else listed[0],
+    )
+    _warn(reading, fields, policy)
+    return policy, present(
+        read=read_form,
+        update=update_form,
+        create_sessions=None if create is None else create[1],
+        list_sessions=None if listed is None else listed[1],
+    )
 
 
 def names_creator(policy: AccessPolicy | Variable) -> bool:
@@ -54,65 +85,147 @@ def names_creator(policy: AccessPolicy | Variable) -> bool:
     return any(_may_name_creator(subject) for subjects in operations for subject in subjects)
 
 
+def check_signed(reading: Reading, node: Node | None, at: Node, policy: AccessPolicy | Variable) -> None:
+    """A session whose creator is a signer must say who may read: nobody reads with a signature.
+
+    node: the access policy, None if there is none. at: where to point then.
+    """
+    if isinstance(policy, Variable):
+        return
+    written = node.values if isinstance(node, MappingNode) else {}
+    for name, subjects in (("read", policy.read), ("list_sessions", policy.effective_list_sessions)):
+        if CreatorSubject() in subjects and (name == "read" or name in written):
+            place = written.get(name) or node or at
+            path = at.path.parent.child("access_policy").child(name) if at.path.parent else None
+            reading.findings.error(
+                place,
+                f"the creator is a signer, who cannot {'read' if name == 'read' else 'list'} as CREATOR; "
+                f"set access_policy.{name} to somebody else, or NONE",
+                path=path,
+            )
+
+
+def read_signer(reading: Reading, node: Node) -> SignerSubject | None:
+    """A key that signs sessions: SubjectPublicKeyInfo in PEM, Ed25519 or P-384, or an Ed25519 key in base58check."""
+    text = reading.text(node)
+    if not isinstance(node, Scalar) or node.is_null:
+        return None
+    try:
+        return SignerSubject(spki=_signer_key(text))
+    except ValueError as error:
+        found = "" if "-----BEGIN" in text else f"found {describe(node)}: "
+        reading.findings.error(node, f"{found}no public key of a signer: {error}{template_hint(text)}")
+        return None
+
+
+def _signer_key(text: str) -> bytes:
+    if not labels(text):
+        return ed25519_spki(decode_ed25519_key(text))
+    key_type, spki = public_key(text)
+    if key_type not in _SIGNER_TYPES:
+        raise ValueError(f"expected a key of type {' or '.join(_SIGNER_TYPES)}, found {key_type}")
+    return spki
+
+
 def _may_name_creator(subject: Subject) -> bool:
     if isinstance(subject, RuleSubject):
         return any(_may_name_creator(part) for part in subject.subjects)
     return isinstance(subject, CreatorSubject | Variable)
 
 
-def _read_operation(reading: Reading, fields: Fields, name: str) -> tuple[tuple[Subject, ...], list[JsonValue]]:
+def _read_operation(reading: Reading, fields: Fields, name: str) -> tuple[tuple[Subject, ...], list[JsonValue]] | None:
+    """The entries of an operation and their normal form; None if it is not there."""
     written = fields.node.values.get(name)
     if written is None:
-        return (CreatorSubject(),), ["CREATOR"]
-    if isinstance(written, Scalar) and written.is_null:
-        reading.findings.error(written, f"no entry, which would mean CREATOR; write it, or NONE, or leave {name} out")
+        return None
+    if name not in fields:
+        reading.findings.error(written, f"no entry, which would be the default; write it, or NONE, or leave {name} out")
         return (), []
-    entries = reading.elements(written)
-    if not entries:
+    nodes = reading.elements(written)
+    if not nodes:
         reading.findings.error(written, "an empty list admits nobody; write NONE")
-    subjects = [(entry, _read_subject(reading, entry)) for entry in entries]
-    for entry, subject in subjects:
-        if subject in _ALONE and len(subjects) > 1:
-            reading.findings.error(entry, f"{describe(entry)} must be the only entry; remove it or the others")
-    return (
-        tuple(subject for _, subject in subjects if subject is not None),
-        [entry.text if isinstance(entry, Scalar) else None for entry in entries],
-    )
+    entries = [_read_entry(reading, node, for_signers=name in _FOR_SIGNERS) for node in nodes]
+    for node, (subject, _) in zip(nodes, entries, strict=True):
+        if subject in _ALONE and len(nodes) > 1:
+            reading.findings.error(node, f"{describe(node)} must be the only entry; remove it or the others")
+    return tuple(subject for subject, _ in entries if subject is not None), [form for _, form in entries]
 
 
-def _read_subject(reading: Reading, node: Node) -> Subject | None:
+def _read_entry(reading: Reading, node: Node, *, for_signers: bool) -> Entry:
     if isinstance(node, MappingNode):
-        _refuse_rule(reading, node)
-        return None
-    if not isinstance(node, Scalar):
+        return _read_rule(reading, node, for_signers=for_signers)
+    if isinstance(node, SequenceNode):
         reading.findings.error(node, "found a list inside the list of entries, expected one entry")
-        return None
+        return None, None
+    return _read_subject(reading, node), node.text
+
+
+def _read_subject(reading: Reading, node: Scalar) -> Subject | None:
     if node.is_null:
-        reading.findings.error(node, "found an empty entry, expected CREATOR, ANY, NONE, a key hash or a certificate")
+        reading.findings.error(node, f"found an empty entry, {_EXPECTED}")
         return None
     if node.text in _WORDS:
         return _WORDS[node.text]
     if "-----BEGIN" in node.text:
         return _read_certificate(reading, node)
     if node.text.startswith(MARK):
-        reading.not_yet(node, "a variable in this place")
-        return None
+        return read_variable(reading, node, level=language.SUBJECT_VARIABLE_LEVEL)
     if _HEX_DIGEST.fullmatch(node.text):
-        _refuse_certificate_hash(reading, node)
-        return None
+        return _read_certificate_hash(reading, node)
     return _read_key_hash(reading, node)
 
 
-def _refuse_rule(reading: Reading, node: MappingNode) -> None:
-    known = {name for name in node.keys if name in language.NOT_YET["access policy entry"] or _AT_LEAST.fullmatch(name)}
-    for name in known:
-        reading.not_yet(node.keys[name], name)
-    for name in node.keys.keys() - known:
-        near = nearest(name, [*sorted(language.NOT_YET["access policy entry"]), "require-at-least-1"])
-        hint = f": did you mean {near}?" if near else "; expected CREATOR, ANY, NONE, a key hash or a certificate"
-        reading.findings.error(node.keys[name], f"unknown entry {quote(name)}{hint}")
-    if not node.keys:
-        reading.findings.error(node, "found an empty entry, expected CREATOR, ANY, NONE, a key hash or a certificate")
+def _read_rule(reading: Reading, node: MappingNode, *, for_signers: bool) -> Entry:
+    if len(node.keys) != 1:
+        found = "an empty entry" if not node.keys else f"an entry with {len(node.keys)} keys"
+        reading.findings.error(node, f"found {found}, expected one of signer, require-all, require-at-least-N")
+        return None, None
+    ((name, key),) = node.keys.items()
+    value = node.values[name]
+    at_least = _AT_LEAST.fullmatch(name)
+    if name not in _RULES and at_least is None:
+        near = nearest(name, _RULES)
+        hint = f": did you mean {near.replace('-1', '-N')}?" if near else f"; {_EXPECTED}"
+        reading.findings.error(key, f"unknown entry {quote(name)}{hint}")
+        return None, None
+    if not for_signers:
+        reading.findings.error(
+            node, f"{name} has no meaning here: who reads or lists shows a key and signs nothing; name a key hash"
+        )
+        return None, None
+    reading.require_level(key, name, language.GOVERNANCE_LEVEL)
+    if name == "signer":
+        return read_signer(reading, value), {"signer": value.text if isinstance(value, Scalar) else None}
+    entries = _read_rule_entries(reading, value, name)
+    needed = len(entries) if at_least is None else _read_needed(reading, key, at_least[1], len(entries))
+    subjects = tuple(subject for subject, _ in entries if subject is not None)
+    return RuleSubject(needed=needed, subjects=subjects), {name: [form for _, form in entries]}
+
+
+def _read_needed(reading: Reading, key: Node, digits: str, entries: int) -> int:
+    wrong = digits.startswith("0") or len(digits) > len(str(entries))
+    if entries and (wrong or int(digits) > entries):
+        reading.findings.error(
+            key, f"at least {digits[:10]} of {entries} entries cannot be; write a number from 1 to {entries}"
+        )
+        return entries
+    return int(digits[:10])
+
+
+def _read_rule_entries(reading: Reading, node: Node, name: str) -> list[Entry]:
+    nodes = reading.sequence(node, "entries")
+    if isinstance(node, SequenceNode) and not nodes:
+        reading.findings.error(node, f"{name} has no entries, which anybody would satisfy; add some, or write NONE")
+    entries = [_read_entry(reading, element, for_signers=True) for element in nodes]
+    signers: set[Subject] = set()
+    for element, (subject, _) in zip(nodes, entries, strict=True):
+        if subject in _ALONE:
+            reading.findings.error(element, f"{describe(element)} has no meaning inside {name}; remove it")
+        if isinstance(subject, SignerSubject):
+            if subject in signers:
+                reading.findings.error(element, f"the same signer stands twice in {name} and counts once; remove one")
+            signers.add(subject)
+    return entries
 
 
 def _read_certificate(reading: Reading, node: Scalar) -> Subject | None:
@@ -121,20 +234,20 @@ def _read_certificate(reading: Reading, node: Scalar) -> Subject | None:
     except ValueError as error:
         hint = ""
         if labels(node.text) == ("PUBLIC KEY",):
-            hint = "; write a certificate of this key (signer: <key> is for signed sessions)"
+            hint = "; write a certificate of this key, or, for signed sessions, signer: <key>"
         reading.findings.error(node, f"{error}{hint}")
         return None
 
 
-def _refuse_certificate_hash(reading: Reading, node: Scalar) -> None:
+def _read_certificate_hash(reading: Reading, node: Scalar) -> Subject | None:
     if reading.level < language.KEY_HASH_LEVEL:
-        reading.not_yet(node, "the hash of a certificate as entry")
-    else:
-        reading.findings.error(
-            node,
-            "64 hex digits are the hash of a certificate, which ended with 0.2; write the base58check hash of the "
-            "certificate's key, or the certificate itself",
-        )
+        return CertificateHashSubject(pem_hash=bytes.fromhex(node.text))
+    reading.findings.error(
+        node,
+        "64 hex digits are the hash of a certificate, which ended with 0.2; write the base58check hash of the "
+        "certificate's key, or the certificate itself",
+    )
+    return None
 
 
 def _read_key_hash(reading: Reading, node: Scalar) -> Subject | None:
@@ -150,11 +263,16 @@ def _read_key_hash(reading: Reading, node: Scalar) -> Subject | None:
     return KeySubject(key_hash=key_hash)
 
 
-def _warn(reading: Reading, fields: Fields, read: tuple[Subject, ...], update: tuple[Subject, ...]) -> None:
+def _warn(reading: Reading, fields: Fields, policy: AccessPolicy) -> None:
     node = fields.get("update") or fields.node
-    if AnySubject() in update:
+    if AnySubject() in policy.update:
         reading.findings.warning(node, "everyone may replace this session and take over its secrets; write CREATOR")
-    if update == (NoneSubject(),):
+    if policy.create_sessions is not None and AnySubject() in policy.create_sessions:
+        reading.findings.warning(
+            fields.node.values["create_sessions"], "everyone may create sessions in this namespace; write CREATOR"
+        )
+    if policy.update == (NoneSubject(),):
         reading.findings.note(node, "with NONE the session can never change")
-    if reading.level < language.V0_3 and not set(update) <= {*read, NoneSubject()} and AnySubject() not in read:
+    readers = {*policy.read, NoneSubject()}
+    if reading.level < language.V0_3 and AnySubject() not in readers and not set(policy.update) <= readers:
         reading.findings.warning(node, "0.2 expects everyone who may update to be able to read; add them to read")

@@ -49,7 +49,8 @@ _PLAIN_TAGS = {
     ),
 }
 _KEY_IS_NO_TEXT = "a key is a mapping or list, expected text; text that begins with { or [ needs quotes"
-_LANGUAGE_TAGS = {"secret_config.store_in": frozenset({"!akv", "!cas"})}
+_OWN_TAGS = frozenset({"!akv", "!cas"})
+_LANGUAGE_TAGS = {"secret_config.store_in": _OWN_TAGS}
 # What the parser of a foreign library may raise for a hostile text beside its own errors.
 _PARSER_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -133,6 +134,7 @@ class _Open:
     path: Path
     anchor: str | None
     mapping: bool
+    tag: str
     items: list[Node] = field(default_factory=list)
     keys: dict[str, Scalar] = field(default_factory=dict)
     values: dict[str, Node] = field(default_factory=dict)
@@ -189,7 +191,7 @@ class _Builder:
     def _scalar(self, event: ScalarEvent, line: int, column: int) -> None:
         path, text = self._path(), event.value
         self._count(line, column, path, text)
-        node = Scalar(line, column, path, _without_surrogates(text), self._is_plain(event))
+        node = Scalar(line, column, path, _without_surrogates(text), self._is_plain(event), _language_tag(event.tag))
         self._check_scalar_tag(event, node)
         if "\0" in text:
             self._findings.error(node, "the text holds NUL, which no program can receive; remove it")
@@ -199,7 +201,7 @@ class _Builder:
 
     def _open(self, event: MappingStartEvent | SequenceStartEvent, line: int, column: int) -> None:
         mapping = isinstance(event, MappingStartEvent)
-        opened = _Open(line, column, self._path(), event.anchor, mapping)
+        opened = _Open(line, column, self._path(), event.anchor, mapping, _language_tag(event.tag))
         if event.tag not in (None, "!", f"{_CORE}map" if mapping else f"{_CORE}seq"):
             self._check_language_tag(event.tag, opened)
         self._count(line, column, opened.path, "")
@@ -212,7 +214,7 @@ class _Builder:
         done = self._stack.pop()
         node: Node
         if done.mapping:
-            node = Mapping(done.line, done.column, done.path, done.keys, done.values)
+            node = Mapping(done.line, done.column, done.path, done.keys, done.values, done.tag)
         else:
             node = Sequence(done.line, done.column, done.path, tuple(done.items))
         self._add(node, done.anchor)
@@ -226,7 +228,7 @@ class _Builder:
         self._add(self._copy(target, path, len(self._stack) + 1, line, column), None)
 
     def _copy(self, node: Node, path: Path, depth: int, line: int, column: int) -> Node:
-        """`node` once more, at `path`. Lines and columns stay those of the anchor, where the text can be mended."""
+        """`node` once more, at `path`, without tags. Line and column stay the anchor's, where it can be mended."""
         self._count(line, column, path, node.text if isinstance(node, Scalar) else "")
         if isinstance(node, Scalar):
             return Scalar(node.line, node.column, path, node.text, node.plain)
@@ -316,6 +318,10 @@ class _Builder:
 
     def _is_plain(self, event: ScalarEvent) -> bool:
         return event.style is None if event.tag is None else event.tag not in _TEXT_TAGS
+
+
+def _language_tag(tag: str | None) -> str:
+    return tag if tag in _OWN_TAGS else ""
 
 
 def _without_surrogates(text: str) -> str:

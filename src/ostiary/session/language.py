@@ -21,14 +21,21 @@ LEVELS: Mapping[str, int] = {
 }
 """Level by the spelling of `version`. A session without `version` has level V0_1."""
 
+_CAS = {"cas_url": V0_3, "cas_key": V0_3, "cas_software_key": V0_3}
+_REFERENCE = {"session": V0_3, "session_hash": V0_3}
+
 KEYS: Mapping[str, Mapping[str, int]] = {
     "session": {
         "version": V0_1,
         "name": V0_1,
         "predecessor": V0_1,
+        "namespace_hash": 11,
+        "salt": 12,
         "creator": V0_1,
         "services": V0_1,
         "secrets": V0_1,
+        "secret_config": 10,
+        "volumes": V0_1,
         "images": V0_1,
         "access_policy": V0_1,
         "security": 1,
@@ -39,90 +46,146 @@ KEYS: Mapping[str, Mapping[str, int]] = {
         "command": V0_1,
         "environment": V0_1,
         "pwd": V0_1,
+        "fspf_path": V0_1,
+        "fspf_key": V0_1,
+        "fspf_tag": V0_1,
+        "fspf_update_policy": 11,
         "mrenclaves": V0_1,
         "attestation": 7,
+        "platforms": V0_3,
+        "one_time_password_shared_secret": 10,
         "persistency": V0_1,
     },
     "attestation variant": {"mrenclave": 7, "signer": 7},
     "signer": {"mrsigner": 7, "isvprodid": 7, "isvsvn": 7, "isvsvn_min": 7, "isvsvn_max": 7},
-    "image": {"name": V0_1, "injection_files": V0_1},
+    "image": {"name": V0_1, "injection_files": V0_1, "volumes": V0_1, "provide_secrets": 11},
     "injection file": {"path": V0_1, "content": V0_1, "permission": 10},
-    "access_policy": {"read": V0_1, "update": V0_1},
-    "security": {"attestation": 1},
-    "security.attestation": {"mode": 1, "tolerate": 1, "ignore_advisories": 1, "trusted_scone_qe_pubkeys": 1},
+    "image volume": {"name": V0_1, "path": V0_1, "update_policy": 2},
+    "volume": {"name": V0_1, "fspf_key": V0_1, "fspf_tag": V0_1, "files": 11, "export": V0_1, "import": V0_1},
+    "volume export": {"to": 2, "update_policy": 2, "volume_alias": 10},
+    "volume export target": _REFERENCE,
+    "volume import": {**_REFERENCE, "volume": V0_3},
+    "export": {**_REFERENCE, "namespace": 5, **_CAS},
+    "import": {**_REFERENCE, "secret": V0_3, **_CAS},
+    "import_akv": {"vault": 7, "secret_name": 7, "token": 7, "decryption_key": 10},
+    "secret_config": {"store_in": 10},
+    "store_in": {"token": 10, "vault": 10},
+    "validity": {"for": 12},
+    "access_policy": {"read": V0_1, "update": V0_1, "create_sessions": 5, "list_sessions": 12},
+    "creator": {"signer": 10},
+    "security": {"attestation": 1, "singleton_enclaves": 9, "service_access_token": 9},
+    "security.attestation": {
+        "mode": 1,
+        "tolerate": 1,
+        "ignore_advisories": 1,
+        "trusted_scone_qe_pubkeys": 1,
+        "url": 7,
+        "certificates": 7,
+        "min_rsa_signing_key_size": 7,
+        "must_be_sgx_local": 11,
+        "one_time_password_shared_secret": 8,
+    },
 }
-"""Keys that mean something here, by place; the level that each needs."""
+"""Keys by place; the level that each needs."""
 
-SECRET_KEYS: Mapping[str, int] = {"name": V0_1, "kind": V0_1, "value": V0_1, "export_public": V0_1}
+OLD_KEYS: Mapping[str, Mapping[str, str]] = {
+    "session": {"digest": "write predecessor if it is the hash of a version, else remove it"},
+    "service": {"tags": "remove it, it has no effect"},
+    "image": {"mrenclaves": "remove it, it has no effect", "tags": "remove it, it has no effect"},
+}
+"""Keys, by place, that 0.1 has and no later version, with what to do; each is a warning."""
+ENDED_KEYS: Mapping[str, frozenset[str]] = {
+    "session": frozenset({"exports", "board_members", "board_policy"}),
+    "service": frozenset({"import"}),
+    "image": frozenset({"import"}),
+}
+"""Keys, by place, of 0.1 that nothing carries out; each is a mistake that says what replaced them."""
+
+SECRET_KEYS: Mapping[str, int] = {
+    "name": V0_1,
+    "kind": V0_1,
+    "value": V0_1,
+    "export": V0_1,
+    "import": V0_1,
+    "import_akv": 7,
+    "export_public": V0_1,
+}
+_CA_KEYS = {"private_key": V0_3, "common_name": V0_3, "issuer": V0_3, "valid_for": V0_3}
 KIND_KEYS: Mapping[str, Mapping[str, int]] = {
     "ascii": {"size": V0_1},
     "binary": {"size": V0_1},
     "private-key": {"key_type": 4, "migrate": 7},
-    "x509-ca": {"private_key": V0_3, "common_name": V0_3, "issuer": V0_3, "valid_for": V0_3},
-    "x509": {
-        "private_key": V0_3,
-        "common_name": V0_3,
-        "issuer": V0_3,
-        "valid_for": V0_3,
-        "endpoint": V0_3,
-        "dns": V0_3,
+    "public-key": {"private_key": 11},
+    "x509-ca": _CA_KEYS,
+    "x509": {**_CA_KEYS, "endpoint": V0_3, "dns": V0_3, "san": 10},
+    "session-ca": {},
+    "aad-token": {
+        "tenant_id": 7,
+        "client_id": 7,
+        "application_secret": 7,
+        "private_key": 7,
+        "certificate_thumbprint": 7,
     },
+    "config-fragment": {},
+    "pgp-key": {},
+    "jwt": {"signer": 12, "alg": 12, "validity": 12, "payload": 12},
 }
 """Keys of a secret beside SECRET_KEYS, by kind."""
 
-KINDS: Mapping[str, int] = {"ascii": V0_1, "binary": V0_1, "private-key": V0_3, "x509": V0_1, "x509-ca": V0_1}
-KEY_TYPES: Mapping[str, int] = {"P-256": 4, "P-384": 4, "Ed25519": 4, "RSA-2048": 7, "RSA-3072": 7}
-MODES: Mapping[str, int] = {"hardware": 1, "none": 1}
-TOLERATE: Mapping[str, int] = dict.fromkeys(
-    (
-        "debug-mode",
-        "hyperthreading",
-        "insecure-igpu",
-        "aepic-leak",
-        "software-hardening-needed",
-        "insecure-configuration",
-        "outdated-tcb",
-        "software-platform",
-    ),
-    1,
-)
-
-NOT_YET: Mapping[str, frozenset[str]] = {
-    "session": frozenset({"namespace_hash", "salt", "secret_config", "volumes", "digest"}),
-    "service": frozenset(
-        {
-            "fspf_path",
-            "fspf_key",
-            "fspf_tag",
-            "fspf_update_policy",
-            "platforms",
-            "one_time_password_shared_secret",
-            "tags",
-            "import",
-        }
-    ),
-    "image": frozenset({"volumes", "provide_secrets", "mrenclaves", "tags", "import"}),
-    "secret": frozenset({"import", "export", "import_akv", "san"}),
-    "secret kind": frozenset({"session-ca", "public-key", "aad-token", "config-fragment", "pgp-key", "jwt"}),
-    "access_policy": frozenset({"create_sessions", "list_sessions"}),
-    "access policy entry": frozenset({"signer", "require-all"}),
-    "creator": frozenset({"signer"}),
-    "security": frozenset({"singleton_enclaves", "service_access_token"}),
-    "security.attestation": frozenset(
-        {"url", "certificates", "min_rsa_signing_key_size", "must_be_sgx_local", "one_time_password_shared_secret"}
-    ),
-    "mode": frozenset({"maa"}),
-    "toleration": frozenset({"maa-managed-tcb", "local-attestation-trust-cas-tcb"}),
+KINDS: Mapping[str, int] = {
+    "ascii": V0_1,
+    "binary": V0_1,
+    "private-key": V0_3,
+    "public-key": 11,
+    "x509": V0_1,
+    "x509-ca": V0_1,
+    "session-ca": V0_1,
+    "aad-token": 7,
+    "config-fragment": 10,
+    "pgp-key": 10,
+    "jwt": 12,
 }
-"""Keys and values, by place, that the language has and this version of Ostiary does not carry out. Each is an error."""
+KINDS_WITH_VALUE = frozenset({"ascii", "binary", "private-key", "public-key", "x509", "x509-ca", "config-fragment"})
+CONFIDENTIAL_KINDS = frozenset({"private-key", "pgp-key", "aad-token", "jwt"})
+"""Kinds that hardly anybody means to make public."""
+KEY_TYPES: Mapping[str, int] = {"P-256": 4, "P-384": 4, "Ed25519": 4, "RSA-2048": 7, "RSA-3072": 7}
+ENDPOINTS: Mapping[str, int] = {"server": V0_3, "client": V0_3}
+JWT_ALGORITHMS: Mapping[str, int] = {"ES384": 12}
+JWT_KEY_TYPE = "P-384"
+MODES: Mapping[str, int] = {"hardware": 1, "maa": 7, "none": 1}
+TOLERATE: Mapping[str, int] = {
+    "debug-mode": 1,
+    "hyperthreading": 1,
+    "insecure-igpu": 1,
+    "aepic-leak": 1,
+    "software-hardening-needed": 1,
+    "insecure-configuration": 1,
+    "outdated-tcb": 1,
+    "maa-managed-tcb": 1,
+    "local-attestation-trust-cas-tcb": 11,
+    "software-platform": 1,
+}
+UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected": 2, "ephemeral": 2, "no_rollback_protection": 2}
+FSPF_UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected_reinitializable": 11, "no_rollback_protection": 11}
+VOLUME_FILES: Mapping[str, int] = {"encrypted": 11, "authenticated-only": 11}
 
 NULL_IS_A_MISTAKE = frozenset({"platforms", "provide_secrets"})
 """Keys that must not be null: leaving them out would widen rights."""
 
 NAMESPACE_LEVEL = 5
+ROOT_LEVEL = 11
+RELATIVE_LEVEL = 10
 HOST_LEVEL = 8
 KEY_HASH_LEVEL = V0_3
+CERTIFICATE_LEVEL = V0_3
 QUOTING_LEVEL = V0_3
+REFERENCE_LEVEL = V0_3
+"""From here on a session is named by a mapping; before, by `name[:hash]`."""
+VARIABLE_LEVEL = 10
+SUBJECT_VARIABLE_LEVEL = V0_1
+SERVICE_KEY_VARIABLE_LEVEL = 5
+VOLUME_KEY_VARIABLE_LEVEL = 7
+GOVERNANCE_LEVEL = 10
 ENCODINGS: Mapping[str, int] = {"escape(json)": 10}
 
 _PEM_FORMATS = {"pem": 5, "pkcs8:pem": 5, "der": 5, "pkcs8:der": 5}
@@ -143,23 +206,33 @@ FORMATS: Mapping[str, Mapping[str, int]] = {
     "ascii": {"": V0_1},
     "binary": {"": V0_1, "bin": 5, "hex": 5, "base64": 6, "base64url": 10, "base32": 10, "base32nopad": 10},
     "private-key": {"": 5, **_PEM_FORMATS},
+    "public-key": {"": 11, "spki:pem": 11, "spki:der": 11},
     "x509": _CERTIFICATE_FORMATS,
     "x509-ca": _CERTIFICATE_FORMATS,
+    "session-ca": {"": V0_1},
+    "aad-token": {"": 7},
+    "config-fragment": {"": 10},
+    "pgp-key": {
+        f"{part}:{form}": 10 for part in ("privatekey", "publickey") for form in ("asciiarmored", "binary", "base64")
+    },
+    "jwt": {"": 12},
 }
 """Formats of a placeholder by kind; "" is the bare placeholder."""
 DOT_FORMS: Mapping[str, frozenset[str]] = {
-    "ascii": frozenset(),
+    **dict.fromkeys(FORMATS, frozenset[str]()),
     "binary": frozenset({"hex"}),
-    "private-key": frozenset(),
     "x509": frozenset({"crt", "key", "chain"}),
     "x509-ca": frozenset({"crt", "key", "chain"}),
+    "session-ca": frozenset({"crt"}),
 }
 """Deprecated forms `$$SCONE::name.form$$` by kind."""
 RAW_FORMATS: Mapping[str, frozenset[str]] = {
     "binary": frozenset({"", "bin"}),
     "private-key": frozenset({"der", "pkcs8:der"}),
+    "public-key": frozenset({"spki:der"}),
     "x509": frozenset({"crt:der", "privatekey:der", "privatekey:pkcs8:der", "pkcs12-with-private-key"}),
     "x509-ca": frozenset({"crt:der", "privatekey:der", "privatekey:pkcs8:der", "pkcs12-with-private-key"}),
+    "pgp-key": frozenset({"privatekey:binary", "publickey:binary"}),
 }
 """Formats whose result is bytes rather than text."""
 

@@ -50,17 +50,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """text: source spelling. plain: not quoted and not a block, so that YAML may give it a type."""
+    """text: source spelling. plain: not quoted and not a block, so that YAML may give it a type. tag: as in Mapping."""
 
     line: int
     column: int
     path: Path
     text: str = field(repr=False)
     plain: bool
+    tag: str = ""
 
     @property
     def is_null(self) -> bool:
-        return self.plain and self.text in _NULLS
+        return self.plain and self.text in _NULLS and not self.tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,17 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """keys: the node of each key, to point at. values: by the text of the key, in the order of the document."""
+    """keys: the node of each key, to point at. values: by the text of the key, in the order of the document.
+
+    tag: one of the language's own, or "".
+    """
 
     line: int
     column: int
     path: Path
     keys: dict[str, Scalar]
     values: dict[str, Node]
+    tag: str = ""
 
 
 Node = Scalar | Sequence | Mapping

@@ -19,6 +19,15 @@ class Octal(int):
     """A number that the YAML text spells in octal, `0o400`; in JSON a number like any other."""
 
 
+class Tagged(dict[str, JsonValue]):
+    """A value that the YAML text gives a tag, `!akv {…}`; in JSON an object whose one member has the tag's name."""
+
+    def __init__(self, tag: str, value: JsonValue) -> None:
+        super().__init__({tag: value})
+        self.tag = tag
+        self.value = value
+
+
 def present(**members: JsonValue) -> dict[str, JsonValue]:
     """An object without the members that are None, or an empty list or object."""
     return {name: value for name, value in members.items() if value is not None and value not in ([], {})}

@@ -5,29 +5,41 @@ Reading never stops at a mistake: each section reports what is wrong in it, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ostiary.errors import Finding, InputError, TooLargeError
 from ostiary.session import language
-from ostiary.session.access import names_creator, read_access_policy
+from ostiary.session.access import check_signed, names_creator, read_access_policy, read_signer
+from ostiary.session.declared import Declared
 from ostiary.session.document import MAX_DOCUMENT_BYTES, MAX_NODES, parse_document
 from ostiary.session.findings import Findings, template_hint
 from ostiary.session.image import read_image
-from ostiary.session.model import AccessPolicy, Secret, Security, SecurityAttestation, Session, X509CaSecret, X509Secret
+from ostiary.session.model import AccessPolicy, Secret, Security, Session, SignerSubject, Variable
 from ostiary.session.name import read_session_name
 from ostiary.session.node import Mapping, Node, Scalar
 from ostiary.session.normal import JsonObject, JsonValue, count_nodes, present, session_hash
 from ostiary.session.pem import certificate_key_hash
 from ostiary.session.reading import Fields, Reading, describe, first_repeated
-from ostiary.session.secret import check_references, read_secret, secret_name
+from ostiary.session.secret import (
+    check_references,
+    note_new_keys,
+    read_secret,
+    resolve_references,
+    secret_facts,
+    secret_name,
+)
 from ostiary.session.security import read_security
-from ostiary.session.service import read_service
-from ostiary.session.template import SecretFacts
+from ostiary.session.service import Demands, read_service
+from ostiary.session.sharing import read_secret_store
+from ostiary.session.volume import read_volume
 from ostiary.session.yaml_text import write_yaml
 
 _LATEST = language.spell(max(language.LEVELS.values()))
 _HASH_BYTES = 32
+_SALT_BYTES = 16
+_HEX_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,105 +143,160 @@ def _read_session(reading: Reading, root: Mapping) -> tuple[Session, JsonObject]
     version = _text_of(fields.get("version"))
     name_node = fields.require("name", "give the session a name")
     name = "" if name_node is None else read_session_name(reading, name_node)
-    predecessor_node = fields.get("predecessor")
-    predecessor = None if predecessor_node is None else reading.digest(predecessor_node, size=_HASH_BYTES)
-    secrets, secret_forms, facts = _read_secrets(reading, fields.get("secrets"))
+    reading.name = name
+    predecessor = _read_predecessor(reading, fields)
+    namespace_hash, salt = _read_namespace_hash(reading, fields), _read_salt(reading, fields)
+    secrets, secret_forms = _read_secrets(reading, fields.get("secrets"), updates=predecessor is not None)
+    secret_store, secret_config_form = read_secret_store(reading, fields.get("secret_config"))
+    volume_nodes = _section(reading, fields.get("volumes"), "volumes")
+    volumes = [read_volume(reading, node) for node in volume_nodes]
+    _check_unique(reading, [volume.name for volume, _ in volumes], volume_nodes, "volume")
     image_nodes = _section(reading, fields.get("images"), "images")
-    images = [read_image(reading, node, facts) for node in image_nodes]
-    _check_unique(reading, [(image.name, node) for (image, _), node in zip(images, image_nodes, strict=True)], "image")
-    attestation, security_form = read_security(reading, fields.get("security"))
+    images = [read_image(reading, node, [volume.name for volume, _ in volumes]) for node in image_nodes]
+    _check_unique(reading, [image.name for image, _ in images], image_nodes, "image")
+    security, security_form = read_security(reading, fields.get("security"))
     service_nodes = _section(reading, fields.get("services"), "services")
-    attested = attestation.mode != "none"
-    services = [read_service(reading, node, facts, attested=attested) for node in service_nodes]
-    _check_unique(
-        reading, [(service.name, node) for (service, _), node in zip(services, service_nodes, strict=True)], "service"
-    )
+    demands = _demands(security)
+    services = [read_service(reading, node, demands) for node in service_nodes]
+    _check_unique(reading, [service.name for service, _ in services], service_nodes, "service")
     policy, policy_form = read_access_policy(reading, fields.get("access_policy"))
-    creator = _read_creator(reading, fields, policy)
+    creator, creator_form = _read_creator(reading, fields, policy)
     session = Session(
         version=version or language.spell(language.V0_1),
         name=name,
         predecessor=predecessor,
+        namespace_hash=namespace_hash,
+        salt=salt,
         services=tuple(service for service, _ in services),
         images=tuple(image for image, _ in images),
+        volumes=tuple(volume for volume, _ in volumes),
         secrets=secrets,
+        secret_store=secret_store,
         access_policy=policy,
-        security=Security(attestation=attestation),
+        security=security,
         creator=creator,
     )
-    _warn(reading, fields, session, attestation)
+    _warn(reading, fields, session)
     image_forms: list[JsonValue] = [form for _, form in images]
     service_forms: list[JsonValue] = [form for _, form in services]
-    head: dict[str, JsonValue] = {
-        **present(version=version, name=name),
-        "predecessor": None if predecessor is None else predecessor.hex(),
-    }
+    volume_forms: list[JsonValue] = [form for _, form in volumes]
+    head: dict[str, JsonValue] = {**present(version=version, name=name), "predecessor": _hex(predecessor)}
     rest = present(
+        namespace_hash=_hex(namespace_hash),
+        salt=_hex(salt),
         images=image_forms,
         secrets=secret_forms,
+        secret_config=secret_config_form,
         services=service_forms,
+        volumes=volume_forms,
         access_policy=policy_form,
         security=security_form,
-        creator=creator,
+        creator=creator_form,
     )
     return session, {**head, **rest}
 
 
-def _read_secrets(
-    reading: Reading, node: Node | None
-) -> tuple[tuple[Secret, ...], list[JsonValue], dict[str, SecretFacts]]:
+def _hex(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()
+
+
+def _read_predecessor(reading: Reading, fields: Fields) -> bytes | None:
+    node, old = fields.get("predecessor"), fields.get("digest")
+    if node is None and isinstance(old, Scalar) and _HEX_HASH.fullmatch(old.text):
+        node = old
+    return None if node is None else reading.digest(node, size=_HASH_BYTES)
+
+
+def _read_namespace_hash(reading: Reading, fields: Fields) -> bytes | None:
+    node = fields.get("namespace_hash")
+    if node is None:
+        return None
+    if "predecessor" in fields:
+        reading.findings.error(
+            node, "namespace_hash is for the first version, and predecessor for later ones; remove it"
+        )
+    return reading.digest(node, size=_HASH_BYTES)
+
+
+def _read_salt(reading: Reading, fields: Fields) -> bytes | None:
+    node = fields.get("salt")
+    return None if node is None else reading.digest(node, size=_SALT_BYTES)
+
+
+def _read_secrets(reading: Reading, node: Node | None, *, updates: bool) -> tuple[tuple[Secret, ...], list[JsonValue]]:
+    """The secrets and their normal form; afterwards `reading` knows them. updates: the session has a predecessor."""
     nodes = _section(reading, node, "secrets")
     read = [(element, *read_secret(reading, element)) for element in nodes]
-    _check_unique(reading, [(secret_name(element) or "", element) for element, _, _ in read], "secret")
-    by_name: dict[str, tuple[Secret | None, Node]] = {}
+    _check_unique(reading, [secret_name(element) or "" for element in nodes], nodes, "secret")
+    declared: Declared = {}
     for element, secret, _ in read:
         name = secret_name(element)
         if name:
-            by_name.setdefault(name, (secret, element))
-    check_references(reading, by_name)
-    forms: list[JsonValue] = [form for _, _, form in read]
-    facts = {name: _facts(reading, secret, element) for name, (secret, element) in by_name.items()}
-    return tuple(secret for _, secret, _ in read if secret is not None), forms, facts
-
-
-def _facts(reading: Reading, secret: Secret | None, node: Node) -> SecretFacts:
-    if secret is None:
-        return SecretFacts(kind=None)
-    kind = reading.text(node.values["kind"]) if isinstance(node, Mapping) else ""
-    has_key = not isinstance(secret, X509Secret | X509CaSecret) or secret.private_key is not None
-    return SecretFacts(kind=kind, has_key=has_key)
+            declared.setdefault(name, (secret, element))
+    reading.secrets = {name: secret_facts(secret) for name, (secret, _) in declared.items()}
+    check_references(reading, declared)
+    if updates:
+        note_new_keys(reading, declared)
+    return resolve_references(reading, declared), [form for _, _, form in read]
 
 
 def _section(reading: Reading, node: Node | None, what: str) -> tuple[Node, ...]:
     return () if node is None else reading.sequence(node, what)
 
 
-def _check_unique(reading: Reading, named: Sequence[tuple[str, Node]], what: str) -> None:
-    for _, again, first in first_repeated((name, node) for name, node in named if name):
+def _check_unique(reading: Reading, names: Sequence[str], nodes: Sequence[Node], what: str) -> None:
+    named = ((name, node) for name, node in zip(names, nodes, strict=True) if name)
+    for _, again, first in first_repeated(named):
         place = again.values["name"] if isinstance(again, Mapping) else again
         reading.findings.error(place, f"another {what} on line {first.line} has the same name; rename one of them")
 
 
-def _read_creator(reading: Reading, fields: Fields, policy: AccessPolicy) -> str | None:
+def _demands(security: Security | Variable) -> Demands:
+    """What the security section means for services, as far as its text tells."""
+    if isinstance(security, Variable) or isinstance(security.attestation, Variable):
+        return Demands(attested=None)
+    attestation = security.attestation
+    if isinstance(attestation.mode, Variable):
+        return Demands(attested=None)
+    ignored = ""
+    if attestation.mode != "hardware":
+        ignored = f"mode {attestation.mode}"
+    elif attestation.must_be_sgx_local is True:
+        ignored = "must_be_sgx_local"
+    return Demands(attested=attestation.mode != "none", platforms_ignored=ignored)
+
+
+def _read_creator(
+    reading: Reading, fields: Fields, policy: AccessPolicy | Variable
+) -> tuple[str | SignerSubject | None, JsonValue]:
     node = fields.get("creator")
     if node is None:
-        return None
+        return None, None
+    creator: str | SignerSubject | None
+    form: JsonValue
     if isinstance(node, Mapping):
-        if not reading.fields(node, "creator", {}).node.values:
-            reading.findings.error(node, "found an empty mapping; leave creator out, the service adds it")
-        return None
-    text = reading.text(node)
-    try:
-        certificate_key_hash(text)
-    except ValueError as error:
-        reading.findings.error(node, f"{error}; leave creator out, the service adds it")
+        creator, form = _read_signed_creator(reading, node)
+        check_signed(reading, fields.get("access_policy"), node, policy)
+    else:
+        creator = form = reading.text(node)
+        try:
+            certificate_key_hash(creator)
+        except ValueError as error:
+            reading.findings.error(node, f"{error}; leave creator out, the service adds it")
     if not names_creator(policy):
         reading.findings.warning(node, "the access policy does not name CREATOR, so creator is left out; remove it")
-        return None
-    return text
+        return None, None
+    return creator, form
 
 
-def _warn(reading: Reading, fields: Fields, session: Session, attestation: SecurityAttestation) -> None:
+def _read_signed_creator(reading: Reading, node: Mapping) -> tuple[SignerSubject | None, JsonValue]:
+    signer = reading.fields(node, "creator").require("signer", "write the public key that signs the session")
+    if signer is None:
+        return None, None
+    return read_signer(reading, signer), {"signer": signer.text if isinstance(signer, Scalar) else None}
+
+
+def _warn(reading: Reading, fields: Fields, session: Session) -> None:
     images = {image.name for image in session.images}
     nodes = fields.get("services")
     for service, node in zip(session.services, reading.elements(nodes) if nodes is not None else (), strict=False):
@@ -237,13 +304,24 @@ def _warn(reading: Reading, fields: Fields, session: Session, attestation: Secur
             reading.findings.warning(
                 node.values["image_name"], "there is no such image, so the program gets no files; add it to images"
             )
-    if attestation.mode == "none" and session.services:
+    if not _is_guarded(session):
         security = fields.get("security")
-        mode = security.values["attestation"] if isinstance(security, Mapping) else None
-        if isinstance(mode, Mapping):
+        attestation = security.values["attestation"] if isinstance(security, Mapping) else None
+        if isinstance(attestation, Mapping):
             reading.findings.warning(
-                mode.values["mode"], "whoever reaches the service gets the secrets without evidence; for tests only"
+                attestation.values["mode"],
+                "whoever reaches the service gets the secrets without evidence; for tests only",
             )
+
+
+def _is_guarded(session: Session) -> bool:
+    """Whether something is asked of every program: evidence, an access token, or a one-time password."""
+    attestation = session.attestation
+    if isinstance(session.security, Variable) or isinstance(attestation, Variable) or attestation.mode != "none":
+        return True
+    if session.security.service_access_token is not None or attestation.one_time_password_shared_secret is not None:
+        return True
+    return all(service.one_time_password_shared_secret is not None for service in session.services)
 
 
 def _text_of(node: Node | None) -> str | None:

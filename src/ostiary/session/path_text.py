@@ -1,4 +1,4 @@
-"""Paths that a session names: of injection files, and the working directory. Source: session language, 5 and 8.3."""
+"""Paths that a session names: files, mount points, the working directory. Source: session language, 5, 8.3, 10."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def read_directory(reading: Reading, node: Node) -> str:
             node, f"found {describe(node)}, expected an absolute path such as /app{template_hint(path)}"
         )
     return path.rstrip("/") or "/"
+
+
+def read_mount_point(reading: Reading, node: Node) -> str:
+    """The directory of a volume, without empty and `.` parts. A relative one is taken from `pwd`: a warning."""
+    path = _read(reading, node)
+    if path and not path.startswith("/"):
+        reading.findings.warning(
+            node, f"{describe(node)} is relative and taken from the service's pwd; write it from /"
+        )
+    return path.rstrip("/") or path[:1]
 
 
 def _read(reading: Reading, node: Node) -> str:

@@ -12,7 +12,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 MIN_RSA_BITS = 2048
 
@@ -57,6 +62,22 @@ def private_key(text: str) -> tuple[str, bytes]:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("expected a PKCS#8 private key, found a PEM block that cannot be read as one") from None
     return _key_type(key.public_key()), _spki(key.public_key())
+
+
+def public_key(text: str) -> tuple[str, bytes]:
+    """Type and DER SubjectPublicKeyInfo of the one public key in `text`. Raises ValueError with one sentence."""
+    if labels(text) != ("PUBLIC KEY",):
+        raise ValueError(f"expected one PEM block PUBLIC KEY (SubjectPublicKeyInfo), found {_found(text)}")
+    try:
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("expected a public key, found a PEM block that cannot be read as one") from None
+    return _key_type(key), _spki(key)
+
+
+def ed25519_spki(raw: bytes) -> bytes:
+    """DER SubjectPublicKeyInfo of an Ed25519 public key of 32 bytes."""
+    return _spki(ed25519.Ed25519PublicKey.from_public_bytes(raw))
 
 
 def _key_type(key: PublicKeyTypes) -> str:

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 MARK = "$$SCONE:"
 """What begins like a placeholder; text with it that is none is malformed."""
 
+SOFTWARE_IDENTITY = "$$SCONE::self::software_identity$$"
+"""The one name that is no secret's: the measurement of the program that receives a token."""
+
 _PLACEHOLDER = re.compile(
     r"\$\$SCONE::([A-Za-z0-9_.~-]{1,512}+)((?::[A-Za-z0-9_-]{1,64}+)*+)(?:\|([^\s$|]{1,64}+))?+\$\$"
 )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ostiary.session import language
+from ostiary.session.facts import SecretFacts
 from ostiary.session.findings import Findings, did_you_mean, nearest, quote, template_hint
 from ostiary.session.node import Located, Node, Path, Scalar, Sequence
 from ostiary.session.node import Mapping as MappingNode
@@ -17,17 +18,21 @@ from ostiary.session.placeholder import MARK
 
 _DECIMAL = re.compile(r"[0-9]{1,9}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
+_NO_VARIABLE = "; a variable cannot stand here"
 
 
 class Reading:
     """One session text being read: its findings, and which version of the language it may use.
 
-    level: of `language`. declared: the text of `version`, None if there is none.
+    level: of `language`. declared: the text of `version`, None if there is none. name: of the session, which relative
+    references start from. secrets: of the session by name; empty until they are read.
     """
 
     def __init__(self, findings: Findings, *, level: int, declared: str | None) -> None:
         self.findings = findings
         self.level = level
+        self.name = ""
+        self.secrets: Mapping[str, SecretFacts] = {}
         self._declared = declared
         self._needed: list[tuple[int, Located, str]] = []
         self._gated: dict[Path, int] = {}
@@ -69,14 +74,6 @@ class Reading:
             path=root.path.child("version"),
         )
 
-    def not_yet(self, node: Located, what: str) -> None:
-        """A mistake: the language has it, and this version of Ostiary would not carry it out."""
-        self.findings.error(
-            node,
-            f"{what} is known to the session language but not supported by this version of Ostiary yet; "
-            "write the session without it",
-        )
-
     def text(self, node: Node) -> str:
         """The text of a scalar, in its source spelling."""
         if isinstance(node, Scalar) and not node.is_null:
@@ -102,26 +99,22 @@ class Reading:
     def digest(self, node: Node, *, size: int) -> bytes:
         """`size` bytes written as hex digits, in either case."""
         text = self.text(node) if isinstance(node, Scalar) else ""
-        if isinstance(node, Scalar) and MARK in text:
-            self.not_yet(node, "a variable in this place")
-        elif len(text) == 2 * size and _HEX.fullmatch(text):
+        if len(text) == 2 * size and _HEX.fullmatch(text):
             return bytes.fromhex(text)
-        elif not isinstance(node, Scalar) or not node.is_null:
-            found = describe(node)
+        if not isinstance(node, Scalar) or not node.is_null:
             count = f" ({len(text)} characters)" if text else ""
-            self.findings.error(node, f"found {found}{count}, expected {2 * size} hex digits{template_hint(text)}")
+            hint = _NO_VARIABLE if MARK in text else template_hint(text)
+            self.findings.error(node, f"found {describe(node)}{count}, expected {2 * size} hex digits{hint}")
         return bytes(size)
 
     def choice(self, node: Node, known: Mapping[str, int], what: str) -> str:
-        """One of `known`, each with the level that it needs. what: place in `language.NOT_YET`, and for messages."""
+        """One of `known`, each with the level that it needs. what: for messages."""
         text = self.text(node)
-        not_yet = language.NOT_YET.get(what, frozenset())
         if text in known:
             self.require_level(node, f"{what} {text}", known[text])
-        elif text in not_yet:
-            self.not_yet(node, f"{what} {text}")
         elif text:
-            self.findings.error(node, f"unknown {what} {quote(text)}{did_you_mean(text, [*known, *not_yet])}")
+            hint = _NO_VARIABLE if MARK in text else did_you_mean(text, known)
+            self.findings.error(node, f"unknown {what} {quote(text)}{hint}")
         elif isinstance(node, Scalar) and not node.is_null:
             self.findings.error(node, f"empty {what}{did_you_mean('', known)}")
         return text
@@ -137,13 +130,11 @@ class Reading:
         return ()
 
     def fields(self, node: Node, place: str, keys: Mapping[str, int] | None = None) -> Fields:
-        """A mapping of the language. place: in `language.KEYS` (unless `keys` is given) and `language.NOT_YET`."""
+        """A mapping of the language. place: in `language.KEYS`, unless `keys` is given."""
         if isinstance(node, MappingNode):
             return Fields(self, node, place, language.KEYS[place] if keys is None else keys)
-        if isinstance(node, Scalar) and node.text.startswith(MARK):
-            self.not_yet(node, f"{place} as a variable")
-        else:
-            self.findings.error(node, f"found {describe(node)}, expected a mapping with the keys of {place}")
+        hint = _NO_VARIABLE if isinstance(node, Scalar) and MARK in node.text else ""
+        self.findings.error(node, f"found {describe(node)}, expected a mapping with the keys of {place}{hint}")
         return Fields(self, MappingNode(node.line, node.column, node.path, {}, {}), place, {}, mistaken=True)
 
 
@@ -159,25 +150,28 @@ class Fields:
         self.node = node
         self.mistaken = mistaken
         self._reading = reading
-        self._place = place
-        not_yet = language.NOT_YET.get(place, frozenset())
+        oldest = reading.level == language.V0_1
+        old = language.OLD_KEYS.get(place, {}) if oldest else {}
+        ended = language.ENDED_KEYS.get(place, frozenset()) if oldest else frozenset()
         self._values: dict[str, Node] = {}
         self._unknown: list[str] = []
         for name, value in node.values.items():
-            known = name in keys or (name in not_yet and name not in language.NULL_IS_A_MISTAKE)
-            if known and isinstance(value, Scalar) and value.is_null:
-                continue
-            self._values[name] = value
             key = node.keys[name]
             if name in keys:
+                if isinstance(value, Scalar) and value.is_null and name not in language.NULL_IS_A_MISTAKE:
+                    continue
+                self._values[name] = value
                 reading.require_level(key, name, keys[name])
-            elif name in not_yet:
-                reading.not_yet(key, name)
+            elif name in old:
+                self._values[name] = value
+                reading.findings.warning(key, f"{name} ended with 0.1; {old[name]}")
+            elif name in ended:
+                reading.findings.error(
+                    key, f"{name} ended with 0.1; write export, import and access_policy of version 0.3 in its place"
+                )
             else:
                 self._unknown.append(name)
-                reading.findings.error(
-                    key, f"unknown key {quote(name)} in {place}{did_you_mean(name, [*keys, *not_yet])}"
-                )
+                reading.findings.error(key, f"unknown key {quote(name)} in {place}{did_you_mean(name, keys)}")
 
     def __contains__(self, name: str) -> bool:
         return name in self._values

@@ -1,46 +1,78 @@
-"""The secrets of a session: nodes to the secret classes, and their normal form. Source: session language, section 7."""
+"""The secrets of a session: nodes to the secret classes, and their normal form. Source: session language, section 7.
+
+Each secret is read by itself first; what it says of other secrets is checked when all of them are known.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ostiary.session import language
-from ostiary.session.duration import format_duration, parse_duration
-from ostiary.session.findings import did_you_mean, quote
-from ostiary.session.model import AsciiSecret, BinarySecret, PrivateKeySecret, Secret, X509CaSecret, X509Secret
+from ostiary.session.certificate import check_certificate, check_circles, read_ca, read_end_entity
+from ostiary.session.declared import Declared, Parts, referred
+from ostiary.session.facts import SecretFacts
+from ostiary.session.findings import quote
+from ostiary.session.fragment import has_placeholder, read_fragment
+from ostiary.session.model import (
+    AadTokenSecret,
+    AkvSecret,
+    AsciiSecret,
+    BinarySecret,
+    ConfigFragmentSecret,
+    ImportedSecret,
+    JwtSecret,
+    PgpKeySecret,
+    PrivateKeySecret,
+    PublicKeySecret,
+    Secret,
+    SessionCaSecret,
+    X509CaSecret,
+    X509Secret,
+)
 from ostiary.session.name import read_segment
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.node import Node, Scalar
 from ostiary.session.normal import JsonObject, JsonValue, present
-from ostiary.session.pem import certificates_key, private_key
+from ostiary.session.pem import private_key, public_key
 from ostiary.session.reading import Fields, Reading, describe
+from ostiary.session.reference import read_reference
+from ostiary.session.sharing import read_akv, read_exports, resolve_akv
+from ostiary.session.token import check_jwt, read_aad_token, read_jwt
 
 DEFAULT_SIZE = 20
 MIN_SIZE, MAX_SIZE = 1, 65_536
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
-_BESIDE_VALUE = ("issuer", "common_name", "endpoint", "dns")
-
-Parts = tuple[Secret, dict[str, JsonValue]]
-"""A secret, and the members of its normal form that belong to its kind."""
+_PARAMETERS = frozenset(name for keys in language.KIND_KEYS.values() for name in keys) | {"value"}
+_NESTED = "the fragment has a variable inside, which is not supported: whatever depends on it will be refused"
 
 
 def read_secret(reading: Reading, node: Node) -> tuple[Secret | None, JsonObject]:
-    """One secret; None if its kind cannot be read. References to other secrets are not followed here."""
+    """One secret; None if it cannot be read. References to other secrets are not followed here."""
     fields = _fields(reading, node)
     name_node = fields.require("name", "give the secret a name")
     name = "" if name_node is None else read_segment(reading, name_node)
-    kind = _read_kind(reading, fields)
+    exports, export_form = read_exports(reading, fields.get("export"))
     public_node = fields.get("export_public")
     public = False if public_node is None else reading.boolean(public_node)
-    if kind not in _READERS:
+    imported = "import" in fields or "import_akv" in fields
+    kind = _read_kind(reading, fields, imported=imported)
+    if public_node is not None and public and kind in language.CONFIDENTIAL_KINDS:
+        reading.findings.warning(public_node, f"everyone may read this {kind}; remove export_public")
+    if imported:
+        parts = _read_imported(reading, fields, name, kind or None)
+    elif kind in _READERS:
+        parts = _READERS[kind](reading, fields, name)
+    else:
+        parts = None
+    if parts is None:
         return None, {}
-    if public_node is not None and public and kind == "private-key":
-        reading.findings.warning(public_node, "everyone may read this private key; remove export_public")
-    secret, parameters = _READERS[kind](reading, fields, name, public)
-    return secret, present(name=name, export_public=public or None, kind=kind, **parameters)
+    secret, parameters = parts
+    source = {key: parameters.pop(key) for key in ("import", "import_akv") if key in parameters}
+    head = present(name=name, export=export_form, **source, export_public=public or None, kind=kind or None)
+    return replace(secret, export_public=public, exports=exports), {**head, **parameters}
 
 
 def secret_name(node: Node) -> str | None:
@@ -49,76 +81,175 @@ def secret_name(node: Node) -> str | None:
     return name.text if isinstance(name, Scalar) and not name.is_null else None
 
 
-def check_references(reading: Reading, secrets: dict[str, tuple[Secret | None, Node]]) -> None:
-    """Check what certificates say of other secrets: keys and issuers exist, have the right kind, and form no circle."""
+def secret_facts(secret: Secret | None) -> SecretFacts:
+    """What placeholders and references may know of a secret."""
+    match secret:
+        case None:
+            return SecretFacts(mistaken=True)
+        case ImportedSecret() | AkvSecret():
+            return SecretFacts(kind=secret.kind, size=secret.size)
+        case X509Secret() | X509CaSecret():
+            # In 0.2 a generated certificate has a key of its own.
+            return SecretFacts(
+                kind=_KINDS[type(secret)], has_key=secret.private_key is not None or secret.value is None
+            )
+        case BinarySecret():
+            return SecretFacts(kind="binary", size=secret.size)
+        case AsciiSecret():
+            return SecretFacts(kind="ascii", text=secret.value)
+        case ConfigFragmentSecret():
+            return SecretFacts(kind="config-fragment", nested=has_placeholder(secret.value))
+    return SecretFacts(kind=_KINDS[type(secret)])
+
+
+def check_references(reading: Reading, secrets: Declared) -> None:
+    """Check what secrets say of others: keys, issuers and signers exist, have the right kind, and form no circle.
+
+    `reading.secrets` must be complete.
+    """
     for secret, node in secrets.values():
-        if not isinstance(secret, X509Secret | X509CaSecret) or not isinstance(node, MappingNode):
+        if not isinstance(node, MappingNode):
             continue
-        if secret.private_key is not None:
-            _check_private_key(reading, node.values["private_key"], secret, secrets)
-        if secret.issuer is not None:
-            _check_issuer(reading, node.values["issuer"], secret, secrets)
-    _check_circles(reading, secrets)
+        match secret:
+            case X509Secret() | X509CaSecret():
+                check_certificate(reading, node, secret, secrets)
+            case PublicKeySecret():
+                _check_public_key(reading, node, secret, secrets)
+            case JwtSecret():
+                check_jwt(reading, node, secret, secrets)
+            case ConfigFragmentSecret() if secret.exports and has_placeholder(secret.value):
+                reading.findings.warning(node.values["value"], f"{_NESTED}; write the value into the fragment")
+    check_circles(reading, secrets)
+
+
+def resolve_references(reading: Reading, secrets: Declared) -> tuple[Secret, ...]:
+    """The secrets; those of key vaults with the names of the token and the key that they say or mean."""
+    return tuple(
+        resolve_akv(reading, node.values["import_akv"], secret)
+        if isinstance(secret, AkvSecret) and isinstance(node, MappingNode)
+        else secret
+        for secret, node in secrets.values()
+        if secret is not None
+    )
+
+
+def note_new_keys(reading: Reading, secrets: Declared) -> None:
+    """Note, in an update, generated private keys that change their value although others rely on it."""
+    relied = {
+        secret.private_key
+        for secret, _ in secrets.values()
+        if isinstance(secret, X509Secret | X509CaSecret | PublicKeySecret) and secret.private_key is not None
+    }
+    for name, (secret, node) in secrets.items():
+        new = isinstance(secret, PrivateKeySecret) and secret.value is None and not secret.migrate
+        if new and secret is not None and (secret.exports or name in relied):
+            reading.findings.note(
+                node, "an update makes this key anew; write migrate: true, here and in the version before, to keep it"
+            )
 
 
 def _fields(reading: Reading, node: Node) -> Fields:
-    kind_node = node.values.get("kind") if isinstance(node, MappingNode) else None
-    kind = kind_node.text if isinstance(kind_node, Scalar) else ""
-    if kind in language.KINDS:
-        keys = {**language.SECRET_KEYS, **language.KIND_KEYS[kind]}
-        if isinstance(node, MappingNode):
-            node = _without_foreign_keys(reading, node, kind, keys)
-    else:
+    if not isinstance(node, MappingNode):
+        return reading.fields(node, "secret", {})
+    if "import" in node.values or "import_akv" in node.values:
+        keys = {**language.SECRET_KEYS, "size": language.V0_1}
+        del keys["value"]
+        return reading.fields(_without_parameters(reading, node, keys), "secret", keys)
+    kind_node = node.values.get("kind")
+    kind = kind_node.text if isinstance(kind_node, Scalar) and not kind_node.is_null else ""
+    if kind not in language.KINDS:
         # What belongs to a kind that cannot be read is not judged.
-        keys = dict.fromkeys(node.values, language.V0_1) if isinstance(node, MappingNode) else {}
-        keys = {name: level for name, level in keys.items() if name not in language.NOT_YET["secret"]}
-    return reading.fields(node, "secret", keys)
+        return reading.fields(node, "secret", dict.fromkeys(node.values, language.V0_1))
+    keys = {**language.SECRET_KEYS, **language.KIND_KEYS[kind]}
+    if kind not in language.KINDS_WITH_VALUE:
+        del keys["value"]
+    return reading.fields(_without_foreign_keys(reading, node, kind, keys), "secret", keys)
 
 
-def _without_foreign_keys(reading: Reading, node: MappingNode, kind: str, keys: dict[str, int]) -> MappingNode:
+def _without_foreign_keys(reading: Reading, node: MappingNode, kind: str, keys: Mapping[str, int]) -> MappingNode:
     """`node` without keys that only other kinds have; each is a mistake of its own."""
-    others = {name for kind_keys in language.KIND_KEYS.values() for name in kind_keys} - keys.keys()
-    for name in others & node.keys.keys():
+    foreign = _PARAMETERS - keys.keys()
+    for name in foreign & node.keys.keys():
         reading.findings.error(node.keys[name], f"{name} is not for secrets of kind {kind}; remove it")
-    values = {name: value for name, value in node.values.items() if name not in others}
+    return _without(node, foreign)
+
+
+def _without_parameters(reading: Reading, node: MappingNode, keys: Mapping[str, int]) -> MappingNode:
+    """`node`, an import, without what only secrets made here have; each is a mistake, unless it says nothing."""
+    foreign = _PARAMETERS - keys.keys()
+    for name in foreign & node.keys.keys():
+        value = node.values[name]
+        unsaid = isinstance(value, Scalar) and (value.is_null or (name == "private_key" and not value.text))
+        if not unsaid:
+            reading.findings.error(
+                node.keys[name], f"{name} is for secrets made here, and this one is imported; remove one of them"
+            )
+    return _without(node, foreign)
+
+
+def _without(node: MappingNode, names: frozenset[str]) -> MappingNode:
+    values = {name: value for name, value in node.values.items() if name not in names}
     return MappingNode(node.line, node.column, node.path, node.keys, values)
 
 
-def _read_kind(reading: Reading, fields: Fields) -> str:
-    if "import" in fields or "import_akv" in fields:
-        return ""
-    node = fields.require("kind", f"expected one of {', '.join(language.KINDS)}")
+def _read_kind(reading: Reading, fields: Fields, *, imported: bool) -> str:
+    node = fields.get("kind")
     if node is None:
+        if not imported:
+            fields.require("kind", f"expected one of {', '.join(language.KINDS)}")
         return ""
     kind = reading.choice(node, language.KINDS, "secret kind")
-    if not kind.startswith("x509") or reading.level >= language.V0_3:
-        return kind
-    if reading.versioned:
-        reading.not_yet(node, f"{kind} of version 0.2 (signed by the session's own CA)")
-    else:
-        reading.require_level(node, f"kind {kind} with a private_key", language.V0_3)
-    return ""
+    if kind == "session-ca" and reading.level >= language.V0_3:
+        reading.findings.error(
+            node, "session-ca ended with 0.2; declare an x509-ca with a private_key, and name it as issuer"
+        )
+    return kind if kind in language.KINDS else ""
 
 
-def _read_ascii(reading: Reading, fields: Fields, name: str, public: bool) -> Parts:
+def _read_imported(reading: Reading, fields: Fields, name: str, kind: str | None) -> Parts | None:
+    size = _read_size(reading, fields)
+    imported, akv = fields.get("import"), fields.get("import_akv")
+    if akv is not None:
+        if imported is not None:
+            reading.findings.error(fields.node, "import and import_akv exclude each other; keep one of them")
+        vault, form = read_akv(reading, reading.fields(akv, "import_akv"), name)
+        return replace(vault, kind=kind, size=size), {"import_akv": form, **present(size=size)}
+    if imported is None:
+        return None
+    found = read_reference(reading, imported, "import", item="secret")
+    if found is None:
+        return None
+    secret = ImportedSecret(
+        name=name,
+        kind=kind,
+        size=size,
+        session=found.session or "",
+        secret=found.item or name,
+        session_hash=found.session_hash,
+        cas=found.cas,
+    )
+    return secret, {"import": found.form, **present(size=size)}
+
+
+def _read_ascii(reading: Reading, fields: Fields, name: str) -> Parts:
     node = fields.get("value")
     size = _read_size(reading, fields)
     if node is None:
         generated = DEFAULT_SIZE if size is None else size
-        return AsciiSecret(name=name, size=generated, export_public=public), present(size=generated)
+        return AsciiSecret(name=name, size=generated), present(size=generated)
     value = reading.text(node)
     if not value.isascii():
         reading.findings.warning(node, "the value has characters that are not ASCII, which some programs cannot read")
     _check_size(reading, fields, size, len(value), "characters")
-    return AsciiSecret(name=name, value=value, size=len(value), export_public=public), present(value=value)
+    return AsciiSecret(name=name, value=value, size=len(value)), present(value=value)
 
 
-def _read_binary(reading: Reading, fields: Fields, name: str, public: bool) -> Parts:
+def _read_binary(reading: Reading, fields: Fields, name: str) -> Parts:
     node = fields.get("value")
     size = _read_size(reading, fields)
     if node is None:
         generated = DEFAULT_SIZE if size is None else size
-        return BinarySecret(name=name, size=generated, export_public=public), present(size=generated)
+        return BinarySecret(name=name, size=generated), present(size=generated)
     text = reading.text(node)
     value = b""
     if _HEX.fullmatch(text):
@@ -126,7 +257,7 @@ def _read_binary(reading: Reading, fields: Fields, name: str, public: bool) -> P
         _check_size(reading, fields, size, len(value), "bytes")
     else:
         reading.findings.error(node, "the value is not hex; write two hex digits for each byte")
-    return BinarySecret(name=name, value=value, size=len(value), export_public=public), present(value=value.hex())
+    return BinarySecret(name=name, value=value, size=len(value)), present(value=value.hex())
 
 
 def _read_size(reading: Reading, fields: Fields) -> int | None:
@@ -140,12 +271,12 @@ def _check_size(reading: Reading, fields: Fields, size: int | None, length: int,
         reading.findings.error(node, f"size is {size} and value has {length} {unit}; correct it or leave it out")
 
 
-def _read_private_key(reading: Reading, fields: Fields, name: str, public: bool) -> Parts:
+def _read_private_key(reading: Reading, fields: Fields, name: str) -> Parts:
     type_node, migrate_node, value_node = (fields.get(key) for key in ("key_type", "migrate", "value"))
     migrate = False if migrate_node is None else reading.boolean(migrate_node)
     if value_node is None:
         key_type = "P-256" if type_node is None else reading.choice(type_node, language.KEY_TYPES, "key_type")
-        secret = PrivateKeySecret(name=name, key_type=key_type, migrate=migrate, export_public=public)
+        secret = PrivateKeySecret(name=name, key_type=key_type, migrate=migrate)
         return secret, present(key_type=None if key_type == "P-256" else key_type, migrate=migrate)
     value = reading.text(value_node)
     key_type = _read_key_value(reading, value_node, value)
@@ -153,7 +284,7 @@ def _read_private_key(reading: Reading, fields: Fields, name: str, public: bool)
         reading.findings.error(
             type_node, f"found {describe(type_node)} and a value of type {key_type}; correct key_type or leave it out"
         )
-    secret = PrivateKeySecret(name=name, key_type=key_type, value=value, migrate=migrate, export_public=public)
+    secret = PrivateKeySecret(name=name, key_type=key_type, value=value, migrate=migrate)
     return secret, present(migrate=migrate, value=value)
 
 
@@ -168,177 +299,77 @@ def _read_key_value(reading: Reading, node: Node, value: str) -> str:
         return ""
 
 
-def _read_ca(reading: Reading, fields: Fields, name: str, public: bool) -> Parts:
-    key, common_name, issuer, valid_for, value = _read_certificate(reading, fields)
-    secret = X509CaSecret(
-        name=name,
-        private_key=key,
-        issuer=issuer,
-        common_name=common_name,
-        valid_for=valid_for,
-        value=value,
-        export_public=public,
-    )
-    return secret, present(
-        private_key=key,
-        common_name=common_name,
-        issuer=issuer,
-        valid_for=None if valid_for is None else format_duration(valid_for),
-        value=value,
-    )
-
-
-def _read_end_entity(reading: Reading, fields: Fields, name: str, public: bool) -> Parts:
-    key, common_name, issuer, valid_for, value = _read_certificate(reading, fields)
-    endpoint_node, dns_node = fields.get("endpoint"), fields.get("dns")
-    endpoint = None if endpoint_node is None else reading.choice(endpoint_node, {"server": 0, "client": 0}, "endpoint")
-    dns = () if dns_node is None else _read_dns(reading, dns_node)
-    if dns_node is not None and endpoint == "client":
-        reading.findings.error(dns_node, "dns names a server, and endpoint is client; remove one of them")
-    secret = X509Secret(
-        name=name,
-        private_key=key,
-        issuer=issuer,
-        common_name=common_name,
-        endpoint=endpoint,
-        dns=dns,
-        valid_for=valid_for,
-        value=value,
-        export_public=public,
-    )
-    return secret, present(
-        private_key=key,
-        common_name=common_name,
-        issuer=issuer,
-        valid_for=None if valid_for is None else format_duration(valid_for),
-        endpoint=endpoint,
-        dns=list(dns),
-        value=value,
-    )
-
-
-def _read_certificate(
-    reading: Reading, fields: Fields
-) -> tuple[str | None, str | None, str | None, timedelta | None, str | None]:
-    """What CA and other certificates have in common: key, common name, issuer, duration, value."""
+def _read_public_key(reading: Reading, fields: Fields, name: str) -> Parts:
     value_node = fields.get("value")
     value = None if value_node is None else reading.text(value_node)
     if value is not None and isinstance(value_node, Scalar):
         try:
-            certificates_key(value)
+            public_key(value)
         except ValueError as error:
             reading.findings.error(value_node, str(error))
     if value is None and not fields.near("private_key"):
-        fields.require("private_key", "name a private-key secret of this session, or give the certificate as value")
-    valid_node = fields.get("valid_for")
-    valid_for = None if valid_node is None else _read_duration(reading, valid_node)
-    if value is not None:
-        _check_beside_value(reading, fields)
-    return fields.text("private_key"), fields.text("common_name"), fields.text("issuer"), valid_for, value
+        fields.require("private_key", "name a private-key secret of this session, or give the public key as value")
+    key = fields.text("private_key")
+    return PublicKeySecret(name=name, private_key=key, value=value), present(private_key=key, value=value)
 
 
-def _check_beside_value(reading: Reading, fields: Fields) -> None:
-    valid_for = fields.get("valid_for")
-    if valid_for is not None:
-        reading.findings.error(valid_for, "a certificate given as value has its own dates; remove valid_for")
-    for name in _BESIDE_VALUE:
-        node = fields.get(name)
-        if node is not None:
-            reading.findings.warning(node, f"{name} has no effect on a certificate given as value; remove it")
-
-
-def _read_duration(reading: Reading, node: Node) -> timedelta | None:
-    text = reading.text(node)
-    if not isinstance(node, Scalar):
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        reading.findings.error(node, f"found {describe(node)}, {error}")
-        return None
-
-
-def _read_dns(reading: Reading, node: Node) -> tuple[str, ...]:
-    names = []
-    for element in reading.elements(node):
-        name = reading.text(element)
-        if isinstance(element, Scalar) and not element.is_null and (not name or not name.isprintable() or " " in name):
-            reading.findings.error(element, f"found {describe(element)}, expected a DNS name")
-        names.append(name)
-    return tuple(names)
-
-
-def _check_private_key(
-    reading: Reading, node: Node, certificate: Secret, secrets: dict[str, tuple[Secret | None, Node]]
-) -> None:
-    name = node.text if isinstance(node, Scalar) else ""
-    if not _exists(reading, node, name, secrets, PrivateKeySecret):
+def _check_public_key(reading: Reading, node: MappingNode, secret: PublicKeySecret, secrets: Declared) -> None:
+    if secret.private_key is None:
         return
-    key = secrets[name][0]
-    if not isinstance(key, PrivateKeySecret):
-        if key is not None:
-            reading.findings.error(node, f"{quote(name)} is no private key; name a secret of kind private-key")
-    elif key.value is not None and certificate.value is not None and not _match(key.value, str(certificate.value)):
-        reading.findings.error(node, f"{quote(name)} is not the key of the certificate in value; name the right one")
-
-
-def _check_issuer(
-    reading: Reading, node: Node, certificate: Secret, secrets: dict[str, tuple[Secret | None, Node]]
-) -> None:
-    name = node.text if isinstance(node, Scalar) else ""
-    if not _exists(reading, node, name, secrets, X509CaSecret):
+    key_node = node.values["private_key"]
+    key = referred(reading, key_node, secrets, "private-key", (PrivateKeySecret,))
+    if not isinstance(key, PrivateKeySecret) or secret.value is None:
         return
-    issuer = secrets[name][0]
-    if not isinstance(issuer, X509CaSecret):
-        if issuer is not None:
-            reading.findings.error(node, f"{quote(name)} is no CA; name a secret of kind x509-ca")
-    elif issuer.value is not None and issuer.private_key is None and certificate.value is None:
-        reading.findings.error(node, f"{quote(name)} has no private_key here, so it cannot sign; give it one")
-
-
-def _exists(
-    reading: Reading, node: Node, name: str, secrets: dict[str, tuple[Secret | None, Node]], kind: type[Secret]
-) -> bool:
-    if name and name not in secrets:
-        fitting = [other for other, (secret, _) in secrets.items() if isinstance(secret, kind)]
-        reading.findings.error(node, f"there is no secret {quote(name)}{did_you_mean(name, fitting)}")
-    return name in secrets
-
-
-def _match(key: str, certificate: str) -> bool:
     try:
-        return private_key(key)[1] == certificates_key(certificate)
+        match = key.value is not None and private_key(key.value)[1] == public_key(secret.value)[1]
     except ValueError:
-        return True  # a mistake of its own, already reported
+        return  # a mistake of its own, already reported
+    if not match:
+        reading.findings.error(
+            key_node, f"{quote(key.name)} is not the private key of value; remove private_key or value"
+        )
 
 
-def _check_circles(reading: Reading, secrets: dict[str, tuple[Secret | None, Node]]) -> None:
-    issuers = {
-        name: secret.issuer
-        for name, (secret, _) in secrets.items()
-        if isinstance(secret, X509CaSecret) and secret.issuer is not None
-    }
-    done: set[str] = set()
-    for start in issuers:
-        path: list[str] = []
-        name: str | None = start
-        while name is not None and name not in done:
-            done.add(name)
-            path.append(name)
-            name = issuers.get(name)
-        if name in path:
-            node = secrets[path[path.index(name)]][1]
-            if isinstance(node, MappingNode):
-                circle = " → ".join([*path[path.index(name) :][:5], name])
-                reading.findings.error(
-                    node.values["issuer"], f"issuers in a circle, {circle}; make one of them self-signed"
-                )
+def _read_session_ca(_: Reading, __: Fields, name: str) -> Parts:
+    return SessionCaSecret(name=name), {}
 
 
-_READERS: dict[str, Callable[[Reading, Fields, str, bool], Parts]] = {
+def _read_pgp_key(_: Reading, __: Fields, name: str) -> Parts:
+    return PgpKeySecret(name=name), {}
+
+
+def _read_fragment(reading: Reading, fields: Fields, name: str) -> Parts:
+    node = fields.get("value")
+    if node is None:
+        reading.findings.error(fields.node, "a config-fragment has a value or an import; write one of them")
+    value: JsonValue = "" if node is None else read_fragment(node)
+    # As it stands: an empty list is a value, and present() would drop it.
+    return ConfigFragmentSecret(name=name, value=value), {"value": value}
+
+
+_READERS: Mapping[str, Callable[[Reading, Fields, str], Parts]] = {
     "ascii": _read_ascii,
     "binary": _read_binary,
     "private-key": _read_private_key,
-    "x509-ca": _read_ca,
-    "x509": _read_end_entity,
+    "public-key": _read_public_key,
+    "x509-ca": read_ca,
+    "x509": read_end_entity,
+    "session-ca": _read_session_ca,
+    "aad-token": read_aad_token,
+    "config-fragment": _read_fragment,
+    "pgp-key": _read_pgp_key,
+    "jwt": read_jwt,
+}
+_KINDS: Mapping[type[Secret], str] = {
+    AsciiSecret: "ascii",
+    BinarySecret: "binary",
+    PrivateKeySecret: "private-key",
+    PublicKeySecret: "public-key",
+    X509CaSecret: "x509-ca",
+    X509Secret: "x509",
+    SessionCaSecret: "session-ca",
+    AadTokenSecret: "aad-token",
+    ConfigFragmentSecret: "config-fragment",
+    PgpKeySecret: "pgp-key",
+    JwtSecret: "jwt",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ostiary.session.normal import JsonObject, JsonValue, Octal
+from ostiary.session.normal import JsonObject, JsonValue, Octal, Tagged
 
 _MAX_SIMPLE_KEY_CHARACTERS = 1000  # YAML allows 1024
 
@@ -43,6 +43,9 @@ def _block(value: JsonValue) -> list[str]:
 def _member(key: str, value: JsonValue) -> list[str]:
     label = _quoted(key)
     head = [f"{label}:"] if len(label) <= _MAX_SIMPLE_KEY_CHARACTERS else [f"? {label}", ":"]
+    if isinstance(value, Tagged):
+        head[-1] += f" !{value.tag}"
+        value = value.value
     if isinstance(value, Mapping) and value:
         return [*head, *(f"  {line}" if line else "" for line in _block(value))]
     if isinstance(value, Sequence) and not isinstance(value, str) and value:

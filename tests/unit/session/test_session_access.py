@@ -11,6 +11,7 @@ from tests.unit.session.texts import HEAD, mistake, note, quiet, quoted, warning
 from ostiary.session import (
     AccessPolicy,
     AnySubject,
+    CertificateHashSubject,
     CreatorSubject,
     KeySubject,
     NoneSubject,
@@ -52,7 +53,7 @@ def test_keys_are_named_by_certificate_or_hash() -> None:
         ("{read: [ANY, CREATOR]}", "read[0]", '"ANY" must be the only entry'),
         ("{read: [CREATOR, NONE]}", "read[1]", '"NONE" must be the only entry'),
         ("{read: []}", "read", "an empty list admits nobody; write NONE"),
-        ("{read: ~}", "read", "which would mean CREATOR"),
+        ("{read: ~}", "read", "which would be the default"),
         ("{read: [CREATOR, ]}", None, ""),
         ("{read: [CREATOR, ~]}", "read[1]", "found an empty entry"),
         ("{read: [{}]}", "read[0]", "found an empty entry"),
@@ -63,14 +64,15 @@ def test_keys_are_named_by_certificate_or_hash() -> None:
         (f"{{read: [{KEY_HASH[:-1]}s]}}", "read[0]", "its checksum is wrong"),
         ("{read: [LtLcbPVddnCkH36ZcRdgYsw4H8xDbYaFZfuefkDc25uq2qdjmM]}", "read[0]", "version 10, expected 1"),
         ("{read: [" + "ab" * 32 + "]}", "read[0]", "the hash of a certificate, which ended with 0.2"),
-        ("{read: [$$SCONE::x$$]}", "read[0]", "a variable in this place is known"),
-        ("{update: [{signer: x}]}", "update[0].signer", "signer is known to the session language"),
-        ("{update: {require-at-least-2: [x]}}", "update.require-at-least-2", "require-at-least-2 is known"),
+        ("{read: [$$SCONE::x$$]}", "read[0]", "names a secret that is not in secrets"),
+        ("{update: [{signer: x}]}", "update[0].signer", "no public key of a signer"),
+        ("{update: {require-at-least-2: [CREATOR]}}", "update.require-at-least-2", "write a number from 1 to 1"),
+        ("{update: {require-all: []}}", "update.require-all", "has no entries"),
         ("{update: {require_all: [x]}}", "update.require_all", "did you mean require-all?"),
         ("{update: {xyz: [x]}}", "update.xyz", 'unknown entry "xyz"; expected CREATOR'),
-        ("{create_sessions: ANY}", "create_sessions", "create_sessions is known to the session language"),
+        ("{create_sessions: []}", "create_sessions", "write NONE"),
         ("{raed: ANY}", "raed", "did you mean read?"),
-        ("$$SCONE::x$$", "", "access_policy as a variable is known"),
+        ("$$SCONE::x$$", "", "names a secret that is not in secrets"),
         ("[read]", "", "found a list, expected a mapping"),
     ],
 )
@@ -93,10 +95,13 @@ def test_wrong_certificates_are_refused_without_being_quoted() -> None:
     assert "a key that can be read, found one of an unknown type" in says(pki.odd_certificate_pem())
 
 
-def test_0_2_has_no_key_hashes_and_its_certificate_hashes_are_not_supported_yet() -> None:
+def test_0_2_has_hashes_of_certificates_and_none_of_keys() -> None:
+    """F178."""
     head = 'name: a\nversion: "0.2"\naccess_policy: {read: [CREATOR, '
     assert "needs version 0.3.0, found 0.2" in mistake(f"{head}{KEY_HASH}]}}", "access_policy.read[1]")
-    assert "the hash of a certificate as entry is known" in mistake(f"{head}{'ab' * 32}]}}", "access_policy.read[1]")
+    found = quiet(f"{head}{'ab' * 32}]}}").session.access_policy
+    assert isinstance(found, AccessPolicy)
+    assert found.read == (CreatorSubject(), CertificateHashSubject(pem_hash=b"\xab" * 32))
     text = 'name: a\nversion: "0.2"\naccess_policy: {read: NONE}'
     assert "expects everyone who may update to be able to read" in warning(text, "access_policy")
 

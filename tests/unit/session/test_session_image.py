@@ -53,8 +53,7 @@ def test_a_permission_without_read_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("files", "path", "says"),
     [
-        ("[/etc/app.conf]", "[0]", "(a template on disk) is known to the session language but not supported"),
-        ("[{path: /etc/app.conf}]", "[0]", "(a template on disk) is known to the session language but not supported"),
+        ("[/etc/]", "[0]", "which is a directory"),
         ("[{content: x}]", "[0].path", "path is missing"),
         ("[{path: /a, content: x, permision: 0o400}]", "[0].permision", "did you mean permission?"),
         ("[{path: /a, contents: x}]", "[0].contents", "did you mean content?"),
@@ -86,7 +85,6 @@ def test_images_have_unique_free_names_and_may_be_empty() -> None:
     assert "has the same name" in mistake(f"{HEAD}images: [{{name: a}}, {{name: a}}]", "images[1].name")
     assert "name is missing" in mistake(f"{HEAD}images: [{{}}]", "images[0].name")
     assert "expected a list of images" in mistake(f"{HEAD}images: {{name: a}}", "images")
-    assert "not supported by this version" in mistake(f"{HEAD}images: [{{name: a, volumes: []}}]", "images[0].volumes")
     quiet(f"{HEAD}images: [{{name: a, volumes: ~}}]")
     null = f"{HEAD}images: [{{name: a, provide_secrets: }}]"
-    assert "not supported by this version" in mistake(null, "images[0].provide_secrets")
+    assert "found nothing, expected a list of secret names" in mistake(null, "images[0].provide_secrets")

@@ -8,7 +8,16 @@ import pytest
 from tests.unit.session import pki
 from tests.unit.session.texts import mistake, mistakes, quiet, quoted, secrets, warning
 
-from ostiary.session import AsciiSecret, BinarySecret, PrivateKeySecret, Secret, X509CaSecret, X509Secret, parse_session
+from ostiary.session import (
+    AsciiSecret,
+    BinarySecret,
+    PrivateKeySecret,
+    Secret,
+    SessionCaSecret,
+    X509CaSecret,
+    X509Secret,
+    parse_session,
+)
 
 KEY = "{name: k, kind: private-key}"
 CA = "{name: ca, kind: x509-ca, private_key: k}"
@@ -70,10 +79,10 @@ def test_a_text_outside_ascii_is_a_warning() -> None:
         ("{name: s, kind: passwd}", "kind", 'unknown secret kind "passwd"; expected one of'),
         ("{name: s, kind: ''}", "kind", "empty secret kind"),
         ("{name: s, kind: [ascii]}", "kind", "found a list, expected text"),
-        ("{name: s, kind: jwt, alg: ES384}", "kind", "jwt is known to the session language but not supported"),
-        ("{name: s, kind: session-ca}", "kind", "session-ca is known to the session language but not supported"),
-        ("{name: s, import: {session: a, secret: b}}", "import", "import is known to the session language"),
-        ("{name: s, kind: ascii, export: [{session: a}]}", "export", "export is known to the session language"),
+        ("{name: s, kind: jvt}", "kind", "did you mean jwt?"),
+        ("{name: s, kind: session-ca}", "kind", "session-ca ended with 0.2"),
+        ("{name: s, import: {session: a, secret: b}, value: x}", "value", "value is for secrets made here"),
+        ("{name: s, kind: ascii, export: [{sesion: a}]}", "export[0].sesion", "did you mean session?"),
         ("{name: s, kind: ascii, valeu: x}", "valeu", "did you mean value?"),
         ("{name: s, kind: ascii, key_type: P-256}", "key_type", "key_type is not for secrets of kind ascii"),
         ("{name: s, kind: ascii, export_public: yes}", "export_public", "write true"),
@@ -154,7 +163,7 @@ def test_other_explicit_private_keys_are_refused() -> None:
 
 def test_a_public_private_key_is_a_warning() -> None:
     text = secrets("{name: k, kind: private-key, export_public: true}")
-    assert "everyone may read this private key" in warning(text, "secrets[0].export_public")
+    assert "everyone may read this private-key" in warning(text, "secrets[0].export_public")
 
 
 def test_generated_certificates_name_their_key_and_issuer() -> None:
@@ -181,10 +190,22 @@ def test_generated_certificates_name_their_key_and_issuer() -> None:
     [
         ("{name: c, kind: x509, private_key: x}", "private_key", 'there is no secret "x"'),
         ("{name: c, kind: x509, private_key: kk}", "private_key", 'there is no secret "kk": did you mean k?'),
-        ("{name: c, kind: x509, private_key: ca}", "private_key", '"ca" is no private key'),
+        (
+            "{name: c, kind: x509, private_key: ca}",
+            "private_key",
+            '"ca" is of another kind; name a secret of kind private-key',
+        ),
         ("{name: c, kind: x509, private_key: k, issuer: x}", "issuer", 'there is no secret "x"; expected one of ca'),
-        ("{name: c, kind: x509, private_key: k, issuer: k}", "issuer", '"k" is no CA'),
-        ("{name: c, kind: x509, private_key: k, issuer: leaf}", "issuer", '"leaf" is no CA'),
+        (
+            "{name: c, kind: x509, private_key: k, issuer: k}",
+            "issuer",
+            '"k" is of another kind; name a secret of kind x509-ca',
+        ),
+        (
+            "{name: c, kind: x509, private_key: k, issuer: leaf}",
+            "issuer",
+            '"leaf" is of another kind; name a secret of kind x509-ca',
+        ),
         ("{name: c, kind: x509-ca, private_key: k, issuer: c}", "issuer", "issuers in a circle, c → c"),
         ("{name: c, kind: x509-ca, private_key: k, dns: a}", "dns", "dns is not for secrets of kind x509-ca"),
         (
@@ -202,7 +223,7 @@ def test_generated_certificates_name_their_key_and_issuer() -> None:
         ("{name: c, kind: x509, private_key: k, dns: [~]}", "dns[0]", "found nothing, expected text"),
         ("{name: c, kind: x509, private_key: k, valid_for: 3 parsecs}", "valid_for", "unknown unit parsecs"),
         ("{name: c, kind: x509, private_key: k, valid_for: [1y]}", "valid_for", "found a list, expected text"),
-        ("{name: c, kind: x509, private_key: k, san: ['dns:a']}", "san", "san is known to the session language"),
+        ("{name: c, kind: x509, private_key: k, san: [a]}", "san[0]", 'expected "dns:<name>" or "ip:<address>"'),
         ("{name: c, kind: x509, private_key: k, common_name: ''}", "common_name", "common_name is empty"),
         ("{name: c, kind: x509, private_keys: k}", "private_keys", "did you mean private_key?"),
     ],
@@ -244,6 +265,6 @@ def test_a_ca_without_its_key_cannot_sign() -> None:
     assert "so it cannot sign" in mistake(text, "secrets[2].issuer")
 
 
-def test_certificates_of_0_2_are_not_supported_yet() -> None:
-    text = secrets("{name: c, kind: x509}", version="0.2")
-    assert "signed by the session's own CA" in mistake(text, "secrets[0].kind")
+def test_certificates_of_0_2_have_a_key_of_their_own() -> None:
+    text = secrets("{name: c, kind: x509}", "{name: d, kind: session-ca}", version="0.2")
+    assert quiet(text).session.secrets == (X509Secret(name="c"), SessionCaSecret(name="d"))

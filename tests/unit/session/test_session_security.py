@@ -42,12 +42,11 @@ def test_the_wildcard_has_both_spellings_and_needs_debug_mode(spelling: str) -> 
     ("text", "path", "says"),
     [
         ("{mode: sim}", "mode", 'unknown mode "sim"'),
-        ("{mode: maa}", "mode", "mode maa is known to the session language"),
+        ("{mode: maa, tolerate: [maa-managed-tcb]}", "url", "url is missing; name the attestation service"),
         ("{tolerate: [debug]}", "tolerate[0]", 'unknown toleration "debug": did you mean debug-mode?'),
         ("{tolerate: debug-mode}", "tolerate", "expected a list of tolerances"),
         ("{tolerate: [~]}", "tolerate[0]", "found nothing, expected text"),
         ("{tolerate: ['']}", "tolerate[0]", "empty toleration"),
-        ("{tolerate: [maa-managed-tcb]}", "tolerate[0]", "maa-managed-tcb is known to the session language"),
         ("{ignore_advisories: INTEL-SA-00657}", "ignore_advisories", "expected a list of INTEL-SA-nnnnn"),
         ("{ignore_advisories: ['*', INTEL-SA-00657]}", "ignore_advisories[0]", "* must be the only entry"),
         ("{ignore_advisories: [INTEL-SA-1]}", "ignore_advisories[0]", "expected an advisory such as"),
@@ -55,19 +54,13 @@ def test_the_wildcard_has_both_spellings_and_needs_debug_mode(spelling: str) -> 
         ("{ignore_advisories: {a: b}}", "ignore_advisories", "found a mapping, expected text"),
         ("{trusted_scone_qe_pubkeys: [abc]}", "trusted_scone_qe_pubkeys[0]", "expected 64 hex digits"),
         ("{trusted_scone_qe_pubkeys: [~]}", "trusted_scone_qe_pubkeys[0]", "found nothing, expected text"),
-        ("{url: 'https://x'}", "url", "url is known to the session language"),
-        ("{must_be_sgx_local: true}", "must_be_sgx_local", "is known to the session language"),
+        ("{mode: maa, tolerate: [maa-managed-tcb], url: 'http://x'}", "url", "expected https://<tenant>"),
+        ("{must_be_sgx_local: true}", "must_be_sgx_local", "add local-attestation-trust-cas-tcb to tolerate"),
         ("{toleratte: []}", "toleratte", "did you mean tolerate?"),
     ],
 )
 def test_wrong_values_are_refused(text: str, path: str, says: str) -> None:
     assert says in mistake(f"{HEAD}security: {{attestation: {text}}}", f"security.attestation.{path}")
-
-
-def test_parts_that_are_not_supported_yet_are_refused() -> None:
-    assert "not supported" in mistake(f"{HEAD}security: {{service_access_token: x}}", "security.service_access_token")
-    assert "security as a variable" in mistake(f"{HEAD}security: $$SCONE::x$$", "security")
-    quiet(f"{HEAD}security: {{attestation: {{url: }}}}")
 
 
 def test_keys_of_the_old_quoting_enclave_add_no_trust() -> None:

@@ -102,6 +102,6 @@ def test_raw_bytes_in_an_argument_or_variable_are_a_warning() -> None:
 
 
 def test_placeholders_of_a_mistaken_secret_are_not_judged() -> None:
-    head = 'name: a\nversion: "0.3.12"\nsecrets: [{name: j, kind: jwt}]\n'
+    head = 'name: a\nversion: "0.3.12"\nsecrets: [{name: j, kind: jvt}]\n'
     files = "images: [{name: i, injection_files: [{path: /f, content: $$SCONE::j$$ $$SCONE::j.crt$$}]}]"
-    assert "jwt is known" in mistake(head + files, "secrets[0].kind")
+    assert "did you mean jwt?" in mistake(head + files, "secrets[0].kind")
