@@ -1,6 +1,6 @@
 """The values of a session version: made at create and update, and made anew when a certificate is due.
 
-What is made of an imported secret waits until that can be had: the value is missing until `renew` is given it.
+What is made of a secret from outside waits until that can be had: it has no value until `renew` is given the other.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def generate(
     binary; key_type, and `migrate: true` in both versions, of a private key; nothing of an OpenPGP key; certificates
     never), else it is new; (3) a certificate is signed by its issuer's key of this version; (4) the session's own CA of
     language 0.2, under the name SESSION_CA, lasts as long as versions follow each other that use it.
-    Has no value afterwards: what exists only at a release (imports, key vault, tokens), and what is made of an import;
-    sessions may be uploaded in any order, so that `renew` makes it when the import is there.
+    Has no value afterwards: what exists only at a release (imports, key vault, tokens), and what is made
+    of an import or a secret of a key vault; sessions may be uploaded in any order, so that `renew` makes it when the
+    import is there.
     Does not guarantee that a session parser's checks hold; what would make a wrong value raises.
 
     Raises InputError naming the secret: a reference to no secret or to itself, a wrong kind, an explicit value that
@@ -67,15 +68,15 @@ def renew(
     *,
     random: Callable[[int], bytes],
     now: datetime,
-    imports: Mapping[str, Released] | None = None,
+    outside: Mapping[str, Released] | None = None,
 ) -> dict[str, Value]:
     """`values` with everything made anew that must be: certificates that are due, and what is made of something else.
 
     That is a certificate whose issuer or key, a public key whose private key is not the one it was made of.
-    Generated values and explicit ones stay as they are, even a certificate that has expired; so does what is made of an
-    import that is not in `imports`. Equal to `values` if nothing is to be done.
+    Generated values and explicit ones stay as they are, even a certificate that has expired; so does what is made of
+    something that is not in `outside`. Equal to `values` if nothing is to be done.
 
-    imports: values of imported secrets by their names here, as `import_value` admitted them.
+    outside: the values that `fetch_outside` returned; only what is made of one of them needs it.
     Raises ReleaseRefusedError if something cannot be made anew, such as when an explicit issuer has expired;
     StoreError if a secret of the session has no value, or one of another kind.
     """
@@ -84,7 +85,7 @@ def renew(
     renewed = {name: _stored(values, secret) for name, secret in _to_be_stored(secrets, values)}
     if SESSION_CA in values:
         renewed[SESSION_CA] = values[SESSION_CA]
-    available: dict[str, Released] = {**(imports or {}), **renewed}
+    available: dict[str, Released] = {**(outside or {}), **renewed}
     making = Making(random=random, now=now, values=available)
     for name in order:
         secret = secrets.get(name)

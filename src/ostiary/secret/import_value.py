@@ -20,8 +20,11 @@ def import_value(secret: ImportedSecret, *, source: Secret, value: Released, wit
     the secret to this session.
     Raises ReleaseRefusedError: another kind or size.
     """
-    require_kind(secret, kind_name(source), value)
-    require_size(secret, value)
+    try:
+        require_kind(secret, kind_name(source), value)
+        require_size(secret, value)
+    except ReleaseRefusedError as error:
+        raise ReleaseRefusedError(f"secret {secret.name!r}: {error.message}", *error.causes) from None
     return replace(value, private_key=None) if isinstance(value, CertificateValue) and not with_key else value
 
 
@@ -32,8 +35,7 @@ def require_kind(secret: ImportedSecret | AkvSecret, declared: str, value: Relea
         found = "x509-ca"
     if secret.kind not in (None, found):
         raise ReleaseRefusedError(
-            f"secret {secret.name!r}: {describe_source(secret)} is of kind {found}, expected {secret.kind}; "
-            "correct the kind, or leave it out"
+            f"{describe_source(secret)} is of kind {found}, expected {secret.kind}; correct the kind, or leave it out"
         )
 
 
@@ -41,14 +43,11 @@ def require_size(secret: ImportedSecret | AkvSecret, value: Released) -> None:
     if secret.size is None:
         return
     if not isinstance(value, AsciiValue | BinaryValue):
-        raise ReleaseRefusedError(
-            f"secret {secret.name!r}: {describe_source(secret)} is of a kind that has no size; leave size out"
-        )
+        raise ReleaseRefusedError(f"{describe_source(secret)} is of a kind that has no size; leave size out")
     found = len(value.text) if isinstance(value, AsciiValue) else len(value.data)
     if found != secret.size:
         raise ReleaseRefusedError(
-            f"secret {secret.name!r}: {describe_source(secret)} has size {found}, expected {secret.size}; "
-            "correct the size, or leave it out"
+            f"{describe_source(secret)} has size {found}, expected {secret.size}; correct the size, or leave it out"
         )
 
 

@@ -196,11 +196,14 @@ def _make_private_key(secret: PrivateKeySecret, _: Making) -> PrivateKeyValue:
 
 
 def _make_public_key(secret: PublicKeySecret, making: Making) -> PublicKeyValue:
-    if secret.value is not None:
-        return parse_public_key(secret.value)
-    if secret.private_key is None:
+    derived = None if secret.private_key is None else derive_public_key(_private_key(secret.private_key, making))
+    given = None if secret.value is None else parse_public_key(secret.value)
+    if given is not None and derived is not None and given != derived:
+        raise InputError("private_key is not the private key of value; name the matching key, or none")
+    value = given or derived
+    if value is None:
         raise InputError("private_key is missing; name a private-key secret of this session, or give a value")
-    return derive_public_key(_private_key(secret.private_key, making))
+    return value
 
 
 def _make_certificate(secret: CertificateSecret, making: Making) -> CertificateValue:
@@ -274,9 +277,9 @@ KINDS: Mapping[type[StoredSecret], Kind[Any]] = {
     PublicKeySecret: Kind[PublicKeySecret](
         name="public-key",
         value_type=PublicKeyValue,
-        needs=lambda secret: () if secret.value is not None or secret.private_key is None else (secret.private_key,),
+        needs=lambda secret: () if secret.private_key is None else (secret.private_key,),
         make=_make_public_key,
-        is_stale=lambda secret, value, making: secret.value is None and value != _make_public_key(secret, making),
+        is_stale=lambda secret, value, making: value != _make_public_key(secret, making),
     ),
     X509CaSecret: Kind[X509CaSecret](
         name="x509-ca",

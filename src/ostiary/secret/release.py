@@ -1,54 +1,27 @@
-"""What placeholders stand for at one release: stored values, imports, and what exists only now."""
+"""What placeholders stand for at one release: stored values, values from outside, and tokens made at this moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from ostiary.errors import InputError, OutsideError, ReleaseRefusedError
+from ostiary.errors import InputError, ReleaseRefusedError
 from ostiary.secret.dependency import made_of
-from ostiary.secret.import_value import describe_source
-from ostiary.secret.kind import StoredSecret, named_secret
+from ostiary.secret.kind import named_secret
 from ostiary.secret.render import text_of
-from ostiary.secret.value import (
-    AadTokenValue,
-    BinaryValue,
-    JwtValue,
-    PrivateKeyValue,
-    Released,
-    Value,
-)
-from ostiary.secret.vault import VaultEntry, vault_value
+from ostiary.secret.value import JwtValue, PrivateKeyValue, Released, Value
 from ostiary.secret.web_token import sign_token
-from ostiary.session.model import (
-    AadTokenSecret,
-    AkvSecret,
-    ImportedSecret,
-    JwtSecret,
-    Secret,
-    Session,
-    SoftwareIdentity,
-    Variable,
-)
+from ostiary.session.model import JwtSecret, Secret, Session, SoftwareIdentity, Variable
 from ostiary.session.placeholder import Template
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseContext:
-    """What a release knows beyond the stored values.
-
-    now: aware UTC. software_identity: measurement of the program that receives, None if it was not attested.
-    imports: values of imported secrets by their names here, as `import_value` admitted them.
-    fetch_token: asks Azure's directory for the token of a secret; fetch_vault: asks the key vault, with such a token,
-    for what it holds. Both may raise OutsideError; None where the operator configured no way to reach them.
-    """
+class Moment:
+    """now: aware UTC. software_identity: measurement of the program that receives, None if it was not attested."""
 
     now: datetime
     software_identity: bytes | None = None
-    imports: Mapping[str, Released] = field(default_factory=dict, repr=False)
-    fetch_token: Callable[[AadTokenSecret], str] | None = None
-    fetch_vault: Callable[[AkvSecret, str], VaultEntry] | None = None
 
 
 def secrets_used(session: Session, templates: Iterable[Template]) -> frozenset[str]:
@@ -59,99 +32,63 @@ def secrets_used(session: Session, templates: Iterable[Template]) -> frozenset[s
 
 
 def release_values(
-    session: Session, values: Mapping[str, Value], wanted: Collection[str], context: ReleaseContext
+    session: Session,
+    values: Mapping[str, Value],
+    wanted: Collection[str],
+    *,
+    outside: Mapping[str, Released],
+    moment: Moment,
 ) -> dict[str, Released]:
-    """The values of the secrets `wanted`, each ready to be rendered; nothing else is imported, fetched or signed.
+    """The values of the secrets `wanted`, by name, each ready to be rendered; no token is made that is not wanted.
 
-    values: as `renew` returned them with the same imports. wanted: names of secrets of `session`.
+    values: as `renew` returned them with the same `outside`, which `fetch_outside` returned for the same `wanted`.
     Guarantees: everything that a wanted value is made of could be had at this release, so that a certificate is not
-    released after the import of its issuer was withdrawn; a token of kind jwt says `context.software_identity`.
-    Raises ReleaseRefusedError naming the secret: an import that is not in `context.imports`, a token or key vault that
-    no way leads to or that fails, a payload or signer that makes no token, an unattested program where a token must say
-    who it is.
+    released after the import of its issuer was withdrawn; a token of kind jwt says `moment.software_identity`.
+    Raises ReleaseRefusedError naming the secret: no value, a payload or signer that makes no token, an unattested
+    program where a token must say who it is.
     """
     secrets = {secret.name: secret for secret in session.secrets}
+    available = {**values, **outside}
     known: dict[str, Released] = {}
     for name in made_of(secrets, wanted):
-        known[name] = _value(secrets[name], values, known, context)
+        known[name] = _value(secrets[name], available, known, moment)
     return {name: known[name] for name in wanted}
 
 
 def _value(
-    secret: Secret, values: Mapping[str, Value], known: Mapping[str, Released], context: ReleaseContext
+    secret: Secret, available: Mapping[str, Released], known: Mapping[str, Released], moment: Moment
 ) -> Released:
     try:
-        if isinstance(secret, StoredSecret):
-            return _stored(secret, values)
-        if isinstance(secret, ImportedSecret):
-            return _imported(secret, context)
-        if isinstance(secret, AadTokenSecret):
-            return _aad_token(secret, context)
-        if isinstance(secret, AkvSecret):
-            return _from_vault(secret, known, context)
-        return _jwt(secret, known, context)
-    except (InputError, OutsideError, ReleaseRefusedError) as error:
+        if isinstance(secret, JwtSecret):
+            return _jwt(secret, known, moment)
+        return _available(secret, available)
+    except (InputError, ReleaseRefusedError) as error:
         raise ReleaseRefusedError(f"secret {secret.name!r}: {error.message}", *error.causes) from None
 
 
-def _stored(secret: StoredSecret, values: Mapping[str, Value]) -> Value:
-    if secret.name not in values:
-        raise ReleaseRefusedError("it has not been made yet, because it is made of a secret that was not imported")
-    return values[secret.name]
-
-
-def _imported(secret: ImportedSecret, context: ReleaseContext) -> Released:
-    if secret.name not in context.imports:
+def _available(secret: Secret, available: Mapping[str, Released]) -> Released:
+    if secret.name not in available:
         raise ReleaseRefusedError(
-            f"{describe_source(secret)} cannot be imported; let that session exist and export the secret to this one"
+            "it has no value, because it is, or is made of, a secret from outside that is missing"
         )
-    return context.imports[secret.name]
+    return available[secret.name]
 
 
-def _aad_token(secret: AadTokenSecret, context: ReleaseContext) -> AadTokenValue:
-    if context.fetch_token is None:
-        raise ReleaseRefusedError(
-            "this service does not fetch tokens of Azure's directory; ask its operator, or use a secret of another kind"
-        )
-    return AadTokenValue(text=context.fetch_token(secret))
-
-
-def _from_vault(secret: AkvSecret, known: Mapping[str, Released], context: ReleaseContext) -> Value:
-    if context.fetch_vault is None:
-        raise ReleaseRefusedError(
-            "this service does not read Azure's key vault; ask its operator, or use a secret of another kind"
-        )
-    token = known[secret.token]
-    if not isinstance(token, AadTokenValue):
-        raise ReleaseRefusedError(f"token names {secret.token!r}, which is not an aad-token secret")
-    entry = context.fetch_vault(secret, token.text)
-    return vault_value(secret, entry, key=_decryption_key(secret, known))
-
-
-def _decryption_key(secret: AkvSecret, known: Mapping[str, Released]) -> bytes | None:
-    if secret.decryption_key is None:
-        return None
-    key = known[secret.decryption_key]
-    if not isinstance(key, BinaryValue):
-        raise ReleaseRefusedError(f"decryption_key names {secret.decryption_key!r}, which is not a binary secret")
-    return key.data
-
-
-def _jwt(secret: JwtSecret, known: Mapping[str, Released], context: ReleaseContext) -> JwtValue:
+def _jwt(secret: JwtSecret, known: Mapping[str, Released], moment: Moment) -> JwtValue:
     signer = known[secret.signer]
     if not isinstance(signer, PrivateKeyValue):
         raise ReleaseRefusedError(f"signer names {secret.signer!r}, which is not a private-key secret")
-    payload = {claim: _claim(value, known, context) for claim, value in secret.payload}
-    return JwtValue(text=sign_token(payload, signer=signer, validity=secret.validity, now=context.now))
+    payload = {claim: _claim(value, known, moment) for claim, value in secret.payload}
+    return JwtValue(text=sign_token(payload, signer=signer, validity=secret.validity, now=moment.now))
 
 
-def _claim(value: str | Variable | SoftwareIdentity, known: Mapping[str, Released], context: ReleaseContext) -> str:
+def _claim(value: str | Variable | SoftwareIdentity, known: Mapping[str, Released], moment: Moment) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Variable):
         return text_of(value.placeholder, known)
-    if context.software_identity is None:
+    if moment.software_identity is None:
         raise ReleaseRefusedError(
             "payload names self::software_identity, and the program proved none; attest it, or leave the claim out"
         )
-    return context.software_identity.hex()
+    return moment.software_identity.hex()

@@ -359,6 +359,16 @@ def test_a_public_key_follows_its_private_key(generated: Generate) -> None:
     assert renew_at(secrets, after, NOW) == after
 
 
+def test_an_explicit_public_key_must_be_that_of_a_private_key_beside_it(generated: Generate) -> None:
+    """Feature F105."""
+    key = PrivateKeySecret(name="k", migrate=True)
+    values = generated(PublicKeySecret(name="pub", private_key="k"), key)
+    both = PublicKeySecret(name="pub", private_key="k", value=public_text(values["pub"]))
+    assert generated(both, key, old=(key,), previous=values)["pub"] == values["pub"]
+    with pytest.raises(InputError, match=r"^secret 'pub': private_key is not the private key of value; name the match"):
+        generated(both, key)
+
+
 def test_an_explicit_public_key_needs_no_private_key(generated: Generate) -> None:
     """Feature F105."""
     text = public_text(generated(PublicKeySecret(name="pub", private_key="k"), PrivateKeySecret(name="k"))["pub"])

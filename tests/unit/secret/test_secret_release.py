@@ -18,8 +18,9 @@ from ostiary.errors import InputError, OutsideError, ReleaseRefusedError, StoreE
 from ostiary.secret.format import public_text
 from ostiary.secret.generate import generate, renew
 from ostiary.secret.import_value import import_value
+from ostiary.secret.outside import Sources, fetch_outside
 from ostiary.secret.public import public_values
-from ostiary.secret.release import ReleaseContext, release_values, secrets_used
+from ostiary.secret.release import Moment, release_values, secrets_used
 from ostiary.secret.render import render
 from ostiary.secret.value import (
     AadTokenValue,
@@ -52,7 +53,8 @@ from ostiary.session.placeholder import Placeholder, parse_template
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 250, tzinfo=UTC)
 IDENTITY = bytes(range(32))
-CONTEXT = ReleaseContext(now=NOW, software_identity=IDENTITY)
+MOMENT = Moment(now=NOW, software_identity=IDENTITY)
+NOWHERE = Sources()
 SIGNER = PrivateKeySecret(name="signer", key_type="P-384")
 TOKEN = JwtSecret(name="token", signer="signer", alg="ES384", validity=timedelta(hours=24))
 AAD = AadTokenSecret(name="aad", tenant_id="t", client_id="c", application_secret="hunter2")
@@ -70,16 +72,28 @@ def variable(name: str, form: str = "") -> Variable:
 
 
 def released(
-    values: Mapping[str, Value], secrets: tuple[Secret, ...], *wanted: str, context: ReleaseContext = CONTEXT
+    values: Mapping[str, Value],
+    secrets: tuple[Secret, ...],
+    *wanted: str,
+    sources: Sources = NOWHERE,
+    moment: Moment = MOMENT,
 ) -> dict[str, Released]:
-    return release_values(session(*secrets), values, wanted, context)
+    """As the broker does it: fetch, renew, release."""
+    found = session(*secrets)
+    outside = fetch_outside(found, values, wanted, sources)
+    renewed = renew(found, values, random=random.Random(5).randbytes, now=moment.now, outside=outside)
+    return release_values(found, renewed, wanted, outside=outside, moment=moment)
 
 
 def refusal(
-    values: Mapping[str, Value], secrets: tuple[Secret, ...], wanted: str, context: ReleaseContext = CONTEXT
+    values: Mapping[str, Value],
+    secrets: tuple[Secret, ...],
+    wanted: str,
+    sources: Sources = NOWHERE,
+    moment: Moment = MOMENT,
 ) -> str:
     with pytest.raises(ReleaseRefusedError) as caught:
-        released(values, secrets, wanted, context=context)
+        released(values, secrets, wanted, sources=sources, moment=moment)
     assert "hunter2" not in str(caught.value)
     return str(caught.value)
 
@@ -169,8 +183,8 @@ def test_each_release_makes_a_token_of_its_own_and_none_is_stored(generated: Gen
     secrets = (SIGNER, TOKEN)
     values = generated(*secrets)
     assert list(values) == ["signer"]
-    later = replace(CONTEXT, now=NOW + timedelta(seconds=1))
-    first, second = (released(values, secrets, "token", context=context)["token"] for context in (CONTEXT, later))
+    later = replace(MOMENT, now=NOW + timedelta(seconds=1))
+    first, second = (released(values, secrets, "token", moment=moment)["token"] for moment in (MOMENT, later))
     assert first != second
 
 
@@ -208,8 +222,8 @@ def test_a_token_that_cannot_be_made_is_refused(
 def test_a_token_that_must_say_who_it_is_is_refused_to_the_unattested(generated: Generate) -> None:
     """Feature F129."""
     secrets = (SIGNER, replace(TOKEN, payload=(("who", SoftwareIdentity()),)))
-    context = ReleaseContext(now=NOW)
-    assert refusal(generated(*secrets), secrets, "token", context) == (
+    moment = Moment(now=NOW)
+    assert refusal(generated(*secrets), secrets, "token", moment=moment) == (
         "secret 'token': payload names self::software_identity, and the program proved none; attest it, or leave the "
         "claim out"
     )
@@ -233,26 +247,26 @@ def test_an_aad_token_is_fetched_when_it_is_wanted_and_only_then(generated: Gene
         return "ey.token"
 
     secrets = (AAD, AsciiSecret(name="a"))
-    context = replace(CONTEXT, fetch_token=fetch)
+    sources = Sources(fetch_token=fetch)
     values = generated(*secrets)
-    assert released(values, secrets, "a", context=context) == {"a": values["a"]}
+    assert released(values, secrets, "a", sources=sources) == {"a": values["a"]}
     assert asked == []
-    assert released(values, secrets, "aad", context=context) == {"aad": AadTokenValue(text="ey.token")}
+    assert released(values, secrets, "aad", sources=sources) == {"aad": AadTokenValue(text="ey.token")}
     assert asked == [AAD]
 
 
-def fetching(entry: VaultEntry) -> ReleaseContext:
+def fetching(entry: VaultEntry) -> Sources:
     def fetch(secret: AkvSecret, token: str) -> VaultEntry:
         assert (secret.vault, token) == ("v.vault.azure.net", "ey.token")
         return entry
 
-    return replace(CONTEXT, fetch_token=lambda _: "ey.token", fetch_vault=fetch)
+    return Sources(fetch_token=lambda _: "ey.token", fetch_vault=fetch)
 
 
 def test_a_secret_of_a_key_vault_is_fetched_with_its_token(generated: Generate) -> None:
     secrets = (VAULT, AAD)
-    context = fetching(VaultEntry(text="from there"))
-    assert released(generated(*secrets), secrets, "vaulted", context=context) == {
+    sources = fetching(VaultEntry(text="from there"))
+    assert released(generated(*secrets), secrets, "vaulted", sources=sources) == {
         "vaulted": AsciiValue(text="from there")
     }
 
@@ -262,13 +276,13 @@ def test_a_secret_of_a_key_vault_is_decrypted_with_a_secret_of_the_session(gener
     text = "AKEAAgAOAAECAwQFBgcICQoLL2e6d6rFpGniLLfI8LrjcabBR99Ezvks2vrXL0im"
     key = BinarySecret(name="key", value=bytes(range(32)))
     secrets = (replace(VAULT, decryption_key="key"), AAD, key)
-    context = fetching(VaultEntry(text=text))
-    assert released(generated(*secrets), secrets, "vaulted", context=context) == {
+    sources = fetching(VaultEntry(text=text))
+    assert released(generated(*secrets), secrets, "vaulted", sources=sources) == {
         "vaulted": AsciiValue(text="hello from CAS")
     }
     wrong = (secrets[0], AAD, AsciiSecret(name="key", value="hunter2"))
     message = "secret 'vaulted': decryption_key names 'key', which is not a binary secret"
-    assert refusal(generated(*wrong), wrong, "vaulted", context) == message
+    assert refusal(generated(*wrong), wrong, "vaulted", sources) == message
 
 
 @pytest.mark.parametrize(
@@ -286,8 +300,8 @@ def test_without_a_way_to_azure_its_secrets_are_refused(
 
 def test_a_token_alone_does_not_open_the_key_vault(generated: Generate) -> None:
     secrets = (AAD, VAULT)
-    context = replace(CONTEXT, fetch_token=lambda _: "hunter2")
-    assert refusal(generated(*secrets), secrets, "vaulted", context).startswith(
+    sources = Sources(fetch_token=lambda _: "hunter2")
+    assert refusal(generated(*secrets), secrets, "vaulted", sources).startswith(
         "secret 'vaulted': this service does not read Azure's key vault; ask its operator"
     )
     other = (AsciiSecret(name="aad"), VAULT)
@@ -300,8 +314,8 @@ def test_trouble_on_the_way_refuses_the_release(generated: Generate) -> None:
     def fail(_: AadTokenSecret) -> str:
         raise OutsideError("login.example does not answer", "timed out")
 
-    context = replace(CONTEXT, fetch_token=fail)
-    assert refusal(generated(AAD), (AAD,), "aad", context) == "secret 'aad': login.example does not answer: timed out"
+    sources = Sources(fetch_token=fail)
+    assert refusal(generated(AAD), (AAD,), "aad", sources) == "secret 'aad': login.example does not answer: timed out"
 
 
 # --- imports ---------------------------------------------------------------------------------------------------------
@@ -310,8 +324,8 @@ IMPORTED = ImportedSecret(name="mine", session="other", secret="theirs")
 
 
 def test_an_import_is_released_as_it_was_admitted() -> None:
-    context = replace(CONTEXT, imports={"mine": AsciiValue(text="from there")})
-    assert released({}, (IMPORTED,), "mine", context=context) == {"mine": AsciiValue(text="from there")}
+    sources = Sources(imports={"mine": AsciiValue(text="from there")})
+    assert released({}, (IMPORTED,), "mine", sources=sources) == {"mine": AsciiValue(text="from there")}
 
 
 def test_an_import_that_is_not_there_is_refused_by_its_source() -> None:
@@ -347,7 +361,7 @@ def imports(values: Mapping[str, Value], *, with_key: bool = True) -> dict[str, 
 
 
 def renewed(values: Mapping[str, Value], found: Mapping[str, Released], now: datetime = NOW) -> dict[str, Value]:
-    return renew(session(*DEPENDENT), values, random=random.Random(5).randbytes, now=now, imports=found)
+    return renew(session(*DEPENDENT), values, random=random.Random(5).randbytes, now=now, outside=found)
 
 
 def certificate(value: Released) -> x509.Certificate:
@@ -383,7 +397,7 @@ def test_a_certificate_follows_an_imported_key(generated: Generate) -> None:
     values: dict[str, Value] = {}
     for key in keys:
         values = renew(
-            session(*secrets), values, random=random.Random(5).randbytes, now=NOW, imports={"their_key": key}
+            session(*secrets), values, random=random.Random(5).randbytes, now=NOW, outside={"their_key": key}
         )
         public = load_pem_private_key(public_text(key).encode(), None).public_key()
         assert certificate(values["tls"]).public_key() == public
@@ -395,12 +409,12 @@ def test_an_explicit_certificate_of_another_imported_key_is_refused(
     secrets = (KEY_IMPORT, X509Secret(name="tls", private_key="their_key", value=public_text(exporter["ca"])))
     found = session(*secrets)
     source = random.Random(5).randbytes
-    values = renew(found, {}, random=source, now=NOW, imports={"their_key": exporter["key"]})
+    values = renew(found, {}, random=source, now=NOW, outside={"their_key": exporter["key"]})
     other = generated(PrivateKeySecret(name="key"))["key"]
     with pytest.raises(
         ReleaseRefusedError, match="secret 'tls': private_key is not the key of the certificate in value"
     ):
-        renew(found, values, random=source, now=NOW, imports={"their_key": other})
+        renew(found, values, random=source, now=NOW, outside={"their_key": other})
 
 
 def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(
@@ -411,15 +425,30 @@ def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(
     assert renewed(made, {}) == made
     assert released(made, DEPENDENT, "word") == {"word": made["word"]}
     assert refusal(made, DEPENDENT, "tls").startswith("secret 'ca': '/session=other,secret=ca' cannot be imported")
-    context = replace(CONTEXT, imports=imports(exporter))
-    assert released(made, DEPENDENT, "tls", context=context) == {"tls": made["tls"]}
+    sources = Sources(imports=imports(exporter))
+    assert released(made, DEPENDENT, "tls", sources=sources) == {"tls": made["tls"]}
 
 
-def test_what_was_never_made_is_refused(generated: Generate, exporter: dict[str, Value]) -> None:
-    context = replace(CONTEXT, imports=imports(exporter))
-    assert refusal(generated(*DEPENDENT), DEPENDENT, "tls", context) == (
-        "secret 'tls': it has not been made yet, because it is made of a secret that was not imported"
+def test_without_renewal_what_was_never_made_is_refused(generated: Generate, exporter: dict[str, Value]) -> None:
+    with pytest.raises(ReleaseRefusedError) as caught:
+        release_values(session(*DEPENDENT), generated(*DEPENDENT), ["tls"], outside=imports(exporter), moment=MOMENT)
+    assert str(caught.value) == (
+        "secret 'tls': it has no value, because it is, or is made of, a secret from outside that is missing"
     )
+
+
+def test_a_key_and_an_issuer_from_a_key_vault_sign(generated: Generate, exporter: dict[str, Value]) -> None:
+    """A certificate that stands in the vault beside its key."""
+    secrets = (
+        AAD,
+        replace(VAULT, name="ca"),
+        PrivateKeySecret(name="key"),
+        X509Secret(name="tls", private_key="key", issuer="ca"),
+    )
+    sources = fetching(VaultEntry(text=public_text(exporter["key"]) + public_text(exporter["ca"])))
+    values = generated(*secrets)
+    tls = released(values, secrets, "tls", sources=sources)["tls"]
+    certificate(tls).verify_directly_issued_by(certificate(exporter["ca"]))
 
 
 def test_an_imported_issuer_without_its_key_does_not_sign(generated: Generate, exporter: dict[str, Value]) -> None:
