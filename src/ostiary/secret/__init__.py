@@ -10,7 +10,7 @@ from ostiary.secret.import_value import import_value
 from ostiary.secret.outside import Sources, fetch_outside
 from ostiary.secret.private_key import generate_private_key
 from ostiary.secret.public import PublicValue, no_public_value, public_value, public_values
-from ostiary.secret.release import Moment, release_values, secrets_used
+from ostiary.secret.release import ReleaseContext, release_values, secrets_used
 from ostiary.secret.render import render
 from ostiary.secret.value import (
     SESSION_CA,
@@ -39,11 +39,11 @@ __all__ = [
     "CertificateValue",
     "FragmentValue",
     "JwtValue",
-    "Moment",
     "PgpKeyValue",
     "PrivateKeyValue",
     "PublicKeyValue",
     "PublicValue",
+    "ReleaseContext",
     "Released",
     "SessionCaValue",
     "Sources",

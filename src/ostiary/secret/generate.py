@@ -68,15 +68,15 @@ def renew(
     *,
     random: Callable[[int], bytes],
     now: datetime,
-    outside: Mapping[str, Released] | None = None,
+    imports: Mapping[str, Released] | None = None,
 ) -> dict[str, Value]:
     """`values` with everything made anew that must be: certificates that are due, and what is made of something else.
 
     That is a certificate whose issuer or key, a public key whose private key is not the one it was made of.
     Generated values and explicit ones stay as they are, even a certificate that has expired; so does what is made of
-    something that is not in `outside`. Equal to `values` if nothing is to be done.
+    something that is not in `imports`. Equal to `values` if nothing is to be done.
 
-    outside: the values that `fetch_outside` returned; only what is made of one of them needs it.
+    imports: values from outside by their names here, as in a ReleaseContext.
     Raises ReleaseRefusedError if something cannot be made anew, such as when an explicit issuer has expired;
     StoreError if a secret of the session has no value, or one of another kind.
     """
@@ -85,7 +85,7 @@ def renew(
     renewed = {name: _stored(values, secret) for name, secret in _to_be_stored(secrets, values)}
     if SESSION_CA in values:
         renewed[SESSION_CA] = values[SESSION_CA]
-    available: dict[str, Released] = {**(outside or {}), **renewed}
+    available: dict[str, Released] = {**(imports or {}), **renewed}
     making = Making(random=random, now=now, values=available)
     for name in order:
         secret = secrets.get(name)

@@ -10,7 +10,7 @@ from ostiary.secret.dependency import made_of
 from ostiary.secret.import_value import describe_source
 from ostiary.secret.value import AadTokenValue, BinaryValue, Released, Value
 from ostiary.secret.vault import VaultEntry, vault_value
-from ostiary.session.model import AadTokenSecret, AkvSecret, ImportedSecret, Session
+from ostiary.session.model import AadTokenSecret, AkvSecret, ImportedSecret, Secret, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def fetch_outside(
     """The values from outside, by name, that the secrets `wanted` are or are made of; no other is asked for.
 
     values: the stored values; a key that decrypts what a vault holds may be among them. wanted: names of secrets of
-    `session`. The result is for `renew` and `release_values`, and for nothing after this release.
+    `session`. The result is what `renew` and `release_values` call imports, for this release and no other.
     Raises ReleaseRefusedError naming the secret: an import that is not in `sources`, a token or key vault that no way
     leads to or that fails, a value that is not what the session expects.
     """
@@ -47,45 +47,46 @@ def fetch_outside(
     return outside
 
 
+def missing(secret: Secret) -> ReleaseRefusedError:
+    """The refusal of a secret that has no value at a release."""
+    match secret:
+        case ImportedSecret():
+            why = (
+                f"{describe_source(secret)} cannot be imported; create that session, and export the secret to this one"
+            )
+        case AadTokenSecret():
+            why = (
+                "this service does not fetch tokens of Azure's directory; ask its operator, or use a secret of another "
+                "kind"
+            )
+        case AkvSecret():
+            why = "this service does not read Azure's key vault; ask its operator, or use a secret of another kind"
+        case _:
+            why = "it has not been made yet, because it is made of a secret from outside that is missing"
+    return ReleaseRefusedError(f"secret {secret.name!r}: {why}")
+
+
 def _fetch(
     secret: ImportedSecret | AadTokenSecret | AkvSecret, known: Mapping[str, Released], sources: Sources
 ) -> Released:
     try:
-        if isinstance(secret, ImportedSecret):
-            return _imported(secret, sources)
-        if isinstance(secret, AadTokenSecret):
-            return _aad_token(secret, sources)
-        return _from_vault(secret, known, sources)
+        if isinstance(secret, ImportedSecret) and secret.name in sources.imports:
+            return sources.imports[secret.name]
+        if isinstance(secret, AadTokenSecret) and sources.fetch_token is not None:
+            return AadTokenValue(text=sources.fetch_token(secret))
+        if isinstance(secret, AkvSecret) and sources.fetch_vault is not None:
+            entry = sources.fetch_vault(secret, _token(secret, known))
+            return vault_value(secret, entry, key=_decryption_key(secret, known))
     except (OutsideError, ReleaseRefusedError) as error:
         raise ReleaseRefusedError(f"secret {secret.name!r}: {error.message}", *error.causes) from None
+    raise missing(secret)
 
 
-def _imported(secret: ImportedSecret, sources: Sources) -> Released:
-    if secret.name not in sources.imports:
-        raise ReleaseRefusedError(
-            f"{describe_source(secret)} cannot be imported; let that session exist and export the secret to this one"
-        )
-    return sources.imports[secret.name]
-
-
-def _aad_token(secret: AadTokenSecret, sources: Sources) -> AadTokenValue:
-    if sources.fetch_token is None:
-        raise ReleaseRefusedError(
-            "this service does not fetch tokens of Azure's directory; ask its operator, or use a secret of another kind"
-        )
-    return AadTokenValue(text=sources.fetch_token(secret))
-
-
-def _from_vault(secret: AkvSecret, known: Mapping[str, Released], sources: Sources) -> Value:
-    if sources.fetch_vault is None:
-        raise ReleaseRefusedError(
-            "this service does not read Azure's key vault; ask its operator, or use a secret of another kind"
-        )
+def _token(secret: AkvSecret, known: Mapping[str, Released]) -> str:
     token = known.get(secret.token)
     if not isinstance(token, AadTokenValue):
         raise ReleaseRefusedError(f"token names {secret.token!r}, which is not an aad-token secret")
-    entry = sources.fetch_vault(secret, token.text)
-    return vault_value(secret, entry, key=_decryption_key(secret, known))
+    return token.text
 
 
 def _decryption_key(secret: AkvSecret, known: Mapping[str, Released]) -> bytes | None:

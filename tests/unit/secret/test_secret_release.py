@@ -20,7 +20,7 @@ from ostiary.secret.generate import generate, renew
 from ostiary.secret.import_value import import_value
 from ostiary.secret.outside import Sources, fetch_outside
 from ostiary.secret.public import public_values
-from ostiary.secret.release import Moment, release_values, secrets_used
+from ostiary.secret.release import ReleaseContext, release_values, secrets_used
 from ostiary.secret.render import render
 from ostiary.secret.value import (
     AadTokenValue,
@@ -53,7 +53,7 @@ from ostiary.session.placeholder import Placeholder, parse_template
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 250, tzinfo=UTC)
 IDENTITY = bytes(range(32))
-MOMENT = Moment(now=NOW, software_identity=IDENTITY)
+CONTEXT = ReleaseContext(now=NOW, software_identity=IDENTITY)
 NOWHERE = Sources()
 SIGNER = PrivateKeySecret(name="signer", key_type="P-384")
 TOKEN = JwtSecret(name="token", signer="signer", alg="ES384", validity=timedelta(hours=24))
@@ -76,13 +76,13 @@ def released(
     secrets: tuple[Secret, ...],
     *wanted: str,
     sources: Sources = NOWHERE,
-    moment: Moment = MOMENT,
+    context: ReleaseContext = CONTEXT,
 ) -> dict[str, Released]:
     """As the broker does it: fetch, renew, release."""
     found = session(*secrets)
     outside = fetch_outside(found, values, wanted, sources)
-    renewed = renew(found, values, random=random.Random(5).randbytes, now=moment.now, outside=outside)
-    return release_values(found, renewed, wanted, outside=outside, moment=moment)
+    renewed = renew(found, values, random=random.Random(5).randbytes, now=context.now, imports=outside)
+    return release_values(found, renewed, wanted, replace(context, imports=outside))
 
 
 def refusal(
@@ -90,10 +90,10 @@ def refusal(
     secrets: tuple[Secret, ...],
     wanted: str,
     sources: Sources = NOWHERE,
-    moment: Moment = MOMENT,
+    context: ReleaseContext = CONTEXT,
 ) -> str:
     with pytest.raises(ReleaseRefusedError) as caught:
-        released(values, secrets, wanted, sources=sources, moment=moment)
+        released(values, secrets, wanted, sources=sources, context=context)
     assert "hunter2" not in str(caught.value)
     return str(caught.value)
 
@@ -183,8 +183,8 @@ def test_each_release_makes_a_token_of_its_own_and_none_is_stored(generated: Gen
     secrets = (SIGNER, TOKEN)
     values = generated(*secrets)
     assert list(values) == ["signer"]
-    later = replace(MOMENT, now=NOW + timedelta(seconds=1))
-    first, second = (released(values, secrets, "token", moment=moment)["token"] for moment in (MOMENT, later))
+    later = replace(CONTEXT, now=NOW + timedelta(seconds=1))
+    first, second = (released(values, secrets, "token", context=context)["token"] for context in (CONTEXT, later))
     assert first != second
 
 
@@ -222,8 +222,8 @@ def test_a_token_that_cannot_be_made_is_refused(
 def test_a_token_that_must_say_who_it_is_is_refused_to_the_unattested(generated: Generate) -> None:
     """Feature F129."""
     secrets = (SIGNER, replace(TOKEN, payload=(("who", SoftwareIdentity()),)))
-    moment = Moment(now=NOW)
-    assert refusal(generated(*secrets), secrets, "token", moment=moment) == (
+    context = ReleaseContext(now=NOW)
+    assert refusal(generated(*secrets), secrets, "token", context=context) == (
         "secret 'token': payload names self::software_identity, and the program proved none; attest it, or leave the "
         "claim out"
     )
@@ -330,7 +330,7 @@ def test_an_import_is_released_as_it_was_admitted() -> None:
 
 def test_an_import_that_is_not_there_is_refused_by_its_source() -> None:
     assert refusal({}, (IMPORTED,), "mine") == (
-        "secret 'mine': '/session=other,secret=theirs' cannot be imported; let that session exist and export the "
+        "secret 'mine': '/session=other,secret=theirs' cannot be imported; create that session, and export the "
         "secret to this one"
     )
 
@@ -361,7 +361,7 @@ def imports(values: Mapping[str, Value], *, with_key: bool = True) -> dict[str, 
 
 
 def renewed(values: Mapping[str, Value], found: Mapping[str, Released], now: datetime = NOW) -> dict[str, Value]:
-    return renew(session(*DEPENDENT), values, random=random.Random(5).randbytes, now=now, outside=found)
+    return renew(session(*DEPENDENT), values, random=random.Random(5).randbytes, now=now, imports=found)
 
 
 def certificate(value: Released) -> x509.Certificate:
@@ -397,7 +397,7 @@ def test_a_certificate_follows_an_imported_key(generated: Generate) -> None:
     values: dict[str, Value] = {}
     for key in keys:
         values = renew(
-            session(*secrets), values, random=random.Random(5).randbytes, now=NOW, outside={"their_key": key}
+            session(*secrets), values, random=random.Random(5).randbytes, now=NOW, imports={"their_key": key}
         )
         public = load_pem_private_key(public_text(key).encode(), None).public_key()
         assert certificate(values["tls"]).public_key() == public
@@ -409,12 +409,12 @@ def test_an_explicit_certificate_of_another_imported_key_is_refused(
     secrets = (KEY_IMPORT, X509Secret(name="tls", private_key="their_key", value=public_text(exporter["ca"])))
     found = session(*secrets)
     source = random.Random(5).randbytes
-    values = renew(found, {}, random=source, now=NOW, outside={"their_key": exporter["key"]})
+    values = renew(found, {}, random=source, now=NOW, imports={"their_key": exporter["key"]})
     other = generated(PrivateKeySecret(name="key"))["key"]
     with pytest.raises(
         ReleaseRefusedError, match="secret 'tls': private_key is not the key of the certificate in value"
     ):
-        renew(found, values, random=source, now=NOW, outside={"their_key": other})
+        renew(found, values, random=source, now=NOW, imports={"their_key": other})
 
 
 def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(
@@ -431,9 +431,10 @@ def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(
 
 def test_without_renewal_what_was_never_made_is_refused(generated: Generate, exporter: dict[str, Value]) -> None:
     with pytest.raises(ReleaseRefusedError) as caught:
-        release_values(session(*DEPENDENT), generated(*DEPENDENT), ["tls"], outside=imports(exporter), moment=MOMENT)
+        context = replace(CONTEXT, imports=imports(exporter))
+        release_values(session(*DEPENDENT), generated(*DEPENDENT), ["tls"], context)
     assert str(caught.value) == (
-        "secret 'tls': it has no value, because it is, or is made of, a secret from outside that is missing"
+        "secret 'tls': it has not been made yet, because it is made of a secret from outside that is missing"
     )
 
 
