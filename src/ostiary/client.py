@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -76,7 +75,8 @@ def parse_address(text: str) -> Address:
     except ValueError:
         raise _no_address(text) from None
     bare = parts.scheme == "https" and parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in text)
-    if not bare or not parts.hostname or not parts.hostname.isprintable() or " " in parts.hostname or port == 0:
+    # `urlsplit` drops line ends, so they are looked for in what was written.
+    if not bare or not parts.hostname or not text.isprintable() or " " in text or port == 0:
         raise _no_address(text)
     return Address(host=parts.hostname, port=port)
 
@@ -183,6 +183,8 @@ class Client:
                 connection.request(method, path, body, {"Content-Type": "application/yaml", "Connection": "close"})
                 response = connection.getresponse()
                 content = response.read(MAX_ANSWER_BYTES + 1)
+                if response.length and len(content) <= MAX_ANSWER_BYTES:
+                    raise http.client.IncompleteRead(content, response.length)
             except (OSError, http.client.HTTPException) as error:
                 raise self._broken(error, uploading=body is not None) from error
         if len(content) > MAX_ANSWER_BYTES:
@@ -289,6 +291,8 @@ def _reason(error: Exception) -> str:
         return "timed out"
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
-    if isinstance(error, socket.gaierror | OSError):
+    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
+        return "it was closed"
+    if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error) or type(error).__name__

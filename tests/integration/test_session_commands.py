@@ -102,7 +102,7 @@ def test_update_puts_the_predecessor_in(scone: Scone, name: str) -> None:
     first = scone.good("session", "create", *VARIABLES, file).strip()
     second = scone.good("session", "update", "-e", "PREDECESSOR=~", "-e", "COMMAND=echo ho", file).strip()
     text = scone.good("session", "read", name)
-    assert (f"predecessor: {first}" in text, "echo ho" in text) == (True, True)
+    assert (YAML(typ="safe").load(text)["predecessor"], "echo ho" in text) == (first, True)
     third = scone.good("session", "update", "-e", f"PREDECESSOR={second}", "-e", "COMMAND=echo ha", file)
     assert HASH.fullmatch(third)
 
@@ -149,8 +149,8 @@ def test_verify_says_what_differs(scone: Scone, name: str) -> None:
     shown = scone("session", "verify", *VARIABLES, other)
     assert (shown.code, shown.out) == (1, "")
     assert "is another, with hash" in shown.err
-    assert "Caused by: widens: adds 1 measurement to service app: abababababababab…\n" in shown.err
-    assert "Caused by: narrows: removes 1 measurement from service app: cdcdcdcdcdcdcdcd…\n" in shown.err
+    assert "Caused by: wider: adds 1 measurement to service app: abababababababab…\n" in shown.err
+    assert "Caused by: narrower: removes 1 measurement from service app: cdcdcdcdcdcdcdcd…\n" in shown.err
 
 
 def test_verify_takes_what_the_file_does_not_say_from_the_cas_and_says_so(scone: Scone, name: str) -> None:
@@ -217,7 +217,7 @@ def test_diff_reads_versions_from_the_cas(scone: Scone, name: str) -> None:
     first = scone.good("session", "create", *VARIABLES, file).strip()
     wider = scone.write("w.yml", (scone.directory / file).read_text() + "access_policy: {read: ANY}\n")
     scone("session", "update", *VARIABLES, wider)
-    meaning = "widens: widens read from CREATOR to ANY\n"
+    meaning = "wider: widens read from CREATOR to ANY\n"
     shown = scone("session", "diff", f"{name}@{first}", name)
     assert (shown.code, shown.out, shown.err) == (1, meaning, "")
     assert scone("session", "diff", *VARIABLES, file, name).out == meaning

@@ -56,9 +56,13 @@ _WORD = re.compile(r"[A-Za-z0-9._~-]+")
 class Effect(IntEnum):
     """What a difference does to those who rely on the session; the smallest is the worst."""
 
-    WIDENS = 0
-    CHANGES = 1
-    NARROWS = 2
+    WIDER = 0
+    CHANGED = 1
+    NARROWER = 2
+
+    @property
+    def verb(self) -> str:
+        return {Effect.WIDER: "widens", Effect.CHANGED: "changes", Effect.NARROWER: "narrows"}[self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +190,8 @@ def _attestation(before: Service, after: Service) -> Iterator[Difference]:
             added.remove(one)
             removed.remove(same)
             yield _versions(same, one, what, path)
-    yield from _counted(added, Effect.WIDENS, "adds", "to", what, path)
-    yield from _counted(removed, Effect.NARROWS, "removes", "from", what, path)
+    yield from _counted(added, Effect.WIDER, "adds", "to", what, path)
+    yield from _counted(removed, Effect.NARROWER, "removes", "from", what, path)
 
 
 def _counted(
@@ -212,12 +216,12 @@ def _same_program(one: _Admission, other: _Admission) -> bool:
 
 
 def _versions(before: _Admission, after: _Admission, what: str, path: str) -> Difference:
-    effect = Effect.WIDENS
+    effect = Effect.WIDER
     if isinstance(before.signer, Signer) and isinstance(after.signer, Signer):
         old, new = _range(before.signer), _range(after.signer)
         if old is not None and new is not None and old[0] <= new[0] and new[1] <= old[1]:
-            effect = Effect.NARROWS
-    verb = "admits other" if effect is Effect.WIDENS else "admits fewer"
+            effect = Effect.NARROWER
+    verb = "admits other" if effect is Effect.WIDER else "admits fewer"
     return Difference(
         effect=effect, path=path, meaning=f"{verb} security versions for {what}: {before} becomes {after}"
     )
@@ -273,7 +277,7 @@ def _files(
         first, second = old[name].permission, new[name].permission
         what, at = f"injection file {name} of {image}", f"{path}[{name}]"
         if first != second:
-            effect = Effect.WIDENS if second & ~first else Effect.NARROWS
+            effect = Effect.WIDER if second & ~first else Effect.NARROWER
             meaning = f"changes the permission of {what}: 0o{first:o} becomes 0o{second:o}"
             yield Difference(effect=effect, path=f"{at}.permission", meaning=meaning)
         yield from _others(old[name], new[name], frozenset({"permission"}), what, at)
@@ -409,11 +413,11 @@ def _operation(name: str, before: tuple[Subject, ...], after: tuple[Subject, ...
     old, new = dict.fromkeys(before), dict.fromkeys(after)
     if old.keys() == new.keys() or (_admits_nobody(old) and _admits_nobody(new)):
         return
-    effect = Effect.WIDENS
+    effect = Effect.WIDER
     if AnySubject() in old or _admits_nobody(new) or new.keys() <= old.keys():
-        effect = Effect.NARROWS
+        effect = Effect.NARROWER
     shown = f"from {_subjects(before)} to {_subjects(after)}"
-    yield Difference(effect=effect, path=f"access_policy.{name}", meaning=f"{effect.name.lower()} {name} {shown}")
+    yield Difference(effect=effect, path=f"access_policy.{name}", meaning=f"{effect.verb} {name} {shown}")
 
 
 def _admits_nobody(subjects: Mapping[Subject, None]) -> bool:
@@ -471,7 +475,7 @@ def _security(before: Security | Variable, after: Security | Variable) -> Iterat
 def _requirements(before: SecurityAttestation, after: SecurityAttestation) -> Iterator[Difference]:
     path = "security.attestation"
     if before.mode != after.mode:
-        effect = Effect.NARROWS if before.mode == "none" else Effect.WIDENS
+        effect = Effect.NARROWER if before.mode == "none" else Effect.WIDER
         meaning = f"attests by mode {_shown(after.mode)}, no longer by mode {_shown(before.mode)}"
         if after.mode == "none":
             meaning = "gives every service's configuration to whoever asks: mode none needs no evidence"
@@ -555,9 +559,9 @@ def _restriction(before: Iterable[object], after: Iterable[object], path: str, w
     if old == new:
         return
     narrower = bool(new) and (not old or new <= old)
-    effect = Effect.NARROWS if narrower else Effect.WIDENS
+    effect = Effect.NARROWER if narrower else Effect.WIDER
     shown = ", ".join(sorted(_shown(value) for value in new)) or "any"
-    yield Difference(effect=effect, path=path, meaning=f"{effect.name.lower()} {what} to {shown}")
+    yield Difference(effect=effect, path=path, meaning=f"{effect.verb} {what} to {shown}")
 
 
 def _guard(before: object, after: object, path: str, what: str) -> Iterator[Difference]:
@@ -611,12 +615,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _widens(path: str, meaning: str) -> Difference:
-    return Difference(effect=Effect.WIDENS, path=path, meaning=meaning)
+    return Difference(effect=Effect.WIDER, path=path, meaning=meaning)
 
 
 def _changes(path: str, meaning: str) -> Difference:
-    return Difference(effect=Effect.CHANGES, path=path, meaning=meaning)
+    return Difference(effect=Effect.CHANGED, path=path, meaning=meaning)
 
 
 def _narrows(path: str, meaning: str) -> Difference:
-    return Difference(effect=Effect.NARROWS, path=path, meaning=meaning)
+    return Difference(effect=Effect.NARROWER, path=path, meaning=meaning)

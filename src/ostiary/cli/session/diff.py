@@ -21,7 +21,7 @@ EXIT_DIFFERENT = 1
 AS_JSON = Option(
     flags=("--json",),
     attribute="as_json",
-    help="Print a JSON list of {effect, path, meaning}; effect is widens, changes or narrows.",
+    help="Print a JSON list of {effect, path, meaning}; effect is wider, changed or narrower.",
 )
 
 
@@ -58,8 +58,8 @@ COMMAND = Command(
     positionals=("A", "B"),
     options=(AS_JSON, *TEMPLATE, *CONNECTION),
     details=(
-        "A and B are files, or NAME or NAME@HASH on a CAS. Each line begins with what the change does: it widens what "
-        "is admitted or shown, narrows it, or changes something else. Predecessor, order and spelling mean nothing."
+        "A and B are files, or NAME or NAME@HASH on a CAS. Each line begins with what the change is to what is "
+        "admitted or shown: wider, narrower, or else changed. Predecessor, order and spelling mean nothing."
         "\n\n"
         f"{TEMPLATE_DETAILS}\n\nExit code 0: no difference; {EXIT_DIFFERENT}: some, or failed, and then stderr says so."
     ),

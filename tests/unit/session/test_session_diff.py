@@ -1,0 +1,414 @@
+"""What a change of a session means: the sentence, its effect, and that nothing which differs stays unsaid."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from datetime import timedelta
+from ipaddress import ip_address
+
+import pytest
+
+from ostiary.session.base58 import encode_key_hash
+from ostiary.session.diff import Difference, Effect, differences, show_creator
+from ostiary.session.model import (
+    AadTokenSecret,
+    AccessPolicy,
+    AkvSecret,
+    AnySubject,
+    AsciiSecret,
+    BinarySecret,
+    CertificateHashSubject,
+    ConfigFragmentSecret,
+    CreatorSubject,
+    HostArgument,
+    HostVariable,
+    Image,
+    ImageVolume,
+    ImportedSecret,
+    ImportedVolume,
+    InjectionFile,
+    JwtSecret,
+    KeySubject,
+    KeyVault,
+    NamespaceTarget,
+    NoneSubject,
+    PgpKeySecret,
+    PrivateKeySecret,
+    PublicKeySecret,
+    RemoteCas,
+    RuleSubject,
+    Secret,
+    Security,
+    SecurityAttestation,
+    Service,
+    Session,
+    SessionCaSecret,
+    SessionTarget,
+    Signer,
+    SignerSubject,
+    Subject,
+    Variable,
+    Variant,
+    Volume,
+    VolumeExport,
+    X509CaSecret,
+    X509Secret,
+)
+from ostiary.session.placeholder import Placeholder, Template, parse_template
+
+A, B, C = (bytes([byte]) * 32 for byte in (0xAA, 0xBB, 0xCC))
+VARIABLE = Variable(placeholder=Placeholder(name="v"))
+WORDS = (Template(parts=("run",)), HostArgument(position=1))
+APP = Service(name="app", image_name="img", command=WORDS, attestation=(Variant(mrenclave=(A,)),))
+SESSION = Session(version="0.3.10", name="s", services=(APP,))
+NOBODY = NoneSubject()
+
+
+def service(**changes: object) -> Session:
+    return replace(SESSION, services=(replace(APP, **changes),))  # type: ignore[arg-type]
+
+
+def attested(*variants: Variant | Variable) -> Session:
+    return service(attestation=variants)
+
+
+def signed(least: int | None = None, most: int | None = None, *, product: int = 1) -> Session:
+    return attested(Variant(signer=Signer(mrsigner=B, isvprodid=product, isvsvn_min=least, isvsvn_max=most)))
+
+
+def secrets(*found: Secret) -> Session:
+    return replace(SESSION, secrets=found)
+
+
+def volumes(*found: Volume | ImportedVolume) -> Session:
+    return replace(SESSION, volumes=found)
+
+
+def image(**changes: object) -> Session:
+    return replace(SESSION, images=(Image(name="img", **changes),))  # type: ignore[arg-type]
+
+
+def file(**changes: object) -> Session:
+    kept = {"path": "/f", "content": parse_template("x"), **changes}
+    return image(injection_files=(InjectionFile(**kept),))  # type: ignore[arg-type]
+
+
+def read(*subjects: Subject) -> Session:
+    return replace(SESSION, access_policy=AccessPolicy(read=subjects))
+
+
+def security(**changes: object) -> Session:
+    return replace(SESSION, security=Security(attestation=SecurityAttestation(**changes)))  # type: ignore[arg-type]
+
+
+def secured(**changes: object) -> Session:
+    return replace(SESSION, security=Security(**changes))  # type: ignore[arg-type]
+
+
+SIGNED = "signer bbbbbbbbbbbbbbbb… product 1"
+VERSIONS = "security versions for service app:"
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (attested(Variant(mrenclave=(A,))), attested(Variant(mrenclave=(A, B, C))),
+     ["wider: adds 2 measurements to service app: bbbbbbbbbbbbbbbb…, cccccccccccccccc…"]),
+    (attested(Variant(mrenclave=(A, B))), attested(Variant(mrenclave=(B,))),
+     ["narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+    (attested(Variant(mrenclave=(A,))),
+     attested(Variant(mrenclave=(A,)), Variant(signer=Signer(mrsigner=B, isvprodid=2))),
+     ["wider: adds 1 signer to service app: bbbbbbbbbbbbbbbb… product 2"]),
+    (attested(Variant(mrenclave=(A, B))), attested(Variant(mrenclave=(B,)), Variant(mrenclave=(A,))), []),
+    (attested(Variant(mrenclave=(A,))), attested(),
+     ["wider: asks for no evidence of service app any more"]),
+    (attested(), attested(Variant(mrenclave=(A,))),
+     ["narrower: asks for evidence of service app, which needed none"]),
+    (signed(1), signed(2), [
+        f"narrower: admits fewer {VERSIONS} {SIGNED} from version 1 becomes {SIGNED} from version 2"
+    ]),
+    (signed(2), signed(1), [
+        f"wider: admits other {VERSIONS} {SIGNED} from version 2 becomes {SIGNED} from version 1"
+    ]),
+    (signed(most=5), signed(most=6), [
+        f"wider: admits other {VERSIONS} {SIGNED} up to version 5 becomes {SIGNED} up to version 6"
+    ]),
+    (signed(), signed(product=2), ["wider: adds 1 signer to service app: bbbbbbbbbbbbbbbb… product 2",
+                                   "narrower: removes 1 signer from service app: bbbbbbbbbbbbbbbb… product 1"]),
+    (attested(Variant(mrenclave=(A,))), attested(VARIABLE),
+     ["wider: adds 1 measurement to service app: $$SCONE::v$$",
+      "narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+    (SESSION, replace(SESSION, services=(APP, replace(APP, name="b"), replace(APP, name="c", attestation=()))),
+     ["wider: adds service b, which admits 1 program",
+      "wider: adds service c, which asks for no evidence by itself"]),
+    (SESSION, replace(SESSION, services=()), ["narrower: removes service app"]),
+    (SESSION, service(command=(*WORDS, Template(parts=("-v",)))),
+     ['changed: changes the command of service app: "run @@1" becomes "run @@1 -v"']),
+    (service(environment=(("A", parse_template("1")), ("B", parse_template("2")))),
+     service(environment=(("B", parse_template("3")), ("C", HostVariable(name="C")))),
+     ["changed: removes the environment variable A of service app",
+      "changed: changes the environment variable B of service app",
+      "changed: adds the environment variable C of service app"]),
+    (SESSION, service(pwd="/x"), ['changed: changes pwd of service app: nothing becomes "/x"']),
+    (SESSION, service(platforms=(A[:16],)), ["narrower: narrows the platforms of service app to aaaaaaaaaaaaaaaa…"]),
+    (service(platforms=(A[:16],)), SESSION, ["wider: widens the platforms of service app to any"]),
+    (service(one_time_password_shared_secret=A), SESSION,
+     ["wider: does not demand one-time passwords of service app any more"]),
+    (SESSION, service(fspf_key=A), ["changed: changes fspf_key of service app"]),
+])  # fmt: skip
+def test_changes_of_services(before: Session, after: Session, expected: list[str]) -> None:
+    assert [str(found) for found in differences(before, after)] == expected
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (SESSION, image(), ["changed: adds image img"]),
+    (image(), SESSION, ["changed: removes image img"]),
+    (image(), file(), ["changed: adds injection file /f to image img"]),
+    (file(), image(), ["changed: removes injection file /f from image img"]),
+    (file(), file(content=parse_template("top secret")),
+     ["changed: changes content of injection file /f of image img"]),
+    (file(permission=0o400), file(permission=0o444),
+     ["wider: changes the permission of injection file /f of image img: 0o400 becomes 0o444"]),
+    (file(permission=0o444), file(permission=0o400),
+     ["narrower: changes the permission of injection file /f of image img: 0o444 becomes 0o400"]),
+    (image(), image(volumes=(ImageVolume(name="v", path="/v"),)), ["changed: mounts volume v at /v in image img"]),
+    (image(volumes=(ImageVolume(name="v", path="/v"),)), image(),
+     ["changed: does not mount volume v at /v in image img any more"]),
+    (image(volumes=(ImageVolume(name="v", path="/v"),)), image(volumes=(ImageVolume(name="w", path="/v"),)),
+     ["changed: changes name of the volume at /v in image img: v becomes w"]),
+    (image(provide_secrets=("a",)), image(provide_secrets=("a", "b")),
+     ["wider: provides other secrets to the programs of image img: a, b"]),
+    (image(provide_secrets=("a",)), image(),
+     ["wider: provides other secrets to the programs of image img: every secret"]),
+    (SESSION, volumes(Volume(name="v")), ["changed: adds volume v"]),
+    (volumes(Volume(name="v")), SESSION, ["changed: removes volume v"]),
+    (volumes(Volume(name="v")), volumes(ImportedVolume(name="v", session="t", volume="w")),
+     ["changed: changes where volume v comes from"]),
+    (volumes(Volume(name="v")), volumes(Volume(name="v", files="authenticated-only")),
+     ["changed: changes files of volume v: encrypted becomes authenticated-only"]),
+    (volumes(Volume(name="v")),
+     volumes(Volume(name="v", exports=(VolumeExport(session="t", session_hash=A, volume_alias="w"),))),
+     ["wider: exports volume v to session t version aaaaaaaaaaaaaaaa… as w (rollback_protected)"]),
+])  # fmt: skip
+def test_changes_of_images_and_volumes(before: Session, after: Session, expected: list[str]) -> None:
+    assert [str(found) for found in differences(before, after)] == expected
+
+
+ONE = AsciiSecret(name="one")
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (SESSION, secrets(ONE), ["changed: adds secret one, ascii"]),
+    (SESSION, secrets(replace(ONE, export_public=True)),
+     ["wider: exports secret one to everyone", "changed: adds secret one, ascii"]),
+    (secrets(ONE), SESSION, ["changed: removes secret one, ascii"]),
+    (secrets(ONE), secrets(replace(ONE, export_public=True)), ["wider: exports secret one to everyone"]),
+    (secrets(replace(ONE, export_public=True)), secrets(ONE),
+     ["narrower: does not export secret one to everyone any more"]),
+    (secrets(ONE), secrets(BinarySecret(name="one")),
+     ["changed: makes secret one another one: ascii becomes binary"]),
+    (secrets(ONE), secrets(replace(ONE, size=32)), ["changed: changes size of secret one: 20 becomes 32"]),
+    (secrets(ONE), secrets(replace(ONE, value="hunter2")), ["changed: gives secret one an explicit value"]),
+    (secrets(replace(ONE, value="hunter2")), secrets(replace(ONE, value="hunter3")),
+     ["changed: gives secret one another explicit value"]),
+    (secrets(replace(ONE, value="hunter2")), secrets(ONE), ["changed: generates secret one"]),
+    (secrets(PrivateKeySecret(name="one", value="-----BEGIN PRIVATE")), secrets(PrivateKeySecret(name="one")),
+     ["changed: generates secret one"]),
+    (secrets(ONE), secrets(replace(ONE, exports=(SessionTarget(session="t"), NamespaceTarget(namespace="n")))),
+     ["wider: exports secret one to session t", "wider: exports secret one to all sessions of namespace n"]),
+    (secrets(replace(ONE, exports=(SessionTarget(session="t", session_hash=A, cas=RemoteCas(url="c:1")),))),
+     secrets(ONE),
+     ["narrower: does not export secret one to session t version aaaaaaaaaaaaaaaa… of CAS c:1 any more"]),
+    (secrets(X509Secret(name="one")), secrets(X509Secret(name="one", valid_for=timedelta(days=1), dns=("a",))),
+     ["changed: changes dns of secret one",
+      'changed: changes valid_for of secret one: nothing becomes 1 day, 0:00:00']),
+])  # fmt: skip
+def test_changes_of_secrets(before: Session, after: Session, expected: list[str]) -> None:
+    found = [str(difference) for difference in differences(before, after)]
+    assert sorted(found) == sorted(expected)
+    assert not any("hunter" in sentence or "PRIVATE" in sentence for sentence in found)
+
+
+KEY = KeySubject(key_hash=A)
+KEY_TEXT = encode_key_hash(A)
+RULE = RuleSubject(needed=2, subjects=(KEY, CreatorSubject(), SignerSubject(spki=B)))
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (SESSION, read(AnySubject()), ["wider: widens read from CREATOR to ANY"]),
+    (read(AnySubject()), SESSION, ["narrower: narrows read from ANY to CREATOR"]),
+    (SESSION, read(CreatorSubject(), KEY), [f"wider: widens read from CREATOR to CREATOR, key {KEY_TEXT}"]),
+    (read(CreatorSubject(), KEY), SESSION, [f"narrower: narrows read from CREATOR, key {KEY_TEXT} to CREATOR"]),
+    (SESSION, read(NOBODY), ["narrower: narrows read from CREATOR to NONE"]),
+    (read(NOBODY), SESSION, ["wider: widens read from NONE to CREATOR"]),
+    (read(NOBODY), read(), []),
+    (SESSION, read(KEY), [f"wider: widens read from CREATOR to key {KEY_TEXT}"]),
+    (read(KEY, CreatorSubject()), read(CreatorSubject(), KEY), []),
+    (SESSION, read(RULE),
+     [f"wider: widens read from CREATOR to 2 of (key {KEY_TEXT}, CREATOR, signer bbbbbbbbbbbbbbbb…)"]),
+    (SESSION, read(CertificateHashSubject(pem_hash=C), VARIABLE),
+     ["wider: widens read from CREATOR to certificate cccccccccccccccc…, $$SCONE::v$$"]),
+    (SESSION, replace(SESSION, access_policy=AccessPolicy(update=(AnySubject(),))),
+     ["wider: widens update from CREATOR to ANY"]),
+    (SESSION, replace(SESSION, access_policy=AccessPolicy(create_sessions=(AnySubject(),))),
+     ["wider: widens create_sessions from CREATOR to ANY"]),
+    (SESSION, replace(SESSION, access_policy=AccessPolicy(list_sessions=(CreatorSubject(),))), []),
+    (SESSION, replace(SESSION, access_policy=VARIABLE),
+     ["wider: gives the access policy by another variable, or by none"]),
+])  # fmt: skip
+def test_changes_of_the_access_policy(before: Session, after: Session, expected: list[str]) -> None:
+    assert [str(found) for found in differences(before, after)] == expected
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (SESSION, security(mode="none"),
+     ["wider: gives every service's configuration to whoever asks: mode none needs no evidence"]),
+    (security(mode="none"), SESSION, ["narrower: attests by mode hardware, no longer by mode none"]),
+    (SESSION, security(mode="maa", url="https://a"),
+     ["wider: attests by mode maa, no longer by mode hardware",
+      'changed: changes url of security.attestation: nothing becomes "https://a"']),
+    (SESSION, security(tolerate=frozenset({"outdated-tcb", "debug-mode"})),
+     ["wider: tolerates debug-mode", "wider: tolerates outdated-tcb"]),
+    (security(tolerate=frozenset({"debug-mode"})), SESSION, ["narrower: does not tolerate debug-mode any more"]),
+    (SESSION, security(ignore_advisories=frozenset({"INTEL-SA-1"})), ["wider: ignores INTEL-SA-1"]),
+    (SESSION, security(ignore_all_advisories=True),
+     ["wider: ignores all advisories, those still unknown included"]),
+    (security(ignore_all_advisories=True), SESSION, ["narrower: does not ignore all advisories any more"]),
+    (SESSION, security(must_be_sgx_local=True), ["narrower: demands local attestation"]),
+    (security(one_time_password_shared_secret=A), security(one_time_password_shared_secret=B),
+     ["changed: changes how it demands one-time passwords"]),
+    (secured(singleton_enclaves=True), SESSION, ["wider: does not demand that instances are fresh any more"]),
+    (SESSION, secured(service_access_token="hunter2"), ["narrower: demands an access token"]),
+    (SESSION, secured(attestation=VARIABLE),
+     ["wider: gives security.attestation by another variable, or by none"]),
+    (SESSION, replace(SESSION, security=VARIABLE),
+     ["wider: gives the security section by another variable, or by none"]),
+])  # fmt: skip
+def test_changes_of_security(before: Session, after: Session, expected: list[str]) -> None:
+    assert [str(found) for found in differences(before, after)] == expected
+
+
+def test_the_creator_counts_when_both_sides_name_one() -> None:
+    first, second = replace(SESSION, creator=SignerSubject(spki=A)), replace(SESSION, creator=SignerSubject(spki=B))
+    assert differences(SESSION, first) == ()
+    assert [str(found) for found in differences(first, second)] == [
+        "wider: makes another key CREATOR: signer aaaaaaaaaaaaaaaa… becomes signer bbbbbbbbbbbbbbbb…"
+    ]
+    assert differences(first, replace(SESSION, creator="no certificate"))[0].effect is Effect.WIDER
+    assert show_creator(None) == "nobody"
+
+
+def test_the_predecessor_and_the_order_of_lists_mean_nothing() -> None:
+    more = replace(SESSION, services=(APP, replace(APP, name="b")), secrets=(ONE, BinarySecret(name="two")))
+    turned = replace(more, predecessor=A, services=more.services[::-1], secrets=more.secrets[::-1])
+    assert differences(more, turned) == ()
+
+
+def test_the_worst_comes_first_and_each_has_a_path() -> None:
+    after = replace(read(AnySubject()), services=(replace(APP, attestation=(Variant(mrenclave=(B,)),), pwd="/"),))
+    found = differences(SESSION, after)
+    assert [difference.effect for difference in found] == sorted(difference.effect for difference in found)
+    assert found[0] == Difference(
+        effect=Effect.WIDER,
+        path="services[app].attestation",
+        meaning="adds 1 measurement to service app: bbbbbbbbbbbbbbbb…",
+    )
+    assert [difference.path for difference in found] == [
+        "services[app].attestation", "access_policy.read", "services[app].pwd", "services[app].attestation",
+    ]  # fmt: skip
+
+
+# --- nothing stays unsaid --------------------------------------------------------------------------------------------
+
+FULL = Session(
+    version="0.3.12",
+    name="s",
+    namespace_hash=A,
+    salt=A[:16],
+    services=(replace(APP, environment=(("A", parse_template("1")),), pwd="/", platforms=(A[:16],), fspf_path="/p",
+                      fspf_key=A, fspf_tag=A[:16], one_time_password_shared_secret=A),),
+    images=(Image(name="img", injection_files=(InjectionFile(path="/f", content=parse_template("x")),),
+                  volumes=(ImageVolume(name="v", path="/v"),), provide_secrets=("one",)),),
+    volumes=(Volume(name="v", fspf_key=A, fspf_tag=A[:16], exports=(VolumeExport(session="t", session_hash=A),)),
+             ImportedVolume(name="w", session="t", volume="v", session_hash=A)),
+    secrets=(
+        AsciiSecret(name="ascii", value="x", exports=(SessionTarget(session="t", cas=RemoteCas(url="c")),)),
+        BinarySecret(name="binary", value=b"x"),
+        PrivateKeySecret(name="private", value="x"),
+        PublicKeySecret(name="public", private_key="private", value="x"),
+        X509CaSecret(name="ca", private_key="private", issuer="ca", common_name="c", valid_for=timedelta(1), value="x"),
+        X509Secret(name="leaf", private_key="private", issuer="ca", common_name="c", endpoint="server", dns=("a",),
+                   san=(ip_address("::1"),), valid_for=timedelta(1), value="x"),
+        SessionCaSecret(name="session"),
+        AadTokenSecret(name="aad", tenant_id="t", client_id="c", application_secret="s", private_key="p",
+                       certificate_thumbprint="t"),
+        ConfigFragmentSecret(name="fragment", value={"a": 1}),
+        PgpKeySecret(name="pgp"),
+        JwtSecret(name="jwt", signer="private", alg="ES384", validity=timedelta(1), payload=(("a", "b"),)),
+        ImportedSecret(name="imported", kind="ascii", size=1, session="t", secret="s", session_hash=A,
+                       cas=RemoteCas(url="c")),
+        AkvSecret(name="akv", kind="ascii", size=1, vault="v", secret_name="s", token="aad", decryption_key="binary"),
+    ),
+    secret_store=KeyVault(vault="v", token="aad"),
+    access_policy=AccessPolicy(create_sessions=(AnySubject(),), list_sessions=(AnySubject(),)),
+    security=Security(
+        singleton_enclaves=True,
+        service_access_token="t",
+        attestation=SecurityAttestation(
+            tolerate=frozenset({"debug-mode"}), ignore_advisories=frozenset({"A"}), ignore_all_advisories=True,
+            url="https://a", certificates=("x",), must_be_sgx_local=True, one_time_password_shared_secret=A,
+        ),
+    ),
+    creator=SignerSubject(spki=A),
+)  # fmt: skip
+"""A session in which every member of every part has a value; the parser would refuse some of it."""
+
+
+def altered(value: object) -> object:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, bytes):
+        return value[:-1] + b"\0"
+    if isinstance(value, tuple | frozenset):
+        return type(value)() if value else (NamespaceTarget(namespace="n"),)
+    return VARIABLE if value is None or isinstance(value, AccessPolicy | Security | SecurityAttestation) else None
+
+
+def members(value: object, path: str = "") -> list[tuple[str, object]]:
+    """Path of every member of a dataclass and of the dataclasses in it, and the whole with only that one altered."""
+    assert dataclasses.is_dataclass(value)
+    assert not isinstance(value, type)
+    found: list[tuple[str, object]] = []
+    for member in dataclasses.fields(value):
+        old = getattr(value, member.name)
+        at = f"{path}.{member.name}"
+        if member.name != "predecessor":
+            found.append((at, replace(value, **{member.name: altered(old)})))
+        parts = old if isinstance(old, tuple) else (old,)
+        for number, part in enumerate(parts):
+            if dataclasses.is_dataclass(part) and not isinstance(part, type | Template | Placeholder | SignerSubject):
+                for below, other in members(part, f"{at}[{number}]"):
+                    changed = (*old[:number], other, *old[number + 1 :]) if isinstance(old, tuple) else other
+                    found.append((below, replace(value, **{member.name: changed})))
+    return found
+
+
+ALTERED = [(path, session) for path, session in members(FULL) if not path.startswith(".creator")]
+
+
+@pytest.mark.parametrize(("path", "session"), ALTERED, ids=[path for path, _ in ALTERED])
+def test_a_change_of_any_member_has_a_difference_in_both_directions(path: str, session: Session) -> None:
+    assert differences(FULL, FULL) == ()
+    assert differences(FULL, session), path
+    assert differences(session, FULL), path
+
+
+def test_every_part_of_the_model_is_altered_above() -> None:
+    paths = {path for path, _ in ALTERED}
+    assert len(paths) > 120
+    assert {".services[0].attestation[0].mrenclave", ".volumes[0].exports[0].session_hash", ".salt"} <= paths
+    assert {".security[0].attestation[0].url", ".secrets[11].cas[0].url", ".images[0].volumes[0].path"} <= paths
