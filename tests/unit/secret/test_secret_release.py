@@ -430,8 +430,8 @@ def test_what_is_made_of_a_withdrawn_import_is_kept_and_not_released(
 
 
 def test_without_renewal_what_was_never_made_is_refused(generated: Generate, exporter: dict[str, Value]) -> None:
+    context = replace(CONTEXT, imports=imports(exporter))
     with pytest.raises(ReleaseRefusedError) as caught:
-        context = replace(CONTEXT, imports=imports(exporter))
         release_values(session(*DEPENDENT), generated(*DEPENDENT), ["tls"], context)
     assert str(caught.value) == (
         "secret 'tls': it has not been made yet, because it is made of a secret from outside that is missing"
