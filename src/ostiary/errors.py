@@ -14,6 +14,7 @@
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
     │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
+    │     └─ SecretUnavailableError  for want of the value of a secret
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
     ├─ ConfigurationError        our own options, files or environment are wrong
@@ -135,6 +136,10 @@ class AppraisalRefusedError(RefusedError):
 
 class ReleaseRefusedError(RefusedError):
     """A configuration that cannot be made as the session asks; nothing was released."""
+
+
+class SecretUnavailableError(ReleaseRefusedError):
+    """The value of a secret cannot be had. The message names the secret only; the causes are not for the peer."""
 
 
 class NotFoundError(OstiaryError):

@@ -329,3 +329,28 @@ def test_what_is_not_offered_is_answered_with_a_sentence(
 def test_version_and_openapi_are_there(service: RunningService) -> None:
     assert read(service, Client(), "/v1/version").body == {"version": "0.1.0"}
     assert read(service, Client(), "/v1/openapi.json").body["openapi"] == "3.1.0"
+
+
+@pytest.mark.parametrize("path", ["/session//", "/v1/sessions//", "/session/%2F"])
+def test_the_root_namespace_is_read_by_its_name(service: RunningService, path: str) -> None:
+    answer = read(service, Client(), path)
+    assert answer.status == 200, answer.body
+    assert YAML(typ="safe").load(answer.body["session"])["name"] == "/"
+
+
+def test_a_session_in_a_namespace_is_created_and_read(service: RunningService, alice: Client, name: str) -> None:
+    answer = upload(service, alice, text(f"{name}/sub"))
+    assert answer.status == 404
+    assert "Namespace not found" in answer.body["msg"][0]
+    created(service, alice, text(name))
+    session_hash = created(service, alice, text(f"{name}/sub"))
+    assert read(service, alice, f"/session//{name}/sub").body["hash"] == session_hash
+
+
+def test_a_session_in_a_namespace_of_somebody_else_is_refused(
+    service: RunningService, alice: Client, eve: Client, name: str
+) -> None:
+    created(service, alice, text(name))
+    answer = upload(service, eve, text(f"{name}/sub"))
+    assert answer.status == 403
+    assert "create sessions in namespace" in answer.body["msg"][0]

@@ -1,16 +1,28 @@
 """May this caller do this to this session? One function, one table of rules.
 
-Source: session language, "Access policy": each operation has a list of subjects and any subject that admits is enough;
-everything not permitted is denied; an update is judged by the version that is being replaced.
+Source: session language, "Access policy and governance": each operation has a list of subjects and any subject that
+admits is enough; everything not permitted is denied; an update is judged by the version that is being replaced.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
-from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, Subject, Variable
+from ostiary.session.model import (
+    AccessPolicy,
+    AnySubject,
+    CertificateHashSubject,
+    CreatorSubject,
+    KeySubject,
+    RuleSubject,
+    Subject,
+    Variable,
+)
 
 
 class Operation(Enum):
@@ -18,6 +30,20 @@ class Operation(Enum):
 
     READ = "read"
     UPDATE = "update"
+    CREATE_SESSIONS = "create_sessions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """The one TLS identity of a request. certificate: PEM, LF line ends. key_hash: of its SubjectPublicKeyInfo."""
+
+    certificate: str
+    key_hash: bytes
+
+    @property
+    def certificate_hash(self) -> bytes:
+        """SHA-256 of the PEM text, 32 bytes: what language 0.2 compares."""
+        return hashlib.sha256(self.certificate.encode()).digest()
 
 
 def authorize(
@@ -26,27 +52,27 @@ def authorize(
     *,
     session: str,
     creator: bytes | None,
-    caller: bytes | None,
+    caller: Caller | None,
 ) -> None:
     """Return if `caller` may do `operation` on the session whose current version has `access_policy`; else raise.
 
     session: its name, for the message. creator: key hash (32 bytes) of who uploaded the current version, None if it
-    was not recorded. caller: key hash of the TLS peer, None for one without certificate.
+    was not recorded. caller: None for a TLS peer without certificate.
 
     Guarantees on return: a subject of the operation's list admits the caller. An empty list admits nobody, and
     `CREATOR` admits nobody when no creator was recorded; a configuration variable that is not resolved, as entry or as
-    the whole policy, admits nobody. Does not guarantee: that the peer holds the key (TLS did), or that `access_policy`
-    is of the newest version (the caller of this function must have loaded that).
+    the whole policy, admits nobody. A signer is never satisfied by a TLS identity, whatever its key. A rule
+    `require-all` is satisfied if each of its entries is, so by one identity only if that is every entry's; a rule
+    `require-at-least-N` asks for N parties, and a request with a TLS identity is one. Rules never admit to read.
+    Does not guarantee: that the peer holds the key (TLS did), or that `access_policy` is of the newest version (the
+    caller of this function must have loaded that).
     Raises IdentityRequiredError if a key might be admitted and the peer showed none, else NotAuthorizedError.
     """
-    if isinstance(access_policy, Variable):
-        subjects: tuple[Subject, ...] = (access_policy,)
-    else:
-        subjects = access_policy.read if operation is Operation.READ else access_policy.update
-    if any(_admits(subject, creator=creator, caller=caller) for subject in subjects):
+    subjects = _subjects(operation, access_policy)
+    if any(_admits(subject, operation, creator=creator, caller=caller) for subject in subjects):
         return
-    refusal = f"You have insufficient rights to {_VERBS[operation]} session {session}"
-    if caller is None and any(isinstance(subject, KeySubject | CreatorSubject) for subject in subjects):
+    refusal = f"You have insufficient rights to {_VERBS[operation]} {session}"
+    if caller is None and any(isinstance(subject, _IDENTITIES) for subject in _with_parts(subjects)):
         raise IdentityRequiredError(
             refusal, "no client certificate was shown; connect with the one that the session's access policy admits"
         )
@@ -56,16 +82,46 @@ def authorize(
     )
 
 
-_VERBS = {Operation.READ: "access", Operation.UPDATE: "update"}
+_VERBS = {
+    Operation.READ: "access session",
+    Operation.UPDATE: "update session",
+    Operation.CREATE_SESSIONS: "create sessions in namespace",
+}
+_IDENTITIES = (KeySubject, CreatorSubject, CertificateHashSubject)
 
 
-def _admits(subject: Subject, *, creator: bytes | None, caller: bytes | None) -> bool:
+def _subjects(operation: Operation, policy: AccessPolicy | Variable) -> tuple[Subject, ...]:
+    if isinstance(policy, Variable):
+        return (policy,)
+    match operation:
+        case Operation.READ:
+            return policy.read
+        case Operation.UPDATE:
+            return policy.update
+        case Operation.CREATE_SESSIONS:
+            return policy.effective_create_sessions
+
+
+def _admits(subject: Subject, operation: Operation, *, creator: bytes | None, caller: Caller | None) -> bool:
     match subject:
         case AnySubject():
             return True
         case CreatorSubject():
-            return creator is not None and caller is not None and hmac.compare_digest(creator, caller)
+            return creator is not None and caller is not None and hmac.compare_digest(creator, caller.key_hash)
         case KeySubject(key_hash=key_hash):
-            return caller is not None and hmac.compare_digest(key_hash, caller)
+            return caller is not None and hmac.compare_digest(key_hash, caller.key_hash)
+        case CertificateHashSubject(pem_hash=pem_hash):
+            return caller is not None and hmac.compare_digest(pem_hash, caller.certificate_hash)
+        case RuleSubject(needed=needed, subjects=parts) if operation is not Operation.READ:
+            satisfied = sum(_admits(part, operation, creator=creator, caller=caller) for part in parts)
+            # All of them, or the one party that this request is.
+            return satisfied >= max(needed, 1) and (satisfied == len(parts) or needed <= 1)
         case _:
             return False
+
+
+def _with_parts(subjects: tuple[Subject, ...]) -> Iterator[Subject]:
+    for subject in subjects:
+        yield subject
+        if isinstance(subject, RuleSubject):
+            yield from _with_parts(subject.subjects)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ostiary.errors import InputError, ReleaseRefusedError
-from ostiary.session.model import Image, SecurityAttestation, Service, Session, Variable, variables_in
+from ostiary.session.model import Image, Security, SecurityAttestation, Service, Session, Variable, variables_in
 
 
 def check_upload(session: Session) -> None:
@@ -19,13 +19,14 @@ def check_upload(session: Session) -> None:
         raise InputError(f"session {session.name} asks for what this version of Ostiary does not do yet", *found)
 
 
-def check_release(session: Session, service: Service) -> SecurityAttestation:
+def check_release(session: Session, service: Service, security: Security | Variable) -> SecurityAttestation:
     """What `security.attestation` says, if the session asks for nothing at a start that is not carried out.
 
+    service, security: of the session, with variables resolved; one that is left in `security` raises as well.
     Raises ReleaseRefusedError naming all of it.
     """
-    found = tuple(_at_release(session, service))
-    attestation = session.attestation
+    found = tuple(_at_release(session, service, security))
+    attestation = security if isinstance(security, Variable) else security.attestation
     if found or isinstance(attestation, Variable):
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} asks for what this version of Ostiary does not do yet", *found
@@ -34,18 +35,13 @@ def check_release(session: Session, service: Service) -> SecurityAttestation:
 
 
 def _at_upload(session: Session) -> Iterator[str]:
-    if "/" in session.name:
-        yield f"name {session.name}: namespaces; use a name without /"
-    if session.namespace_hash is not None:
-        yield "namespace_hash: namespaces; leave it out"
     if session.secret_store is not None:
         yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
 
 
-def _at_release(session: Session, service: Service) -> Iterator[str]:
-    security = session.security
-    for variable in dict.fromkeys((*variables_in(security), *variables_in(service))):
-        yield f"{variable.placeholder}: a configuration variable; write its value into the session"
+def _at_release(session: Session, service: Service, security: Security | Variable) -> Iterator[str]:
+    for variable in dict.fromkeys(variables_in(security)):
+        yield f"{variable.placeholder}: a variable that is not resolved"
     if isinstance(security, Variable):
         return
     if security.singleton_enclaves is True:

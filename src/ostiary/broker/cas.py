@@ -1,4 +1,4 @@
-"""What every use case needs, handed in once: state, roots, clock, randomness."""
+"""What every use case needs, handed in once: state, roots, clock, randomness, and what was made before."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
-from ostiary.broker.configure import Configurations
+from ostiary.broker.configure import Configuration
+from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store
+
+if TYPE_CHECKING:
+    from ostiary.broker.admission import Admission
 
 log = logging.getLogger("ostiary.broker")
 
@@ -21,13 +26,15 @@ class Cas:
     """One configuration and attestation service.
 
     verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
+    admissions, configurations: made before, by names of session and service.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
     store: Store
     sessions: SessionRecords
     challenges: Challenges
-    configurations: Configurations
+    admissions: Memory[tuple[str, str], Admission]
+    configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

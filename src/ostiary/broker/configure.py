@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ReleaseRefusedError
-from ostiary.secret import Value, render
+from ostiary.secret import Released, render
 from ostiary.session import Template
-from ostiary.session.model import HostArgument, HostVariable, Image, InjectionFile, Service
+from ostiary.session.model import HostArgument, HostVariable, Image, InjectionFile, Service, Session
 
 MAX_FILE_BYTES = 1024 * 1024
 """One injection file."""
@@ -19,8 +18,6 @@ MAX_FILES_BYTES = 8 * 1024 * 1024
 """All injection files of a service."""
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 """Arguments and environment together."""
-MAX_CACHED_BYTES = 16 * 1024 * 1024
-"""All configurations that are kept ready, together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,37 +57,25 @@ class Configuration:
         return words + sum(len(name) + len(value) for name, value in self.environment if isinstance(value, bytes))
 
 
-class Configurations:
-    """Configurations that were made before, as long as neither session nor values change; the least used go first."""
-
-    def __init__(self) -> None:
-        self._ready: OrderedDict[tuple[bytes, int, str], Configuration] = OrderedDict()
-        self._bytes = 0
-
-    def of(self, stored: StoredSession, service: Service, held: StoredValues) -> Configuration:
-        """The configuration of `service` with the stored values. Raises ReleaseRefusedError, as `configure`."""
-        key = (stored.parsed.hash, held.record, service.name)
-        ready = self._ready.get(key)
-        if ready is not None:
-            self._ready.move_to_end(key)
-            return ready
-        made = configure(stored, service, held.values)
-        self._ready[key] = made
-        self._bytes += made.size_bytes
-        while self._bytes > MAX_CACHED_BYTES:
-            _, dropped = self._ready.popitem(last=False)
-            self._bytes -= dropped.size_bytes
-        return made
+def templates_of(session: Session, service: Service) -> Iterator[Template]:
+    """All texts of a service's configuration in which secrets may stand."""
+    yield from (word for word in service.command if isinstance(word, Template))
+    yield from (value for _, value in service.environment if isinstance(value, Template))
+    yield from (file.content for file in _image(session, service).injection_files if file.content is not None)
 
 
-def configure(stored: StoredSession, service: Service, values: Mapping[str, Value]) -> Configuration:
-    """The configuration of `service` with these values.
+def _image(session: Session, service: Service) -> Image:
+    return next((image for image in session.images if image.name == service.image_name), Image(name=""))
+
+
+def configure(stored: StoredSession, service: Service, values: Mapping[str, Released]) -> Configuration:
+    """The configuration of `service` with these values, which are those of the secrets in `templates_of` it.
 
     Raises ReleaseRefusedError: a placeholder that cannot be replaced, a NUL in an argument or variable, over a bound.
     """
     session = stored.parsed.session
     pwd = service.pwd or "/"
-    image = next((image for image in session.images if image.name == service.image_name), Image(name=""))
+    image = _image(session, service)
     configuration = Configuration(
         session_hash=stored.parsed.hash,
         argv=tuple(
@@ -115,13 +100,13 @@ def configure(stored: StoredSession, service: Service, values: Mapping[str, Valu
     return configuration
 
 
-def _content(file: InjectionFile, values: Mapping[str, Value]) -> bytes:
+def _content(file: InjectionFile, values: Mapping[str, Released]) -> bytes:
     if file.content is None:
         raise ReleaseRefusedError(f"injection file {file.path} has no content, and templates on disk are not read yet")
     return render(file.content, values)
 
 
-def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:
+def _text(template: Template, values: Mapping[str, Released], where: str) -> bytes:
     rendered = render(template, values)
     if b"\0" in rendered:
         raise ReleaseRefusedError(

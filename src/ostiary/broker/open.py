@@ -11,11 +11,17 @@ from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
-from ostiary.broker.configure import Configurations
+from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store, open_store
+
+MAX_CACHED_ADMISSIONS = 4096
+MAX_CACHED_BYTES = 16 * 1024 * 1024
+"""All configurations that are kept ready, together."""
+OVERHEAD_BYTES = 1024
+"""Counted for each configuration beside what it holds."""
 
 
 def open_cas(directory: Path, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
@@ -41,7 +47,10 @@ def make_cas(
         store=store,
         sessions=SessionRecords(store),
         challenges=Challenges(random),
-        configurations=Configurations(),
+        admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
+        configurations=Memory(
+            store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
+        ),
         verifier=Verifier(roots),
         now=now,
         random=random,

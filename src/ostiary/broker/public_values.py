@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hmac
 
-from ostiary.broker.cas import Cas
-from ostiary.errors import NotFoundError
-from ostiary.secret import PublicValue, no_public_value, public_values
+from ostiary.broker.cas import Cas, log
+from ostiary.broker.resolution import Resolution
+from ostiary.broker.session_records import StoredSession
+from ostiary.errors import NotFoundError, ReleaseRefusedError
+from ostiary.secret import PublicValue, Released, no_public_value, public_values
+from ostiary.session.model import ImportedSecret
 
 
 def read_public_value(cas: Cas, name: str, secret: str, *, session_hash: bytes | None) -> PublicValue:
@@ -37,4 +40,18 @@ def _exported(cas: Cas, name: str, session_hash: bytes | None) -> dict[str, Publ
     current = cas.sessions.current(name)
     if current is None or (session_hash is not None and not hmac.compare_digest(session_hash, current.parsed.hash)):
         return {}
-    return public_values(current.parsed.session, cas.sessions.values(name).values)
+    values: dict[str, Released] = dict(cas.sessions.values(name).values)
+    for secret in current.parsed.session.secrets:
+        if secret.export_public and isinstance(secret, ImportedSecret):
+            values |= _imported(cas, current, secret)
+    return public_values(current.parsed.session, values)
+
+
+def _imported(cas: Cas, stored: StoredSession, secret: ImportedSecret) -> dict[str, Released]:
+    """The value of an imported secret by its name; nothing if it cannot be had, which the asker must not learn."""
+    resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False)
+    try:
+        return resolution.released(stored, (secret.name,))
+    except ReleaseRefusedError as refusal:
+        log.info("public value %s of session %s: %s", secret.name, stored.parsed.session.name, refusal)
+        return {}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ostiary.board import Operation, authorize
+from ostiary.board import Caller, Operation, authorize
+from ostiary.broker.admission import access_policy_of
 from ostiary.broker.cas import Cas
 from ostiary.errors import InputError, NotFoundError
 from ostiary.session import ParsedSession
 
 
-def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: bytes | None) -> ParsedSession:
-    """The current version of session `name`, or the one with `session_hash`, for the TLS client with key hash `caller`.
+def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: Caller | None) -> ParsedSession:
+    """The current version of session `name`, or the one with `session_hash`, for `caller`, None without certificate.
 
     Guarantees on return: the access policy of the *current* version admits the caller to read; past versions are
     judged by it too. Explicit values are in the text, generated ones never.
@@ -18,7 +19,7 @@ def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: byt
     current = cas.sessions.require(name)
     authorize(
         Operation.READ,
-        current.parsed.session.access_policy,
+        access_policy_of(cas, current).thing,
         session=name,
         creator=current.creator,
         caller=caller,

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
-from ostiary.broker.carried_out import check_release
+from ostiary.broker.admission import Admission, admission_of
 from ostiary.broker.cas import Cas, log
-from ostiary.broker.configure import Configuration, configure
-from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.broker.configure import Configuration, configure, templates_of
+from ostiary.broker.memory import Made
+from ostiary.broker.resolution import Resolution
+from ostiary.broker.session_records import StoredSession
 from ostiary.errors import (
     AppraisalRefusedError,
     ConflictError,
     NotFoundError,
     RefusedError,
     ReleaseRefusedError,
+    SecretUnavailableError,
 )
-from ostiary.secret import CertificateValue, Value, needs_renewal, renew
+from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
+from ostiary.store import Expect, Write
 
-MAX_RENEWAL_TRIES = 8
-"""How often a release that renews certificates begins anew because somebody else changed the session."""
+MAX_TRIES = 8
+"""How often a release begins anew because a session that it rests on changed meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,9 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
-    a configured root and bound to this connection; (3) the version of the session that was newest when the evidence
-    was judged admits it; (4) the release stands durably in the audit log. Whatever is refused is refused before a
-    secret is touched.
+    a configured root and bound to this connection; (3) the session admits it, in the version that was current when the
+    release was written down, and so were all records that its variables and imports rest on; (4) the release stands
+    durably in the audit log.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
@@ -69,16 +72,17 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
     """
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
-        for _ in range(MAX_RENEWAL_TRIES):
+        for _ in range(MAX_TRIES):
             stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
-            result = _attest(cas, stored.parsed.session, service, request)
+            admission = admission_of(cas, stored, service)
+            result = _attest(cas, stored.parsed.session, admission.thing, request)
             try:
-                return await _release(cas, stored, service, result)
+                return await _release(cas, stored, service, result, admission.rests_on)
             except ConflictError:
                 continue
         raise ReleaseRefusedError(
-            f"session {request.session} changes faster than its certificates can be renewed", "start the program again"
+            f"session {request.session} changes faster than it can be released", "start the program again"
         )
     except RefusedError as refusal:
         raise _deny(cas, request, refusal) from refusal
@@ -91,8 +95,8 @@ def _service(session: Session, name: str) -> Service:
     raise NotFoundError(f"session {session.name} has no service {name!r}")
 
 
-def _attest(cas: Cas, session: Session, service: Service, request: Request) -> AttestationResult:
-    security = check_release(session, service)
+def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
+    service, security = admission.service, admission.security
     if security.mode == "none":
         return admit_unattested(service, security)
     if request.tee != "sgx":
@@ -105,18 +109,34 @@ def _attest(cas: Cas, session: Session, service: Service, request: Request) -> A
     return appraise(claims, service, security, binding=binding)
 
 
-async def _release(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> Configuration:
+async def _release(
+    cas: Cas, stored: StoredSession, service: Service, result: AttestationResult, rests_on: tuple[Expect, ...]
+) -> Configuration:
+    """Make the configuration and write the release down, if all is still so that the program was admitted by."""
     session = stored.parsed.session
-    held = cas.sessions.values(session.name)
-    values = _renewed(cas, session, held)
-    if values is held.values:
-        configuration, writes = cas.configurations.of(stored, service, held), []
-    else:
-        configuration = configure(stored, service, values)
-        writes = [cas.sessions.write_values(session.name, values, replaced=held.record)]
-    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result)))
+    key, now = (session.name, service.name), cas.now()
+    made = cas.configurations.recall(key, now)
+    writes: tuple[Write, ...] = ()
+    if made is None:
+        resolution = Resolution(cas.sessions, random=cas.random, now=now)
+        made, writes = _configure(resolution, stored, service, result), resolution.writes
+        if resolution.lasting and not writes:
+            cas.configurations.keep(key, made)
+    expect = tuple({*rests_on, *made.rests_on})
+    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
     log.info("released %s/%s", session.name, service.name)
-    return configuration
+    return made.thing
+
+
+def _configure(
+    resolution: Resolution, stored: StoredSession, service: Service, result: AttestationResult
+) -> Made[Configuration]:
+    session = stored.parsed.session
+    wanted = secrets_used(session, templates_of(session, service))
+    identity = None if result.claims is None else result.claims.mrenclave
+    values = resolution.released(stored, wanted, software_identity=identity)
+    configuration = configure(stored, service, values)
+    return Made(thing=configuration, rests_on=resolution.rests_on, until=resolution.until)
 
 
 def _leaf(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> bytes:
@@ -142,14 +162,6 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
     return entry(Kind.SERVICE_ATTESTED, data, cas.now())
 
 
-def _renewed(cas: Cas, session: Session, held: StoredValues) -> Mapping[str, Value]:
-    now = cas.now()
-    if not any(isinstance(value, CertificateValue) and needs_renewal(value, now) for value in held.values.values()):
-        return held.values
-    renewed = renew(session, held.values, random=cas.random, now=now)
-    return held.values if renewed == held.values else renewed
-
-
 def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:
     denial = cas.random(8).hex()
     log.warning("denied %s/%s, denial %s: %s", request.session, request.service, denial, refusal)
@@ -158,6 +170,8 @@ def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:
 
 def _for_the_peer(refusal: RefusedError) -> RefusedError:
     """What the program on the other side may learn: what it showed, not what would have been admitted."""
+    if isinstance(refusal, SecretUnavailableError):
+        return RefusedError(refusal.message, "ask those who may read the session; the service's log has the reason")
     if not isinstance(refusal, AppraisalRefusedError):
         return refusal
     return RefusedError(

@@ -6,7 +6,11 @@ Three kinds of record, by logical name::
     version/NAME/HASH     each version that ever was, unchanging, same form
     values/NAME           the secret values of the current version
 
-A change writes all of them in one transaction that names the version of each record it replaces.
+A change writes all of them in one transaction that names the version of each record it replaces. One record more::
+
+    root-sealed           a session was created before anybody updated the root namespace: it stays as it is
+
+The root namespace needs no record to be there: until somebody updates it, it is `namespace.default_root()`.
 """
 
 from __future__ import annotations
@@ -15,17 +19,20 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
+from ostiary.broker.namespace import ROOT, default_root
 from ostiary.errors import NotFoundError, StoreError, TamperedError
 from ostiary.secret import Value, decode_values, encode_values
-from ostiary.session import ParsedSession, parse_session
-from ostiary.store import Record, Store, Write
+from ostiary.session import ParsedSession, Secret, parse_session
+from ostiary.store import Expect, Record, Store, Write
 
 MAX_CACHED_SESSIONS = 256
 """Parsed sessions kept, the least recently used dropped first."""
 
 _FORM = 1
+_ROOT_SEALED = "root-sealed"
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -36,20 +43,36 @@ class StoredSession:
     """One version of a session as the store holds it.
 
     creator: key hash (32 bytes) of the TLS client that uploaded it, None for an upload without certificate.
-    record: version number of the record it was read from, for compare-and-set.
+    record: version number of the record it was read from, for compare-and-set; 0: the default root, which has none.
     """
 
     parsed: ParsedSession
     creator: bytes | None
     record: int
 
+    @cached_property
+    def secrets(self) -> Mapping[str, Secret]:
+        """The secrets of the session by name."""
+        return {secret.name: secret for secret in self.parsed.session.secrets}
+
+    @property
+    def is_current(self) -> Expect:
+        """The condition that this is still the current version."""
+        return Expect(name=f"session/{self.parsed.session.name}", version=self.record)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredValues:
-    """Secret values of a session's current version, and the version number of their record."""
+    """Secret values of the current version of `session`, and the version number of their record."""
 
+    session: str
     values: Mapping[str, Value]
     record: int
+
+    @property
+    def are_current(self) -> Expect:
+        """The condition that these are still the values."""
+        return Expect(name=f"values/{self.session}", version=self.record)
 
 
 class SessionRecords:
@@ -61,8 +84,9 @@ class SessionRecords:
         self._values: OrderedDict[str, StoredValues] = OrderedDict()
 
     def current(self, name: str) -> StoredSession | None:
-        """The newest version of the session, None if there is no session of that name."""
-        return self._load(f"session/{name}")
+        """The newest version of the session, None if there is no session of that name. The root is always there."""
+        stored = self._load(f"session/{name}")
+        return _default_root() if stored is None and name == ROOT else stored
 
     def require(self, name: str) -> StoredSession:
         """As `current`; raises NotFoundError if there is none."""
@@ -73,7 +97,23 @@ class SessionRecords:
 
     def version(self, name: str, session_hash: bytes) -> StoredSession | None:
         """The version of the session with that hash, None if it never had one."""
+        if name == ROOT and session_hash == default_root().hash:
+            return _default_root()
         return self._load(f"version/{name}/{session_hash.hex()}")
+
+    @property
+    def root_is_sealed(self) -> bool:
+        """Whether sessions were created before anybody updated the root namespace, so that it can never change."""
+        return self._store.version(_ROOT_SEALED) is not None
+
+    @property
+    def root_is_not_sealed(self) -> Expect:
+        """The condition that nobody has created a session before the root was updated."""
+        return Expect(name=_ROOT_SEALED, version=0)
+
+    def seal_root(self) -> Write:
+        """The write after which the root namespace can never change. It must not be sealed yet."""
+        return Write(name=_ROOT_SEALED, value=b"", expected_version=0)
 
     def values(self, name: str) -> StoredValues:
         """The secret values of the current version. Raises NotFoundError if there is no such session."""
@@ -83,9 +123,11 @@ class SessionRecords:
             self._values.move_to_end(name)
             return cached
         record = self._store.get(record_name)
+        if record is None and name == ROOT:
+            return StoredValues(session=ROOT, values={}, record=0)
         if record is None:
             raise NotFoundError("Session not found")
-        stored = StoredValues(values=decode_values(record.value), record=record.version)
+        stored = StoredValues(session=name, values=decode_values(record.value), record=record.version)
         _remember(self._values, name, stored)
         return stored
 
@@ -129,6 +171,10 @@ class SessionRecords:
         stored = _parse_record(record)
         _remember(self._sessions, record_name, stored)
         return stored
+
+
+def _default_root() -> StoredSession:
+    return StoredSession(parsed=default_root(), creator=None, record=0)
 
 
 def _parse_record(record: Record) -> StoredSession:

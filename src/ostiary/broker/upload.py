@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
-from ostiary.board import Operation, authorize
+from ostiary.board import Caller, Operation, authorize
+from ostiary.broker.admission import access_policy_of
 from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas, log
+from ostiary.broker.namespace import ROOT, parent_of
 from ostiary.broker.session_records import StoredSession
-from ostiary.errors import ConflictError, Finding, IdentityRequiredError, InputError, NotFoundError
-from ostiary.secret import Value, generate
+from ostiary.errors import (
+    ConflictError,
+    Finding,
+    IdentityRequiredError,
+    InputError,
+    NotAuthorizedError,
+    NotFoundError,
+)
+from ostiary.secret import generate
 from ostiary.session import ParsedSession, parse_session, with_creator
 from ostiary.session.model import SignerSubject
 from ostiary.session.pem import certificate_key_hash
+from ostiary.store import Expect, Write
 
-
-@dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Who uploads: PEM certificate and key hash (32 bytes) of the TLS peer."""
-
-    certificate: str
-    key_hash: bytes
+MAX_TRIES = 8
+"""How often an upload is judged anew because what it was judged by changed before it was stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,37 +39,118 @@ class Uploaded:
     warnings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Permit:
+    """The upload may be stored if all of `expect` holds, together with `writes`. current: what it replaces."""
+
+    current: StoredSession | None
+    expect: tuple[Expect, ...] = ()
+    writes: tuple[Write, ...] = ()
+
+
 async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Uploaded:
     """Make `text` the current version of the session that it names.
 
-    Guarantees on return: the version is durable, follows exactly the version that `predecessor` names (or is the
-    first), the replaced version's access policy admitted the caller, and its secrets exist. On any error nothing has
-    changed. Two uploads with the same predecessor: one wins, the other gets ConflictError.
+    Guarantees on return: the version is durable; it follows exactly the version that `predecessor` names, whose access
+    policy admitted the caller, or it is the first, and the namespace that it is created in admitted the caller and had
+    the hash that `namespace_hash` names; all that was so at the very commit; its secrets exist. On any error nothing
+    has changed. Two uploads with the same predecessor: one wins, the other gets ConflictError.
 
     Raises SessionFormatError, TooLargeError (not a session), IdentityRequiredError, NotAuthorizedError (may not),
-    NotFoundError (predecessor of nothing), ConflictError (not the current version), StoreError.
+    NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the current version), StoreError.
     """
     parsed = await asyncio.to_thread(_read, text, caller)
+    for _ in range(MAX_TRIES):
+        permit = _permit(cas, parsed, caller)
+        try:
+            await _store(cas, parsed, caller, permit)
+        except ConflictError:
+            continue
+        return Uploaded(session_hash=parsed.hash, warnings=parsed.warnings)
+    raise ConflictError(
+        f"session {parsed.session.name} or its namespace changes faster than this upload can be judged", "try again"
+    )
+
+
+def _permit(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
     name = parsed.session.name
     current = cas.sessions.current(name)
     _check_predecessor(parsed, current)
-    if current is not None:
-        authorize(
-            Operation.UPDATE,
-            current.parsed.session.access_policy,
-            session=name,
-            creator=current.creator,
-            caller=None if caller is None else caller.key_hash,
+    if current is None:
+        return _permit_creation(cas, parsed, caller)
+    policy = access_policy_of(cas, current)
+    authorize(
+        Operation.UPDATE,
+        policy.thing,
+        session=name,
+        creator=current.creator,
+        caller=caller,
+    )
+    if name != ROOT or current.record:
+        return _Permit(current=current, expect=policy.rests_on)
+    if cas.sessions.root_is_sealed:
+        raise NotAuthorizedError(
+            f"You have insufficient rights to update session {ROOT}",
+            "the root namespace is sealed: other sessions were created before anybody updated it",
         )
-    values = await asyncio.to_thread(_values, cas, parsed, current)
+    return _Permit(current=current, expect=(*policy.rests_on, cas.sessions.root_is_not_sealed))
+
+
+def _permit_creation(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
+    name = parsed.session.name
+    namespace_name = parent_of(name) or ROOT
+    namespace = cas.sessions.current(namespace_name)
+    if namespace is None:
+        raise NotFoundError(
+            f"Failed to create session '{name}': Namespace not found",
+            f"there is no session {namespace_name}, which is its namespace; create that first",
+        )
+    policy = access_policy_of(cas, namespace)
+    authorize(
+        Operation.CREATE_SESSIONS,
+        policy.thing,
+        session=namespace_name,
+        creator=namespace.creator,
+        caller=caller,
+    )
+    _check_namespace_hash(parsed, namespace)
+    unclaimed = namespace_name == ROOT and not namespace.record
+    if unclaimed and cas.sessions.root_is_sealed:
+        return _Permit(current=None)
+    writes = (cas.sessions.seal_root(),) if unclaimed else ()
+    return _Permit(current=None, expect=policy.rests_on, writes=writes)
+
+
+def _check_namespace_hash(parsed: ParsedSession, namespace: StoredSession) -> None:
+    wanted = parsed.session.namespace_hash
+    if wanted is not None and not hmac.compare_digest(wanted, namespace.parsed.hash):
+        raise ConflictError(
+            f"Failed to create session '{parsed.session.name}'",
+            f"namespace_hash {wanted.hex()} is not the hash of the current version of its namespace "
+            f"{namespace.parsed.session.name}",
+            "read the namespace again, see whether you still trust it, and retry with its hash",
+        )
+
+
+async def _store(cas: Cas, parsed: ParsedSession, caller: Caller | None, permit: _Permit) -> None:
+    """Raises ConflictError: something changed since `permit` was given."""
+    name, current = parsed.session.name, permit.current
+    previous = {} if current is None else cas.sessions.values(name).values
+    values = await asyncio.to_thread(
+        generate,
+        parsed.session,
+        previous=previous,
+        previous_session=None if current is None else current.parsed.session,
+        random=cas.random,
+        now=cas.now(),
+    )
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
     writes = cas.sessions.writes(
         parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current
     )
     leaf = entry(kind, {"session": name, **({} if caller is None else {"by": caller.key_hash.hex()})}, cas.now())
-    await asyncio.wrap_future(cas.store.commit(writes, leaf))
+    await asyncio.wrap_future(cas.store.commit([*writes, *permit.writes], leaf, expect=permit.expect))
     log.info("%s %s", kind.value, name)
-    return Uploaded(session_hash=parsed.hash, warnings=parsed.warnings)
 
 
 def _read(text: bytes, caller: Caller | None) -> ParsedSession:
@@ -114,13 +199,3 @@ def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> 
             f"predecessor {predecessor.hex()} is not the hash of the current version",
             "read the session again, merge, and retry with the new hash",
         )
-
-
-def _values(cas: Cas, parsed: ParsedSession, current: StoredSession | None) -> Mapping[str, Value]:
-    return generate(
-        parsed.session,
-        previous={} if current is None else cas.sessions.values(parsed.session.name).values,
-        previous_session=None if current is None else current.parsed.session,
-        random=cas.random,
-        now=cas.now(),
-    )

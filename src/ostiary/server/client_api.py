@@ -13,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary import __version__
+from ostiary.board import Caller
 from ostiary.broker.cas import Cas
 from ostiary.broker.public_values import read_public_value, read_public_values
 from ostiary.broker.read import parse_hash, read_session
-from ostiary.broker.upload import Caller, upload_session
+from ostiary.broker.upload import upload_session
 from ostiary.errors import InputError, OstiaryError, TooLargeError
 from ostiary.server import limits
 from ostiary.server.answers import Answer, answer, error_answer, refusal
@@ -87,9 +88,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _upload(cas: Cas, request: Request) -> Answer:
-    peer = peer_of(request.scope)
-    caller = Caller(certificate=peer.certificate, key_hash=peer.key_hash) if isinstance(peer, Identity) else None
-    uploaded = await upload_session(cas, await read_body(request), caller)
+    uploaded = await upload_session(cas, await read_body(request), _caller(request))
     return answer(
         201,
         {
@@ -100,19 +99,28 @@ async def _upload(cas: Cas, request: Request) -> Answer:
 
 
 async def _read(cas: Cas, request: Request) -> Answer:
-    name = request.path_params["name"].lstrip("/")
-    peer = peer_of(request.scope)
+    name = _session_name(request.path_params["name"])
     try:
         wanted = request.query_params.get("hash")
         session = read_session(
             cas,
             name,
             session_hash=None if wanted is None else parse_hash(wanted),
-            caller=peer.key_hash if isinstance(peer, Identity) else None,
+            caller=_caller(request),
         )
     except OstiaryError as error:
         return error_answer(error, doing=f"Failed to read session '{name}'")
     return answer(200, {"hash": session.hash.hex(), "session": session.text})
+
+
+def _session_name(text: str) -> str:
+    """A name may have a leading slash, which means nothing; slashes alone are the root namespace."""
+    return text.lstrip("/") or text[:1]
+
+
+def _caller(request: Request) -> Caller | None:
+    peer = peer_of(request.scope)
+    return Caller(certificate=peer.certificate, key_hash=peer.key_hash) if isinstance(peer, Identity) else None
 
 
 async def _no_name(_cas: Cas, _request: Request) -> Answer:
@@ -121,7 +129,7 @@ async def _no_name(_cas: Cas, _request: Request) -> Answer:
 
 async def _values(cas: Cas, request: Request) -> Answer:
     selector = _parse_selector(unquote(request.path_params["selector"]))
-    name = selector["session"].lstrip("/")
+    name = _session_name(selector["session"])
     wanted = selector.get("session_hash")
     session_hash = None if wanted is None else parse_hash(wanted)
     if "secret" in selector:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
-from ostiary.board import Operation, authorize
+from ostiary.board import Caller, Operation, authorize
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
-from ostiary.session.model import AccessPolicy, AnySubject, CreatorSubject, KeySubject, NoneSubject, Subject, Variable
+from ostiary.session.model import (
+    AccessPolicy,
+    AnySubject,
+    CertificateHashSubject,
+    CreatorSubject,
+    KeySubject,
+    NoneSubject,
+    RuleSubject,
+    SignerSubject,
+    Subject,
+    Variable,
+)
 from ostiary.session.placeholder import Placeholder
 
 ALICE, BOB, EVE = b"A" * 32, b"B" * 32, b"E" * 32
+PEM = "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"
+VARIABLE = Variable(placeholder=Placeholder(name="x"))
+
+
+def tls(key_hash: bytes | None) -> Caller | None:
+    """The caller with that key and a certificate of its own, or one without."""
+    return None if key_hash is None else Caller(certificate=PEM % key_hash[:1].decode(), key_hash=key_hash)
+
+
+def key(key_hash: bytes) -> Subject:
+    return KeySubject(key_hash=key_hash)
+
+
+def certificate(key_hash: bytes) -> Subject:
+    return CertificateHashSubject(pem_hash=hashlib.sha256((PEM % key_hash[:1].decode()).encode()).digest())
+
+
+def rule(needed: int, *subjects: Subject) -> Subject:
+    return RuleSubject(needed=needed, subjects=subjects)
 
 
 def decide(
@@ -18,21 +50,20 @@ def decide(
     creator: bytes | None = ALICE,
     caller: bytes | None = ALICE,
 ) -> None:
-    """Ask with `subjects` for `operation`, and nobody for the other one."""
-    nobody = (NoneSubject(),)
-    policy = (
-        AccessPolicy(read=subjects, update=nobody)
-        if operation is Operation.READ
-        else AccessPolicy(read=nobody, update=subjects)
-    )
-    authorize(operation, policy, session="s", creator=creator, caller=caller)
+    """Ask with `subjects` for `operation`, and nobody for the other ones."""
+    asked = {"read": (NoneSubject(),), "update": (NoneSubject(),), operation.value: subjects}
+    policy = AccessPolicy(**asked)
+    authorize(operation, policy, session="s", creator=creator, caller=tls(caller))
 
+
+CHANGES = (Operation.UPDATE, Operation.CREATE_SESSIONS)
 
 ADMITTED: dict[str, tuple[tuple[Subject, ...], bytes | None, bytes | None]] = {
     "ANY admits everyone": ((AnySubject(),), ALICE, EVE),
     "ANY admits a caller without certificate": ((AnySubject(),), ALICE, None),
     "CREATOR admits the creator's key": ((CreatorSubject(),), ALICE, ALICE),
     "a key admits its holder": ((KeySubject(key_hash=BOB),), ALICE, BOB),
+    "a certificate's hash admits that certificate": ((certificate(BOB),), ALICE, BOB),
     "one admitting subject of several is enough": ((CreatorSubject(), KeySubject(key_hash=BOB)), ALICE, BOB),
 }
 
@@ -42,6 +73,27 @@ REFUSED: dict[str, tuple[tuple[Subject, ...], bytes | None, bytes | None]] = {
     "CREATOR does not admit another key": ((CreatorSubject(),), ALICE, EVE),
     "CREATOR admits nobody if no creator was recorded": ((CreatorSubject(),), None, ALICE),
     "a key does not admit another": ((KeySubject(key_hash=BOB),), ALICE, ALICE),
+    "a certificate's hash does not admit another": ((certificate(BOB),), ALICE, ALICE),
+    "a signer is never a TLS identity": ((SignerSubject(spki=ALICE),), ALICE, ALICE),
+    "a variable that is not resolved admits nobody": ((VARIABLE,), ALICE, ALICE),
+}
+
+RULES: dict[str, tuple[Subject, bytes | None]] = {
+    "require-all of one": (rule(1, key(BOB)), BOB),
+    "require-all of entries that one identity is": (rule(2, key(ALICE), CreatorSubject()), ALICE),
+    "require-at-least-1": (rule(1, key(BOB), SignerSubject(spki=b"")), BOB),
+    "a rule in a rule": (rule(1, rule(2, SignerSubject(spki=b""), key(BOB)), rule(1, key(BOB), VARIABLE)), BOB),
+}
+
+BROKEN_RULES: dict[str, tuple[Subject, bytes | None]] = {
+    "require-all with another key": (rule(2, key(ALICE), key(BOB)), BOB),
+    "require-all with a signer": (rule(2, key(BOB), SignerSubject(spki=b"")), BOB),
+    "require-all with an unresolved variable": (rule(2, key(BOB), VARIABLE), BOB),
+    "two of three are two parties, not one identity twice": (rule(2, key(BOB), certificate(BOB), key(EVE)), BOB),
+    "a rule in a rule that is not satisfied": (rule(1, rule(2, key(BOB), key(ALICE))), BOB),
+    "more than there are": (rule(2, key(BOB)), BOB),
+    "none needed of none": (rule(0), BOB),
+    "none needed of others": (rule(0, key(ALICE)), BOB),
 }
 
 
@@ -60,7 +112,27 @@ def test_refuses(case: str, operation: Operation) -> None:
         decide(*subjects, operation=operation, creator=creator, caller=caller)
 
 
-@pytest.mark.parametrize("subject", [CreatorSubject(), KeySubject(key_hash=BOB)])
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("case", RULES)
+def test_a_rule_that_is_satisfied_admits(case: str, operation: Operation) -> None:
+    subject, caller = RULES[case]
+    decide(subject, operation=operation, caller=caller)
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("case", BROKEN_RULES)
+def test_a_rule_that_is_not_satisfied_refuses(case: str, operation: Operation) -> None:
+    subject, caller = BROKEN_RULES[case]
+    with pytest.raises(NotAuthorizedError, match=f"no caller of this key for '{operation.value}'"):
+        decide(subject, operation=operation, caller=caller)
+
+
+def test_no_rule_admits_to_read() -> None:
+    with pytest.raises(NotAuthorizedError, match="access session s"):
+        decide(rule(1, key(BOB)), operation=Operation.READ, caller=BOB)
+
+
+@pytest.mark.parametrize("subject", [CreatorSubject(), key(BOB), certificate(BOB), rule(1, rule(1, key(BOB)))])
 def test_a_caller_without_certificate_is_told_to_show_one_where_a_key_could_be_admitted(subject: Subject) -> None:
     with pytest.raises(IdentityRequiredError, match="no client certificate was shown"):
         decide(subject, caller=None)
@@ -79,16 +151,22 @@ def test_a_missing_creator_and_a_missing_caller_are_not_equal() -> None:
 def test_operations_are_judged_apart() -> None:
     """Who may read may not therefore update."""
     policy = AccessPolicy(read=(AnySubject(),), update=(CreatorSubject(),))
-    authorize(Operation.READ, policy, session="s", creator=ALICE, caller=EVE)
+    authorize(Operation.READ, policy, session="s", creator=ALICE, caller=tls(EVE))
     with pytest.raises(NotAuthorizedError, match="insufficient rights to update session s"):
-        authorize(Operation.UPDATE, policy, session="s", creator=ALICE, caller=EVE)
+        authorize(Operation.UPDATE, policy, session="s", creator=ALICE, caller=tls(EVE))
+
+
+def test_who_may_update_may_create_sessions_unless_the_policy_says_who() -> None:
+    nobody, bob = (NoneSubject(),), (KeySubject(key_hash=BOB),)
+    unsaid = AccessPolicy(read=nobody, update=bob)
+    authorize(Operation.CREATE_SESSIONS, unsaid, session="s", creator=ALICE, caller=tls(BOB))
+    said = AccessPolicy(read=nobody, update=bob, create_sessions=nobody)
+    with pytest.raises(NotAuthorizedError, match="insufficient rights to create sessions in namespace s"):
+        authorize(Operation.CREATE_SESSIONS, said, session="s", creator=ALICE, caller=tls(BOB))
 
 
 @pytest.mark.parametrize("operation", Operation)
-def test_a_policy_or_an_entry_that_is_an_unresolved_variable_admits_nobody(operation: Operation) -> None:
-    """F180, F181."""
-    variable = Variable(placeholder=Placeholder(name="x"))
+def test_a_policy_that_is_an_unresolved_variable_admits_nobody(operation: Operation) -> None:
+    """F180."""
     with pytest.raises(NotAuthorizedError):
-        authorize(operation, variable, session="s", creator=ALICE, caller=ALICE)
-    with pytest.raises(NotAuthorizedError):
-        decide(variable, operation=operation)
+        authorize(operation, VARIABLE, session="s", creator=ALICE, caller=tls(ALICE))

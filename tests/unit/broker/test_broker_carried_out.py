@@ -33,9 +33,6 @@ def session(**members: object) -> Session:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (Session(version="0.3.12", name="a/b"), "name a/b"),
-        (Session(version="0.3.12", name="/"), "name /"),
-        (session(namespace_hash=bytes(32)), "namespace_hash"),
         (session(secret_store=KeyVault(vault="v", token="t")), "secret_config.store_in"),
     ],
 )
@@ -56,7 +53,6 @@ def attestation(**members: object) -> Session:
         (session(security=Security(attestation=X)), APP, "$$SCONE::x$$"),
         (session(security=Security(service_access_token=X)), APP, "$$SCONE::x$$"),
         (attestation(tolerate=frozenset({X})), APP, "$$SCONE::x$$"),
-        (session(), Service(name="app", attestation=(X,)), "$$SCONE::x$$"),
         (session(security=Security(singleton_enclaves=True)), APP, "singleton_enclaves"),
         (session(security=Security(service_access_token="t")), APP, "service_access_token"),
         (attestation(mode="maa"), APP, "mode: maa"),
@@ -71,13 +67,18 @@ def attestation(**members: object) -> Session:
 )  # fmt: skip
 def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, service: Service, says: str) -> None:
     with pytest.raises(ReleaseRefusedError, match="service s/app asks for what this version") as caught:
-        check_release(asked, service)
+        check_release(asked, service, asked.security)
     assert any(says in cause for cause in caught.value.causes)
+
+
+def test_a_variable_in_the_attestation_is_left_to_the_appraisal() -> None:
+    service = Service(name="app", attestation=(X,))
+    assert check_release(session(), service, Security()) == SecurityAttestation()
 
 
 def test_what_another_service_asks_for_stops_nobody_else() -> None:
     volumes = Image(name="other", volumes=(MOUNT,))
     other = Service(name="other", image_name="other", platforms=(bytes(16),))
     asked = session(images=(volumes,), services=(APP, other))
-    assert check_release(asked, APP) == SecurityAttestation()
+    assert check_release(asked, APP, asked.security) == SecurityAttestation()
     check_upload(asked)

@@ -1,0 +1,89 @@
+"""What a service is admitted by: its attestation and the session's security, with configuration variables resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.broker.carried_out import check_release
+from ostiary.broker.cas import Cas, log
+from ostiary.broker.memory import Made
+from ostiary.broker.resolution import Resolution
+from ostiary.broker.session_records import StoredSession
+from ostiary.broker.variables import Lookup, Variables
+from ostiary.errors import SecretUnavailableError
+from ostiary.secret import fragment, secrets_used
+from ostiary.session import JsonValue, Template
+from ostiary.session.model import AccessPolicy, SecurityAttestation, Service, Variable, variables_in
+from ostiary.session.placeholder import Placeholder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """The service with its attestation resolved as far as it can be, and the security section, which has no variable.
+
+    A variable that is left in the attestation fulfils nothing.
+    """
+
+    service: Service
+    security: SecurityAttestation
+
+
+def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admission]:
+    """What admits programs to `service` of a current version of a session, and the records that say so.
+
+    Raises SecretUnavailableError: a variable of `security` that cannot be resolved, which refuses every start of the
+    session; ReleaseRefusedError: the session asks for what is not carried out.
+    """
+    key, now = (stored.parsed.session.name, service.name), cas.now()
+    known = cas.admissions.recall(key, now)
+    if known is not None:
+        return known
+    session = stored.parsed.session
+    resolution = _resolution(cas)
+    variables = Variables(session, _lookup(resolution, stored))
+    security, resolved = variables.security(session.security), variables.service(service)
+    for failure in variables.failures:
+        log.warning("session %s, service %s: variable %s", session.name, service.name, failure)
+    left = tuple(str(variable.placeholder) for variable in variables_in(security))
+    if left:
+        raise SecretUnavailableError(
+            f"service {session.name}/{service.name}: security rests on {', '.join(left)}, which cannot be resolved",
+            *variables.failures,
+        )
+    attestation = check_release(session, resolved, security)
+    made = Made(
+        thing=Admission(service=resolved, security=attestation),
+        rests_on=(stored.is_current, *resolution.rests_on),
+        until=resolution.until,
+    )
+    if resolution.lasting and not variables.failures:
+        cas.admissions.keep(key, made)
+    return made
+
+
+def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Variable]:
+    """Who may do what with a session, by a version that is current, and the records that say so."""
+    policy = stored.parsed.session.access_policy
+    if next(variables_in(policy), None) is None:
+        return Made(thing=policy, rests_on=(stored.is_current,))
+    resolution = _resolution(cas)
+    variables = Variables(stored.parsed.session, _lookup(resolution, stored))
+    resolved = variables.access_policy(policy)
+    for failure in variables.failures:
+        log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
+    return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+def _resolution(cas: Cas) -> Resolution:
+    """Nothing is made anew to decide who may do what: that waits for a release, which can store it."""
+    return Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False)
+
+
+def _lookup(resolution: Resolution, stored: StoredSession) -> Lookup:
+    session = stored.parsed.session
+
+    def look_up(placeholder: Placeholder) -> JsonValue:
+        wanted = secrets_used(session, (Template(parts=(placeholder,)),))
+        return fragment(resolution.released(stored, wanted), placeholder)
+
+    return look_up

@@ -1,0 +1,215 @@
+"""Values of secrets for one decision, imports included, and all that they rest on.
+
+An import is looked up at each release and never kept: whether the other session still exists, exports the secret, and
+has the version that was named, is judged by what its current version says, link by link where a secret travels over
+several sessions. Source: session language, "Secret sharing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ostiary.broker.exports import exported_secret, is_exported
+from ostiary.broker.memory import FOR_EVER
+from ostiary.broker.session_records import SessionRecords, StoredSession
+from ostiary.errors import InputError, ReleaseRefusedError, SecretUnavailableError
+from ostiary.secret import (
+    CertificateValue,
+    ReleaseContext,
+    Released,
+    Value,
+    import_value,
+    made_of,
+    needs_renewal,
+    release_values,
+    renew,
+)
+from ostiary.secret.certificate import renewal_time
+from ostiary.session.model import (
+    AadTokenSecret,
+    AkvSecret,
+    ImportedSecret,
+    JwtSecret,
+    Secret,
+    X509CaSecret,
+    X509Secret,
+)
+from ostiary.store import Expect, Write
+
+MAX_IMPORT_CHAIN = 8
+"""Over how many sessions a secret may travel."""
+
+_Link = tuple[str, str]
+"""Session and secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Imported:
+    """The value, and the secret at the beginning of the chain, which alone knows its kind."""
+
+    value: Released
+    origin: Secret
+
+
+class Resolution:
+    """One decision at one instant. It reads records as they are now, and remembers which.
+
+    rests_on: the records that were looked at, in the versions that were found, absent ones included.
+    writes: values that were made anew on the way; they must be stored before anything made of them is used.
+    until: when something that was used is due to be made anew. lasting: whether nothing was made for this instant only.
+    """
+
+    def __init__(
+        self, records: SessionRecords, *, random: Callable[[int], bytes], now: datetime, renewing: bool = True
+    ) -> None:
+        """renewing: make anew what is due. Else values are taken as they are, and `writes` stays empty."""
+        self._records = records
+        self._random = random
+        self._now = now
+        self._renewing = renewing
+        self._expect: dict[str, int] = {}
+        self._renewed: dict[str, Mapping[str, Value]] = {}
+        self._imported: dict[_Link, _Imported] = {}
+        self._writes: dict[str, Write] = {}
+        self.until = FOR_EVER
+        self.lasting = True
+
+    @property
+    def rests_on(self) -> tuple[Expect, ...]:
+        return tuple(Expect(name=name, version=version) for name, version in self._expect.items())
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        return tuple(self._writes.values())
+
+    def released(
+        self, stored: StoredSession, wanted: Collection[str], *, software_identity: bytes | None = None
+    ) -> dict[str, Released]:
+        """The values of the secrets `wanted` of a current version, ready to be rendered; nothing else is looked at.
+
+        software_identity: measurement of the program that will receive them, None if it was not attested.
+        Guarantees: what is imported was exported to this session, by every session on the way, in the versions of
+        `rests_on`. The caller must commit its decision on those.
+        Raises SecretUnavailableError whose message names the secret and whose causes say why, ReleaseRefusedError for
+        what `secret` cannot make, StoreError.
+        """
+        self._rest_on(stored.is_current)
+        return self._released(stored, wanted, software_identity, ())
+
+    def _released(
+        self,
+        stored: StoredSession,
+        wanted: Collection[str],
+        software_identity: bytes | None,
+        chain: tuple[_Link, ...],
+    ) -> dict[str, Released]:
+        session = stored.parsed.session
+        secrets = stored.secrets
+        imports: dict[str, Released] = {}
+        for name in made_of(secrets, wanted):
+            secret = secrets[name]
+            self.lasting &= not isinstance(secret, JwtSecret | AadTokenSecret | AkvSecret)
+            if isinstance(secret, ImportedSecret):
+                imports[name] = self._import(stored, secret, software_identity, chain).value
+        values = self._values(stored, imports)
+        context = ReleaseContext(now=self._now, software_identity=software_identity, imports=imports)
+        return release_values(session, values, wanted, context)
+
+    def _import(
+        self,
+        importer: StoredSession,
+        secret: ImportedSecret,
+        software_identity: bytes | None,
+        chain: tuple[_Link, ...],
+    ) -> _Imported:
+        link = (importer.parsed.session.name, secret.name)
+        if link not in self._imported:
+            try:
+                self._check_chain(link, chain)
+                self._imported[link] = self._fetch(importer, secret, software_identity, (*chain, link))
+            except (InputError, ReleaseRefusedError) as error:
+                raise SecretUnavailableError(f"secret {secret.name!r} cannot be imported", *error.chain) from None
+        return self._imported[link]
+
+    def _check_chain(self, link: _Link, chain: tuple[_Link, ...]) -> None:
+        if link in chain:
+            circle = " <- ".join(f"{session}:{name}" for session, name in (*chain, link))
+            raise ReleaseRefusedError(f"the import goes in a circle, {circle}; one of the sessions must hold the value")
+        if len(chain) >= MAX_IMPORT_CHAIN:
+            raise ReleaseRefusedError(
+                f"the secret travels over more than {MAX_IMPORT_CHAIN} sessions; import it from the first of them"
+            )
+
+    def _fetch(
+        self,
+        importer: StoredSession,
+        secret: ImportedSecret,
+        software_identity: bytes | None,
+        chain: tuple[_Link, ...],
+    ) -> _Imported:
+        if secret.cas is not None:
+            raise ReleaseRefusedError(f"it is of another CAS, {secret.cas.url}, and this version imports from none")
+        exporter = self._current(secret.session)
+        source = exported_secret(exporter.parsed, secret, importer.parsed)
+        value = self._released(exporter, (source.name,), software_identity, chain)[source.name]
+        origin = (
+            self._imported[exporter.parsed.session.name, source.name].origin
+            if (isinstance(source, ImportedSecret))
+            else source
+        )
+        with_key = self._exports_key(exporter, source, importer)
+        return _Imported(value=import_value(secret, source=origin, value=value, with_key=with_key), origin=origin)
+
+    def _exports_key(self, exporter: StoredSession, certificate: Secret, importer: StoredSession) -> bool:
+        """Whether the key of `certificate` is exported to the importer too, or is part of the certificate's secret."""
+        if isinstance(certificate, X509Secret | X509CaSecret) and certificate.private_key is None:
+            return True
+        names = self._key_names(exporter, certificate)
+        return any(is_exported(exporter.secrets[name], importer.parsed) for name in names)
+
+    def _key_names(self, stored: StoredSession, certificate: Secret) -> tuple[str, ...]:
+        """The secrets of a session that hold the key of one of its certificates, which may itself be imported."""
+        if isinstance(certificate, X509Secret | X509CaSecret):
+            return () if certificate.private_key is None else (certificate.private_key,)
+        if not isinstance(certificate, ImportedSecret):
+            return ()
+        origin = self._current(certificate.session)
+        names = self._key_names(origin, origin.secrets[certificate.secret])
+        return tuple(
+            secret.name
+            for secret in stored.secrets.values()
+            if isinstance(secret, ImportedSecret)
+            and (secret.cas, secret.session) == (None, certificate.session)
+            and secret.secret in names
+        )
+
+    def _current(self, name: str) -> StoredSession:
+        stored = self._records.current(name)
+        if stored is None:
+            self._rest_on(Expect(name=f"session/{name}", version=0))
+            raise ReleaseRefusedError(f"there is no session {name}; create it, or correct the name in the import")
+        self._rest_on(stored.is_current)
+        return stored
+
+    def _values(self, stored: StoredSession, imports: Mapping[str, Released]) -> Mapping[str, Value]:
+        name = stored.parsed.session.name
+        held = self._records.values(name)
+        self._rest_on(held.are_current)
+        values = self._renewed.get(name, held.values)
+        if self._renewing and (imports or _due(values, self._now)):
+            values = renew(stored.parsed.session, values, random=self._random, now=self._now, imports=imports)
+            if values != held.values:
+                self._renewed[name] = values
+                self._writes[name] = self._records.write_values(name, values, replaced=held.record)
+        due = (renewal_time(value) for value in values.values() if isinstance(value, CertificateValue))
+        self.until = min((self.until, *(instant for instant in due if instant > self._now)))
+        return values
+
+    def _rest_on(self, condition: Expect) -> None:
+        self._expect[condition.name] = condition.version
+
+
+def _due(values: Mapping[str, Value], now: datetime) -> bool:
+    return any(isinstance(value, CertificateValue) and needs_renewal(value, now) for value in values.values())

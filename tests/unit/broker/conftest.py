@@ -1,0 +1,74 @@
+"""A service without listeners: the use cases on a real store, under a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from ostiary.audit import Frontier
+from ostiary.board import Caller
+from ostiary.broker.cas import Cas
+from ostiary.broker.open import make_cas
+from ostiary.broker.upload import upload_session
+from ostiary.store import open_store
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+def make_caller(name: str) -> Caller:
+    """Somebody with a self-signed certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=subject, public_key=key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Caller(certificate=certificate.public_bytes(Encoding.PEM).decode(), key_hash=hashlib.sha256(spki).digest())
+
+
+@dataclass
+class Desk:
+    """The service, and what people do with it."""
+
+    cas: Cas
+    ahead: list[timedelta] = field(default_factory=lambda: [timedelta(0)])
+
+    def upload(self, text: str, caller: Caller | None) -> str:
+        """Create or update; the hash in hex."""
+        return asyncio.run(upload_session(self.cas, text.encode(), caller)).session_hash.hex()
+
+    def pass_time(self, time: timedelta) -> None:
+        self.ahead[0] += time
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    ahead = [timedelta(0)]
+    with open_store(tmp_path / "data", random=os.urandom, log=Frontier(), warn=lambda _: None) as store:
+        yield Desk(cas=make_cas(store, roots=(), now=lambda: NOW + ahead[0], random=os.urandom), ahead=ahead)
+
+
+@pytest.fixture(scope="session")
+def alice() -> Caller:
+    return make_caller("alice")
+
+
+@pytest.fixture(scope="session")
+def eve() -> Caller:
+    return make_caller("eve")
