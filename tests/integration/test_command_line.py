@@ -10,7 +10,7 @@ import pytest
 from tests.simulators.processes import ostiary
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "measure", "platform", "demo"])
+@pytest.mark.parametrize("command", ["serve", "run", "measure", "platform", "demo", "session", "self", "cas", "cert"])
 def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
     assert command in ostiary("--help")
     assert ostiary(command, "--help")

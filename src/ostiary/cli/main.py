@@ -1,7 +1,8 @@
 """`ostiary`: the commands. stdout is data, stderr is for people; each command's file imports what it needs when called.
 
 Exit codes: 0 done; 1 failed; 64 wrong usage or a wrong file; 69 something outside cannot be reached; 77 not permitted.
-`ostiary run` has its own (see `ostiary run --help`) and otherwise ends with the program's.
+`ostiary run` has its own (see `ostiary run --help`) and otherwise ends with the program's; the commands that SCONE's
+CLI has too are in scone.py, with the exit codes of that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import typer
 
 from ostiary import __version__
 from ostiary.cli import demo, measure, platform, scone, serve
+from ostiary.cli.client_commands import GROUPS
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError
 
 EXIT_FAILED = 1
@@ -28,11 +30,12 @@ A program proves to Ostiary what it is. Only then does it receive its arguments,
 
 First steps: [bold]ostiary demo[/bold] shows the whole way in a minute.
 On your own machine: [bold]ostiary platform serve[/bold] stands in for the hardware, [bold]ostiary serve[/bold] is the
-service, [bold]ostiary measure[/bold] prints what goes into a session's `mrenclave`, curl uploads the session, and
-[bold]ostiary run[/bold] starts a program under it.
+service, [bold]ostiary measure[/bold] prints what goes into a session's `mrenclave`,
+[bold]ostiary session create[/bold] uploads the session, and [bold]ostiary run[/bold] starts a program under it.
 
 For those who know SCONE: `serve` is CAS (client API 8081, enclave API 18765), `platform serve` is LAS, `run` is the
-runtime and takes SCONE_CAS_ADDR and SCONE_CONFIG_ID, `measure` is SCONE_HASH=1."""
+runtime and takes SCONE_CAS_ADDR and SCONE_CONFIG_ID, `measure` is SCONE_HASH=1, and the console script `scone` has
+the commands of the CLI."""
 
 app = typer.Typer(
     help=_ABOUT,
@@ -56,6 +59,15 @@ def run() -> None:
     """Start a program under a session: attest, receive its configuration, become the program."""
     # `ostiary run` never comes here: entry.py hands it to the launcher. This is its line in the list of commands.
     raise ConfigurationError("`run` must be the first word after `ostiary`")
+
+
+def _elsewhere() -> None:
+    # These commands never come here: `main` hands them to scone.py. This is their line in the list of commands.
+    raise ConfigurationError("options of `ostiary` and commands of `scone` cannot be mixed; write the command first")
+
+
+for _name, _summary in GROUPS.items():
+    app.command(name=_name, help=_summary)(_elsewhere)
 
 
 def _print_version(wanted: bool) -> None:

@@ -327,3 +327,10 @@ def test_a_reader_of_stdout_who_has_gone_is_no_disaster(tmp_path: Path) -> None:
             stdout=gone, stderr=subprocess.PIPE, check=False, timeout=60,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_help_pages_in_the_documentation_are_those_of_the_program(scone: Scone) -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    assert documented.endswith(f"-->\n\n{scone.good('help-markdown')}"), (
+        "put the output of `scone help-markdown` at the end of docs/cli.md"
+    )
