@@ -154,8 +154,8 @@ def _unknown(rest: list[str], program: str) -> int:
 
 def _print(outcome: Outcome, top: Arguments) -> int:
     if top.output is None:
-        sys.stdout.write(outcome.stdout)
-        sys.stdout.flush()
+        sys.stdout.buffer.write(outcome.stdout.encode())
+        sys.stdout.buffer.flush()
         return outcome.code
     try:
         Path(top.output).write_text(outcome.stdout, encoding="utf-8")

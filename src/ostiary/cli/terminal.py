@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ class Terminal:
 def open_terminal(config: str | None) -> Terminal:
     """The terminal of this process; `config` names the CLI's file, else the environment does, else it is at home."""
     name = config or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH
-    return Terminal(environment=os.environ, configuration=Configuration(path=Path(name).expanduser(), warn=warn))
+    # The file is read more than once; what is wrong with it is told once.
+    configuration = Configuration(path=Path(name).expanduser(), warn=functools.cache(warn))
+    return Terminal(environment=os.environ, configuration=configuration)
 
 
 def warn(sentence: str, *causes: str) -> None:

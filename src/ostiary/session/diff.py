@@ -184,12 +184,12 @@ def _attestation(before: Service, after: Service) -> Iterator[Difference]:
             yield _narrows(path, f"asks for evidence of {what}, which needed none")
         return
     added, removed = _added(old, new), _added(new, old)
-    for one in list(added):
-        same = next((other for other in removed if _same_program(one, other)), None)
-        if same is not None:
-            added.remove(one)
-            removed.remove(same)
-            yield _versions(same, one, what, path)
+    programs = {_program(one): one for one in removed}
+    moved = {one: programs[_program(one)] for one in added if _program(one) in programs}
+    for after_it, before_it in moved.items():
+        yield _versions(before_it, after_it, what, path)
+    gone = frozenset(moved.values())
+    added, removed = [one for one in added if one not in moved], [one for one in removed if one not in gone]
     yield from _counted(added, Effect.WIDER, "adds", "to", what, path)
     yield from _counted(removed, Effect.NARROWER, "removes", "from", what, path)
 
@@ -205,14 +205,10 @@ def _counted(
             yield Difference(effect=effect, path=path, meaning=f"{verb} {count} {preposition} {what}: {named}")
 
 
-def _same_program(one: _Admission, other: _Admission) -> bool:
-    """Whether two admissions differ in nothing but security versions."""
-    first, second = one.signer, other.signer
-    return (
-        isinstance(first, Signer)
-        and isinstance(second, Signer)
-        and (one.mrenclave, first.mrsigner, first.isvprodid) == (other.mrenclave, second.mrsigner, second.isvprodid)
-    )
+def _program(admission: _Admission) -> tuple[object, ...]:
+    """What stays the same when nothing but the security versions of a signer's program change."""
+    signer = admission.signer
+    return (admission.mrenclave, signer.mrsigner, signer.isvprodid) if isinstance(signer, Signer) else (admission,)
 
 
 def _versions(before: _Admission, after: _Admission, what: str, path: str) -> Difference:

@@ -168,6 +168,13 @@ def test_self_shows_the_identity_in_all_its_forms(scone: Scone) -> None:
     assert scone.good("self", "show") == (f"{certificate}\nKey hash: {hashed}Session signing public key:\n{signing}")
 
 
+def test_a_file_that_others_may_read_is_warned_of_once(scone: Scone) -> None:
+    scone.good("self", "show")
+    (scone.directory / "cas" / "config.json").chmod(0o644)
+    shown = scone("self", "show")
+    assert (shown.code, shown.err.count("Warning: others may read")) == (0, 1)
+
+
 def test_scripts_extract_the_identity_for_curl(scone: Scone) -> None:
     certificate = scone.good("self", "show-certificate")
     script = """printf '%b' "$(jq .identity "$SCONE_CLI_CONFIG" | tr -d '"')" > identity.pem"""

@@ -132,6 +132,9 @@ VERSIONS = "security versions for service app:"
     (signed(most=5), signed(most=6), [
         f"wider: admits other {VERSIONS} {SIGNED} up to version 5 becomes {SIGNED} up to version 6"
     ]),
+    (attested(*(Variant(signer=Signer(mrsigner=B, isvprodid=1, isvsvn_min=least)) for least in (None, 1))),
+     signed(2), [f"narrower: admits fewer {VERSIONS} {SIGNED} from version 1 becomes {SIGNED} from version 2",
+                 f"narrower: removes 1 signer from service app: {SIGNED.removeprefix('signer ')}"]),
     (signed(), signed(product=2), ["wider: adds 1 signer to service app: bbbbbbbbbbbbbbbb… product 2",
                                    "narrower: removes 1 signer from service app: bbbbbbbbbbbbbbbb… product 1"]),
     (attested(Variant(mrenclave=(A,))), attested(VARIABLE),
