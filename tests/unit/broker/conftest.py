@@ -20,8 +20,11 @@ from cryptography.x509.oid import NameOID
 from ostiary.audit import Frontier
 from ostiary.board import Caller
 from ostiary.broker.cas import Cas
+from ostiary.broker.configure import Configuration
 from ostiary.broker.open import make_cas
+from ostiary.broker.release import Request, release_configuration
 from ostiary.broker.upload import upload_session
+from ostiary.session.model import HostArgument
 from ostiary.store import open_store
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -52,6 +55,28 @@ class Desk:
     def upload(self, text: str, caller: Caller | None) -> str:
         """Create or update; the hash in hex."""
         return asyncio.run(upload_session(self.cas, text.encode(), caller)).session_hash.hex()
+
+    async def begin(self, service_id: str, client: bytes = b"c" * 32) -> Configuration:
+        """Start a service of a session with `mode: none`; raises DeniedRelease."""
+        session, _, service = service_id.rpartition("/")
+        request = Request(
+            session=session,
+            service=service,
+            client_spki=b"client",
+            server_spki=b"server",
+            client_key_hash=client,
+            nonce=self.cas.challenges.issue(client, self.cas.now()),
+            tee="none",
+            evidence=b"",
+            endorsements=b"",
+        )
+        return await release_configuration(self.cas, request)
+
+    def start(self, service_id: str) -> Configuration:
+        return asyncio.run(self.begin(service_id))
+
+    def argv(self, service_id: str) -> list[bytes | HostArgument]:
+        return list(self.start(service_id).argv)
 
     def pass_time(self, time: timedelta) -> None:
         self.ahead[0] += time
