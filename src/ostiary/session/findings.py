@@ -13,6 +13,7 @@ MAX_FINDINGS = 1000
 """Mistakes reported of one text; the rest is counted."""
 
 _MAX_QUOTED = 60
+_MIN_BEGINNING = 3
 _TEMPLATE_HINT = "; template variable not replaced?"
 
 
@@ -82,7 +83,10 @@ def did_you_mean(written: str, known: Iterable[str]) -> str:
 
 
 def nearest(written: str, known: Iterable[str]) -> str | None:
-    matches = get_close_matches(written[:_MAX_QUOTED], known, n=1, cutoff=0.6)
+    """The one of `known` that begins with what is written, else the most similar one, else None."""
+    names = list(known)
+    longer = [name for name in names if len(written) >= _MIN_BEGINNING and name.startswith(written)]
+    matches = longer if len(longer) == 1 else get_close_matches(written[:_MAX_QUOTED], names, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

@@ -96,15 +96,16 @@ class Reading:
         self.findings.error(node, f"found {describe(node)}, expected true or false without quotes; write {hint}")
         return False
 
-    def digest(self, node: Node, *, size: int) -> bytes:
-        """`size` bytes written as hex digits, in either case."""
+    def digest(self, node: Node, *, size: int, secret: bool = False) -> bytes:
+        """`size` bytes written as hex digits, in either case. secret: what is found is never part of a message."""
         text = self.text(node) if isinstance(node, Scalar) else ""
         if len(text) == 2 * size and _HEX.fullmatch(text):
             return bytes.fromhex(text)
         if not isinstance(node, Scalar) or not node.is_null:
             count = f" ({len(text)} characters)" if text else ""
             hint = _NO_VARIABLE if MARK in text else template_hint(text)
-            self.findings.error(node, f"found {describe(node)}{count}, expected {2 * size} hex digits{hint}")
+            found = "something else" if secret and isinstance(node, Scalar) and not hint else describe(node)
+            self.findings.error(node, f"found {found}{count}, expected {2 * size} hex digits{hint}")
         return bytes(size)
 
     def choice(self, node: Node, known: Mapping[str, int], what: str) -> str:

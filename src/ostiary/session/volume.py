@@ -60,7 +60,7 @@ def read_key(reading: Reading, node: Node, *, level: int) -> tuple[bytes | Varia
     variable = read_key_variable(reading, node, level=level)
     if variable is not None:
         return variable, str(variable.placeholder)
-    key = reading.digest(node, size=KEY_BYTES)
+    key = reading.digest(node, size=KEY_BYTES, secret=True)
     return key, key.hex()
 
 
