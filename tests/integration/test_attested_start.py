@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -355,6 +356,109 @@ services:
     assert answer.status == 200
     assert [decoded(word) for word in answer.body["argv"]] == [b"hello", b"world"]
     assert answer.body["injection_files"] == []
+
+
+ADMINISTRATION = """
+name: NAME
+version: "0.3.10"
+secrets:
+- {name: measurements, kind: config-fragment, value: [MEASUREMENT], export: {session: NAME-app}}
+- {name: security, kind: config-fragment, value: {attestation: {tolerate: [TOLERATE]}}, export: {session: NAME-app}}
+"""
+ADMINISTERED = """
+name: NAME-app
+version: "0.3.10"
+security: $$SCONE::security$$
+services:
+- {name: web, attestation: [{mrenclave: $$SCONE::measurements$$}], command: hello}
+secrets:
+- {name: measurements, import: {session: NAME, secret: measurements}}
+- {name: security, import: {session: NAME, secret: security}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Administered:
+    """A session that rests on another one, which `administer` uploads. service_id: of its service."""
+
+    name: str
+    upload: Callable[[str], str]
+
+    @property
+    def service_id(self) -> str:
+        return f"{self.name}-app/web"
+
+    def administer(
+        self, predecessor: str = "", *, measured: str = MR_ENCLAVE.hex(), tolerate: str = "debug-mode"
+    ) -> str:
+        text = ADMINISTRATION.replace("NAME", self.name).replace("MEASUREMENT", f"'{measured}'")
+        text = text.replace("TOLERATE", tolerate)
+        return self.upload(f"{text}predecessor: {predecessor}\n" if predecessor else text)
+
+
+@pytest.fixture
+def administered(service: RunningService, alice: Client) -> Administered:
+    def upload(text: str) -> str:
+        answer = alice.request(service.client_port, "POST", "/session", text.encode())
+        assert answer.status == 201, answer.body
+        return str(answer.body["hash"])
+
+    name = f"administered-{next(_numbers)}"
+    upload(ADMINISTERED.replace("NAME", name))
+    return Administered(name=name, upload=upload)
+
+
+def test_a_program_is_admitted_by_what_another_session_says_now(
+    program: AttestingProgram, platform: SgxPlatform, administered: Administered, caplog: pytest.LogCaptureFixture
+) -> None:
+    service_id = administered.service_id
+    refused(program.start(platform, service_id), "security rests on $$SCONE::security$$, which cannot be resolved")
+    assert "there is no session" in caplog.text
+    first = administered.administer()
+    assert [program.start(platform, service_id).status for _ in range(2)] == [200, 200]
+    second = administered.administer(first, measured="ab" * 32)
+    refused(program.start(platform, service_id), "mrenclave", "is not admitted")
+    third = administered.administer(second, tolerate="hyperthreading")
+    refused(program.start(platform, service_id), "tolerate: software-platform")
+    administered.administer(third)
+    assert program.start(platform, service_id).status == 200
+
+
+def test_an_attestation_that_cannot_be_resolved_admits_nobody_and_only_the_log_says_why(
+    program: AttestingProgram, platform: SgxPlatform, administered: Administered, caplog: pytest.LogCaptureFixture
+) -> None:
+    administered.administer(measured="not-a-measurement")
+    answer = program.start(platform, administered.service_id)
+    refused(answer, "mrenclave", "is not admitted")
+    assert "$$SCONE::measurements$$: its value is not what the language takes" in caplog.text
+    assert "not-a-measurement" not in caplog.text
+
+
+def test_a_token_says_which_program_it_was_made_for(
+    service: RunningService, alice: Client, program: AttestingProgram, platform: SgxPlatform
+) -> None:
+    text = f"""
+name: token
+version: "0.3.12"
+security: {{attestation: {{tolerate: [debug-mode]}}}}
+services:
+- {{name: web, attestation: {MEASUREMENT}, command: "x $$SCONE::jwt$$"}}
+secrets:
+- {{name: key, kind: private-key, key_type: P-384}}
+- name: jwt
+  kind: jwt
+  signer: key
+  alg: ES384
+  validity: {{for: 1 h}}
+  payload: {{sub: $$SCONE::self::software_identity$$}}
+"""
+    answer = alice.request(service.client_port, "POST", "/session", text.encode())
+    assert answer.status == 201, answer.body
+    token = decoded(program.start(platform, "token/web").body["argv"][1])
+    payload = token.split(b".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    assert claims["sub"] == MR_ENCLAVE.hex()
+    assert claims["exp"] - claims["iat"] == 3600
 
 
 def test_a_certificate_that_is_due_is_renewed_at_the_next_start_and_kept(

@@ -285,11 +285,12 @@ class Variables:
     def _read(self, variable: Variable, place: _Place) -> Session | None:
         """A session with the variable's value in its place, None if there is none or it does not fit."""
         try:
-            members = place(self._lookup(variable.placeholder))
+            value = self._lookup(variable.placeholder)
         except ReleaseRefusedError as error:
             self.failures.append(f"{_shown(variable)}: {error}")
             return None
-        found = self._parse(members)
+        # In a text, null means that a key is left out and has its default; a variable says that something is there.
+        found = None if value is None else self._parse(place(value))
         if found is None:
             # The parser's own words would quote the value.
             self.failures.append(f"{_shown(variable)}: its value is not what the language takes in this place")
