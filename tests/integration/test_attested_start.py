@@ -107,7 +107,7 @@ def test_an_admitted_program_receives_its_whole_configuration(
     answer = program.start(platform, session())
     assert answer.status == 200
     body = answer.body
-    assert set(body) == {"session_hash", "argv", "environment", "pwd", "injection_files"}
+    assert set(body) == {"session_hash", "argv", "environment", "pwd", "injection_files", "file_templates"}
     assert [decoded(word) for word in body["argv"][:3]] == [b"server", b"--name", b"a b"]
     assert body["argv"][3] == {"host_argument": 2}
     token = decoded(body["argv"][4])
@@ -459,6 +459,88 @@ secrets:
     claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     assert claims["sub"] == MR_ENCLAVE.hex()
     assert claims["exp"] - claims["iat"] == 3600
+
+
+TEMPLATES = f"""
+name: templates
+version: "0.3.12"
+security: {{attestation: {{tolerate: [debug-mode]}}}}
+services:
+- {{name: web, attestation: {MEASUREMENT}, command: x, image_name: image}}
+- {{name: other, attestation: {MEASUREMENT}, command: x}}
+images:
+- {{name: image, injection_files: [{{path: /etc/app.conf, permission: 0o440}}], provide_secrets: [token]}}
+secrets:
+- {{name: token, kind: ascii, value: T0KEN}}
+- {{name: hidden, kind: ascii}}
+"""
+
+
+@pytest.fixture(scope="module")
+def templates(service: RunningService, alice: Client) -> str:
+    answer = alice.request(service.client_port, "POST", "/session", TEMPLATES.encode())
+    assert answer.status == 201, answer.body
+    return "templates/web"
+
+
+def render(program: AttestingProgram, template: bytes, path: str = "/etc/app.conf") -> Answer:
+    return program.post("/v1/render", {"path": path, "content": base64.b64encode(template).decode()})
+
+
+def test_a_template_is_rendered_on_the_connection_that_was_configured(
+    program: AttestingProgram, platform: SgxPlatform, templates: str
+) -> None:
+    body = program.start(platform, templates).body
+    assert body["file_templates"] == [{"path": "/etc/app.conf", "permission": 0o440}]
+    answer = render(program, b"<$$SCONE::token$$>" + b" " * 1024 * 1000)
+    assert answer.status == 200, answer.body
+    assert set(answer.body) == {"content"}
+    assert base64.b64decode(answer.body["content"]).strip() == b"<T0KEN>"
+
+
+def test_a_template_is_rendered_on_no_other_connection(
+    service: RunningService, eve: Client, program: AttestingProgram, platform: SgxPlatform, templates: str
+) -> None:
+    """Not even on another one of the same client key."""
+    with attesting(service, eve) as other:
+        for step in (lambda: None, lambda: program.start(platform, templates)):
+            step()
+            answer = render(other, b"$$SCONE::token$$")
+            assert (answer.status, "no configuration was released on this connection" in answer.body["msg"][0]) == (
+                403, True,
+            )  # fmt: skip
+
+
+def test_what_a_refused_or_other_start_leaves_is_not_rendered(
+    program: AttestingProgram, platform: SgxPlatform, templates: str
+) -> None:
+    program.start(platform, templates)
+    assert program.configure(program.challenge(), b"", b"", templates, tee="none").status == 403
+    assert "no configuration was released" in render(program, b"$$SCONE::token$$").body["msg"][0]
+    program.start(platform, "templates/other")
+    answer = render(program, b"$$SCONE::token$$")
+    assert (answer.status, "no template of this service" in answer.body["msg"][0]) == (400, True)
+
+
+def test_a_secret_that_is_not_provided_is_refused_with_file_and_placeholder(
+    program: AttestingProgram, platform: SgxPlatform, templates: str
+) -> None:
+    program.start(platform, templates)
+    refused(render(program, b"$$SCONE::hidden$$"), "file '/etc/app.conf'", "$$SCONE::hidden$$", "provide_secrets")
+
+
+@pytest.mark.parametrize(("body", "status", "message"), [
+    (b"{", 400, "not JSON"), (b'{"path": "/f"}', 400, "exactly the members content, path"),
+    (b'{"path": "/f", "content": 1}', 400, "'content' must be text"),
+    (b'{"path": "/etc/app.conf", "content": "*"}', 400, "'content' is not base64"),
+    (b" " * (1536 * 1024 + 1), 413, "more than 1572864 bytes"),
+])  # fmt: skip
+def test_a_malformed_template_is_refused(
+    program: AttestingProgram, platform: SgxPlatform, templates: str, body: bytes, status: int, message: str
+) -> None:
+    program.start(platform, templates)
+    answer = exchange(program.connection, "POST", "/v1/render", body)  # type: ignore[arg-type]
+    assert (answer.status, message in answer.body["msg"][0]) == (status, True), answer.body
 
 
 def test_a_certificate_that_is_due_is_renewed_at_the_next_start_and_kept(

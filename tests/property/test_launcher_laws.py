@@ -24,6 +24,7 @@ VARIABLE = (
 )
 PATH = st.text("/ab.\0", max_size=6)
 FILE = st.fixed_dictionaries({"path": PATH, "permission": st.integers(-1, 600) | JSON, "content": BASE64}) | JSON
+TEMPLATE = st.fixed_dictionaries({"path": PATH, "permission": st.integers(-1, 600) | JSON}) | JSON
 NEARLY = st.fixed_dictionaries(
     {
         "session_hash": st.just("00" * 32) | JSON,
@@ -31,6 +32,7 @@ NEARLY = st.fixed_dictionaries(
         "environment": st.dictionaries(st.text(max_size=3), VARIABLE, max_size=3) | JSON,
         "pwd": PATH | JSON,
         "injection_files": st.lists(FILE, max_size=3) | JSON,
+        "file_templates": st.lists(TEMPLATE, max_size=3) | JSON,
     }
 )
 
@@ -45,6 +47,7 @@ def test_a_configuration_is_refused_by_input_error_or_keeps_its_promises(body: b
         assert all(name and b"=" not in name and b"\0" not in name for name, _ in configuration.environment)
         assert configuration.pwd.startswith("/")
         paths = [file.path for file in configuration.injection_files]
+        paths += [template.path for template in configuration.file_templates]
         assert len(paths) == len(set(paths))
         assert not any(part in ("", ".", "..") for path in paths for part in path.split("/")[1:])
 

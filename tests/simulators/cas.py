@@ -27,6 +27,9 @@ from OpenSSL import SSL
 
 Json = dict[str, object]
 
+PLACEHOLDER = b"$$SCONE::token$$"
+"""The only placeholder that the simulator knows; it becomes `s3cret`."""
+
 
 def configuration(
     *,
@@ -35,6 +38,7 @@ def configuration(
     host_variables: tuple[str, ...] = (),
     pwd: str = "/",
     files: Mapping[str, tuple[int, bytes]] | None = None,
+    templates: Mapping[str, int] | None = None,
 ) -> Json:
     """A configuration in the wire form; integers in `argv` are host arguments."""
     variables: Json = {name: {"value": _base64(value.encode())} for name, value in (environment or {}).items()}
@@ -48,6 +52,7 @@ def configuration(
             {"path": path, "permission": permission, "content": _base64(content)}
             for path, (permission, content) in (files or {}).items()
         ],
+        "file_templates": [{"path": path, "permission": permission} for path, permission in (templates or {}).items()],
     }
 
 
@@ -64,6 +69,7 @@ class Seen:
     connections: int = 0
     paths: list[str] = field(default_factory=list)
     configure: list[Json] = field(default_factory=list)
+    render: list[Json] = field(default_factory=list)
     client_spkis: list[bytes] = field(default_factory=list)
 
 
@@ -173,6 +179,10 @@ class CasSimulator:
             self._nonces.add(nonce)
             return http(200, {"nonce": nonce, "expires_in": 60})
         request = json.loads(body)
+        if path == "/v1/render":
+            self.seen.render.append(request)
+            rendered = base64.b64decode(request["content"]).replace(PLACEHOLDER, b"s3cret")
+            return http(200, {"content": _base64(rendered)})
         self.seen.configure.append(request)
         if request["nonce"] not in self._nonces:
             return http(403, {"msg": ["challenge refused"], "version": "0"})

@@ -26,6 +26,7 @@ class Kind(Enum):
     SESSION_READ = "session_read"
     SESSION_UPDATED = "session_updated"
     SERVICE_ATTESTED = "service_attested"
+    SERVICE_FILE_RENDERED = "service_file_rendered"
     SERVICE_REFUSED = "service_refused"
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"

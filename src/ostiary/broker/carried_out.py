@@ -73,6 +73,3 @@ def _of_service(session: Session, service: Service) -> Iterator[str]:
 def _of_image(image: Image) -> Iterator[str]:
     if image.volumes:
         yield f"volumes of image {image.name}"
-    for file in image.injection_files:
-        if file.content is None:
-            yield f"injection file {file.path} of image {image.name} without content"

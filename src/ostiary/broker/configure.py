@@ -10,7 +10,7 @@ from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret import Released, render
 from ostiary.session import Template
-from ostiary.session.model import HostArgument, HostVariable, Image, InjectionFile, Service, Session
+from ostiary.session.model import HostArgument, HostVariable, Image, Service, Session
 
 MAX_FILE_BYTES = 1024 * 1024
 """One injection file."""
@@ -32,6 +32,14 @@ class RenderedFile:
         return f"RenderedFile(path={self.path!r}, {len(self.content)} bytes)"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileTemplate:
+    """An injection file without content: the file at `path` is its template. permission: mode bits."""
+
+    path: str
+    permission: int
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Configuration:
     """What one attested program receives. Holds secrets: never logged, no repr of its content.
@@ -44,6 +52,7 @@ class Configuration:
     environment: tuple[tuple[str, bytes | HostVariable], ...]
     pwd: str
     files: tuple[RenderedFile, ...]
+    templates: tuple[FileTemplate, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -86,24 +95,22 @@ def configure(stored: StoredSession, service: Service, values: Mapping[str, Rele
             for name, value in service.environment
         ),
         pwd=pwd,
+        # A relative path is taken from the service's working directory.
         files=tuple(
             RenderedFile(
-                # A relative path is taken from the service's working directory.
-                path=posixpath.join(pwd, file.path),
-                permission=file.permission,
-                content=_content(file, values),
+                path=posixpath.join(pwd, file.path), permission=file.permission, content=render(file.content, values)
             )
             for file in image.injection_files
+            if file.content is not None
+        ),
+        templates=tuple(
+            FileTemplate(path=posixpath.join(pwd, file.path), permission=file.permission)
+            for file in image.injection_files
+            if file.content is None
         ),
     )
     _check_sizes(configuration)
     return configuration
-
-
-def _content(file: InjectionFile, values: Mapping[str, Released]) -> bytes:
-    if file.content is None:
-        raise ReleaseRefusedError(f"injection file {file.path} has no content, and templates on disk are not read yet")
-    return render(file.content, values)
 
 
 def _text(template: Template, values: Mapping[str, Released], where: str) -> bytes:

@@ -10,18 +10,12 @@ from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.admission import Admission, admission_of
 from ostiary.broker.cas import Cas, log
-from ostiary.broker.configure import Configuration, configure, templates_of
+from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
+from ostiary.broker.denial import deny
 from ostiary.broker.memory import Made
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
-from ostiary.errors import (
-    AppraisalRefusedError,
-    ConflictError,
-    NotFoundError,
-    RefusedError,
-    ReleaseRefusedError,
-    SecretUnavailableError,
-)
+from ostiary.errors import ConflictError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -49,16 +43,28 @@ class Request:
     endorsements: bytes
 
 
-class DeniedRelease(Exception):  # noqa: N818 - the outcome of a request, not a fault
-    """A release was refused. `denial` is the id under which the log has the whole reason; `told` is for the peer."""
+@dataclass(kw_only=True, eq=False)
+class Start:
+    """A program that was admitted, for as long as its connection lasts.
 
-    def __init__(self, denial: str, told: RefusedError) -> None:
-        super().__init__(denial)
-        self.denial = denial
-        self.told = told
+    stored: the version of the session that admitted it. software_identity: its measurement, None if it was not
+    attested. configuration: what was released to it. waiting: paths of templates that it may still have rendered;
+    room_bytes: what all of them may have together.
+    """
+
+    stored: StoredSession
+    service: Service
+    software_identity: bytes | None
+    configuration: Configuration
+    waiting: set[str]
+    room_bytes: int
+
+    @property
+    def service_id(self) -> str:
+        return f"{self.stored.parsed.session.name}/{self.service.name}"
 
 
-async def release_configuration(cas: Cas, request: Request) -> Configuration:
+async def release_configuration(cas: Cas, request: Request) -> Start:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
@@ -85,7 +91,7 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
             f"session {request.session} changes faster than it can be released", "start the program again"
         )
     except RefusedError as refusal:
-        raise _deny(cas, request, refusal) from refusal
+        raise deny(cas, f"{request.session}/{request.service}", refusal) from refusal
 
 
 def _service(session: Session, name: str) -> Service:
@@ -111,29 +117,37 @@ def _attest(cas: Cas, session: Session, admission: Admission, request: Request) 
 
 async def _release(
     cas: Cas, stored: StoredSession, service: Service, result: AttestationResult, rests_on: tuple[Expect, ...]
-) -> Configuration:
+) -> Start:
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""
     session = stored.parsed.session
     key, now = (session.name, service.name), cas.now()
+    identity = None if result.claims is None else result.claims.mrenclave
     made = cas.configurations.recall(key, now)
     writes: tuple[Write, ...] = ()
     if made is None:
         resolution = Resolution(cas.sessions, random=cas.random, now=now)
-        made, writes = _configure(resolution, stored, service, result), resolution.writes
+        made, writes = _configure(resolution, stored, service, identity), resolution.writes
         if resolution.lasting and not writes:
             cas.configurations.keep(key, made)
     expect = tuple({*rests_on, *made.rests_on})
     await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
     log.info("released %s/%s", session.name, service.name)
-    return made.thing
+    configuration = made.thing
+    return Start(
+        stored=stored,
+        service=service,
+        software_identity=identity,
+        configuration=configuration,
+        waiting={template.path for template in configuration.templates},
+        room_bytes=MAX_FILES_BYTES - sum(len(file.content) for file in configuration.files),
+    )
 
 
 def _configure(
-    resolution: Resolution, stored: StoredSession, service: Service, result: AttestationResult
+    resolution: Resolution, stored: StoredSession, service: Service, identity: bytes | None
 ) -> Made[Configuration]:
     session = stored.parsed.session
     wanted = secrets_used(session, templates_of(session, service))
-    identity = None if result.claims is None else result.claims.mrenclave
     values = resolution.released(stored, wanted, software_identity=identity)
     configuration = configure(stored, service, values)
     return Made(thing=configuration, rests_on=resolution.rests_on, until=resolution.until)
@@ -160,21 +174,3 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         **evidence,
     }
     return entry(Kind.SERVICE_ATTESTED, data, cas.now())
-
-
-def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:
-    denial = cas.random(8).hex()
-    log.warning("denied %s/%s, denial %s: %s", request.session, request.service, denial, refusal)
-    return DeniedRelease(denial, _for_the_peer(refusal))
-
-
-def _for_the_peer(refusal: RefusedError) -> RefusedError:
-    """What the program on the other side may learn: what it showed, not what would have been admitted."""
-    if isinstance(refusal, SecretUnavailableError):
-        return RefusedError(refusal.message, "ask those who may read the session; the service's log has the reason")
-    if not isinstance(refusal, AppraisalRefusedError):
-        return refusal
-    return RefusedError(
-        refusal.message,
-        *(f"{mismatch.factor}: {mismatch.found} is not admitted" for mismatch in refusal.mismatches),
-    )

@@ -40,13 +40,13 @@ def attest(connection: Connection, service: str, make_evidence: Callable[[bytes]
         request["evidence"] = _base64(evidence.evidence)
         request["endorsements"] = _base64(evidence.endorsements)
     answer = connection.post("/v1/configure", json.dumps(request).encode())
-    _require_success(answer, service)
+    require_success(answer, service)
     return parse_configuration(answer.body)
 
 
 def _challenge(connection: Connection, service: str) -> bytes:
     answer = connection.post("/v1/challenge", b"")
-    _require_success(answer, service)
+    require_success(answer, service)
     nonce = parse_json_object(answer.body).get("nonce")
     if not isinstance(nonce, str) or len(nonce) != 2 * NONCE_BYTES:
         raise InputError(f"the CAS's challenge has no nonce of {2 * NONCE_BYTES} hex digits")
@@ -56,7 +56,8 @@ def _challenge(connection: Connection, service: str) -> bytes:
         raise InputError(f"the CAS's challenge has no nonce of {2 * NONCE_BYTES} hex digits") from None
 
 
-def _require_success(answer: Answer, service: str) -> None:
+def require_success(answer: Answer, service: str) -> None:
+    """Check the status of an answer about `service`. Raises DeniedError, OutsideError, InputError, as `attest`."""
     if answer.status == 200:
         return
     reasons, denial = _parse_refusal(answer)

@@ -21,8 +21,9 @@ MAX_FILES_BYTES = 8 * 1024 * 1024
 MAX_PATH_BYTES = 4095
 MAX_HOST_ARGUMENT = 65536
 
-_MEMBERS = frozenset({"session_hash", "argv", "environment", "pwd", "injection_files"})
+_MEMBERS = frozenset({"session_hash", "argv", "environment", "pwd", "injection_files", "file_templates"})
 _FILE_MEMBERS = frozenset({"path", "permission", "content"})
+_TEMPLATE_MEMBERS = frozenset({"path", "permission"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,14 @@ class InjectionFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileTemplate:
+    """A file of this machine that the CAS is to make an injection file of. path, permission: as in InjectionFile."""
+
+    path: str
+    permission: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """What the program is to be started with. No text of it holds NUL.
 
@@ -60,6 +69,7 @@ class Configuration:
     environment: tuple[tuple[bytes, bytes | HostVariable], ...] = field(repr=False)
     pwd: str
     injection_files: tuple[InjectionFile, ...]
+    file_templates: tuple[FileTemplate, ...] = ()
 
 
 def parse_json_object(body: bytes) -> dict[str, object]:
@@ -95,13 +105,23 @@ def parse_configuration(body: bytes) -> Configuration:
     size += sum(len(name) + (len(value) if isinstance(value, bytes) else 0) for name, value in environment)
     if size > MAX_ARGUMENT_AND_ENVIRONMENT_BYTES:
         _refuse("argv and environment", f"{size} bytes together, at most {MAX_ARGUMENT_AND_ENVIRONMENT_BYTES}")
+    files, templates = _parse_files(members["injection_files"]), _parse_templates(members["file_templates"])
+    _check_paths([file.path for file in files], [template.path for template in templates])
     return Configuration(
         session_hash=_parse_hash(members["session_hash"]),
         argv=argv,
         environment=environment,
         pwd=_parse_path(members["pwd"], "pwd").decode(),
-        injection_files=_parse_files(members["injection_files"]),
+        injection_files=files,
+        file_templates=templates,
     )
+
+
+def parse_rendered(body: bytes) -> bytes:
+    """The file in the answer to `POST /v1/render`. Raises InputError, never showing content."""
+    members = parse_json_object(body)
+    _exactly(members, frozenset({"content"}), "the rendered file")
+    return _parse_content(members["content"], "content")
 
 
 def _parse_word(value: object, where: str) -> bytes | HostArgument:
@@ -135,30 +155,68 @@ def _parse_name(value: object, where: str) -> bytes:
 
 
 def _parse_files(value: object) -> tuple[InjectionFile, ...]:
-    files: dict[str, InjectionFile] = {}
-    for index, entry in enumerate(_list(value, "injection_files", MAX_FILES)):
-        where = f"injection_files[{index}]"
-        file = _parse_file(entry, where)
-        if file.path in files:
-            _refuse(f"{where}.path", f"{file.path!r} is there twice")
-        files[file.path] = file
-    size = sum(len(file.content) for file in files.values())
+    files = tuple(
+        _parse_file(entry, f"injection_files[{index}]")
+        for index, entry in enumerate(_list(value, "injection_files", MAX_FILES))
+    )
+    require_room(sum(len(file.content) for file in files))
+    return files
+
+
+def _parse_templates(value: object) -> tuple[FileTemplate, ...]:
+    return tuple(
+        _parse_template(entry, f"file_templates[{index}]")
+        for index, entry in enumerate(_list(value, "file_templates", MAX_FILES))
+    )
+
+
+def _check_paths(files: list[str], templates: list[str]) -> None:
+    seen: set[str] = set()
+    for name, paths in (("injection_files", files), ("file_templates", templates)):
+        for index, path in enumerate(paths):
+            if path in seen:
+                _refuse(f"{name}[{index}].path", f"{path!r} is there twice")
+            seen.add(path)
+
+
+def require_room(size: int) -> None:
+    """Check the size in bytes of all injection files together. Raises InputError."""
     if size > MAX_FILES_BYTES:
         _refuse("injection_files", f"{size} bytes together, at most {MAX_FILES_BYTES}")
-    return tuple(files.values())
 
 
 def _parse_file(value: object, where: str) -> InjectionFile:
     if not isinstance(value, dict):
         _refuse(where, "expected an object")
     _exactly(value, _FILE_MEMBERS, where)
-    permission = value["permission"]
-    if type(permission) is not int or not 0 <= permission <= 0o777:
-        _refuse(f"{where}.permission", "expected a number from 0 to 511 (0o777)")
-    content = _base64(value["content"], f"{where}.content")
+    return InjectionFile(
+        path=_parse_file_path(value["path"], f"{where}.path"),
+        permission=_parse_permission(value["permission"], f"{where}.permission"),
+        content=_parse_content(value["content"], f"{where}.content"),
+    )
+
+
+def _parse_template(value: object, where: str) -> FileTemplate:
+    if not isinstance(value, dict):
+        _refuse(where, "expected an object")
+    _exactly(value, _TEMPLATE_MEMBERS, where)
+    return FileTemplate(
+        path=_parse_file_path(value["path"], f"{where}.path"),
+        permission=_parse_permission(value["permission"], f"{where}.permission"),
+    )
+
+
+def _parse_permission(value: object, where: str) -> int:
+    if type(value) is not int or not 0 <= value <= 0o777:
+        _refuse(where, "expected a number from 0 to 511 (0o777)")
+    return value
+
+
+def _parse_content(value: object, where: str) -> bytes:
+    content = _base64(value, where)
     if len(content) > MAX_FILE_BYTES:
-        _refuse(f"{where}.content", f"{len(content)} bytes, at most {MAX_FILE_BYTES}")
-    return InjectionFile(path=_parse_file_path(value["path"], f"{where}.path"), permission=permission, content=content)
+        _refuse(where, f"{len(content)} bytes, at most {MAX_FILE_BYTES}")
+    return content
 
 
 def _parse_file_path(value: object, where: str) -> str:

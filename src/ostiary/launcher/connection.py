@@ -19,7 +19,8 @@ ANSWER_SECONDS = 60.0
 """From the first byte of a request to the last of its answer."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Base64 of 8 MiB of files and 1 MiB of arguments and environment, with room for the JSON around them."""
-MAX_REQUEST_BYTES = 1024 * 1024
+MAX_REQUEST_BYTES = 1536 * 1024
+"""Base64 of a template of 1 MiB, with room for its path and the JSON around."""
 FIRST_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 8.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 
 from ostiary.attester import Program, SoftwareAttester, resolve_program
 from ostiary.errors import ConfigurationError, DeniedError, InputError, OstiaryError, OutsideError
@@ -25,6 +26,7 @@ from ostiary.launcher.host import host_environment
 from ostiary.launcher.inject import inject
 from ostiary.launcher.measured import Snapshot, require_same_program, require_unchanged, snapshot
 from ostiary.launcher.options import HELP, Options, UsageError, parse_options
+from ostiary.launcher.templates import render_templates
 
 TYPE_CHECKING = False  # spares the launcher the import of typing; type checkers take the name for true
 if TYPE_CHECKING:
@@ -89,11 +91,13 @@ def _configure(options: Options, program: Program | None) -> Configuration:
     connection = connect(options.host, options.port, cas_ca=options.cas_ca, retries=options.retries)
     attester = SoftwareAttester(options.platform_socket)
     try:
-        return attest(
+        configuration = attest(
             connection,
             options.service,
             (lambda report_data: attester.attest(report_data, program)) if options.attestation else None,
         )
+        files = render_templates(connection, options.service, configuration)
+        return replace(configuration, injection_files=files)
     finally:
         connection.close()
 
@@ -109,15 +113,21 @@ def _start(
     host_arguments = [os.fsencode(word) for word in options.command[1:]]
     argv = build_argv(configuration, host_arguments, os.fsencode(program.executable) if program else None)
     environment = build_environment(configuration, host)
+    injected = frozenset(file.path for file in configuration.injection_files)
+    templates = frozenset(template.path for template in configuration.file_templates)
+    if program is not None:
+        # What was rendered must be what was measured, as far as it was; once injected, the files hide it.
+        measured = {path: identity for path, identity in before.items() if path in templates}
+        require_unchanged(program, measured, injected=frozenset())
     inject(configuration.injection_files)
     enter_directory(configuration.pwd)
     search_path = environment.get(b"PATH", DEFAULT_SEARCH_PATH)
     if program is None:
         path = find_program(argv[0], search_path)
     else:
-        injected = frozenset(file.path for file in configuration.injection_files)
         require_unchanged(program, before, injected=injected)
-        require_same_program(program, argv, search_path=search_path, injected=injected)
+        # A file made of the host's template is the host's word, not the CAS's: as a script it has to be measured.
+        require_same_program(program, argv, search_path=search_path, injected=injected - templates)
         path = os.fsencode(program.executable)
     execute(path, argv, environment)
 

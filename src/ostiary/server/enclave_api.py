@@ -16,17 +16,20 @@ from ostiary.attester.binding import NONCE_BYTES
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import CHALLENGE_LIFE
 from ostiary.broker.configure import Configuration, RenderedFile
-from ostiary.broker.release import DeniedRelease, Request, release_configuration
-from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, TooLargeError
+from ostiary.broker.denial import DeniedRelease
+from ostiary.broker.release import Request, Start, release_configuration
+from ostiary.broker.render_file import render_file
+from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, RefusedError, TooLargeError
 from ostiary.server import limits
 from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
 from ostiary.server.identity import Identity
-from ostiary.server.tls import peer_of
+from ostiary.server.tls import Connection, connection_of, peer_of
 from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
 
 _TEES = ("sgx", "none")
+_PATHS = ("/v1/challenge", "/v1/configure", "/v1/render")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
 _SEGMENT = r"[A-Za-z0-9_.~-]{1,512}"
 _SERVICE_ID = re.compile(rf"(?P<session>{_SEGMENT}(?:/{_SEGMENT})*)/(?P<service>{_SEGMENT})")
@@ -38,6 +41,7 @@ class EnclaveApi:
     def __init__(self, cas: Cas, *, server_spki: bytes) -> None:
         self._cas = cas
         self._server_spki = server_spki
+        self._starts: WeakKeyDictionary[Connection, Start] = WeakKeyDictionary()
         self._answers: WeakKeyDictionary[Configuration, Answer] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +57,8 @@ class EnclaveApi:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         try:
-            body = await _read_body(receive)
+            rendering = scope["path"] == "/v1/render"
+            body = await _read_body(receive, limits.MAX_RENDER_BODY_BYTES if rendering else limits.MAX_BODY_BYTES)
             return await self._dispatch(scope, body)
         except DeniedRelease as denied:
             return refusal(403, *denied.told.chain, denial=denied.denial)
@@ -68,8 +73,8 @@ class EnclaveApi:
 
     async def _dispatch(self, scope: Scope, body: bytes) -> Answer:
         path = scope["path"]
-        if path not in ("/v1/challenge", "/v1/configure"):
-            return refusal(404, "no such path; this listener has POST /v1/challenge and POST /v1/configure")
+        if path not in _PATHS:
+            return refusal(404, f"no such path; this listener has POST {', '.join(_PATHS)}")
         if scope["method"] != "POST":
             return refusal(405, f"{scope['method']} is not possible here, use POST")
         peer = peer_of(scope)
@@ -77,41 +82,60 @@ class EnclaveApi:
             raise IdentityRequiredError("no client certificate was shown; connect with a fresh self-signed one")
         if path == "/v1/challenge":
             return self._challenge(peer)
-        configuration = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
-        ready = self._answers.get(configuration)
+        connection = connection_of(scope)
+        if path == "/v1/render":
+            return await self._render(connection, body)
+        self._starts.pop(connection, None)
+        start = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
+        self._starts[connection] = start
+        ready = self._answers.get(start.configuration)
         if ready is None:
-            ready = self._answers[configuration] = answer(200, _wire(configuration))
+            ready = self._answers[start.configuration] = answer(200, _wire(start.configuration))
         return ready
+
+    async def _render(self, connection: Connection, body: bytes) -> Answer:
+        start = self._starts.get(connection)
+        if start is None:
+            raise RefusedError("no configuration was released on this connection; POST /v1/configure first")
+        members = _members(body, {"path", "content"})
+        content = await render_file(self._cas, start, members["path"], _base64(members, "content"))
+        return answer(200, {"content": base64.b64encode(content).decode("ascii")})
 
     def _challenge(self, peer: Identity) -> Answer:
         nonce = self._cas.challenges.issue(peer.key_hash, self._cas.now())
         return answer(200, {"nonce": nonce.hex(), "expires_in": int(CHALLENGE_LIFE.total_seconds())})
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, most: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise InputError("the request ended before its body did")
         body += message["body"]
-        if len(body) > limits.MAX_BODY_BYTES:
-            raise TooLargeError(f"the request body has more than {limits.MAX_BODY_BYTES} bytes")
+        if len(body) > most:
+            raise TooLargeError(f"the request body has more than {most} bytes")
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
-    """The body of `POST /v1/configure`, strictly of the documented form. Raises InputError."""
+def _members(body: bytes, names: set[str]) -> dict[str, str]:
+    """A JSON object with exactly these members, all of them text. Raises InputError."""
     try:
         members: Any = json.loads(body)
     except (ValueError, RecursionError):
         raise InputError("the body is not JSON") from None
-    if not isinstance(members, dict) or set(members) != _MEMBERS:
-        raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(_MEMBERS))}")
+    if not isinstance(members, dict) or set(members) != names:
+        raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(names))}")
     for name, value in members.items():
         if not isinstance(value, str):
             raise InputError(f"member {name!r} must be text")
+    return members
+
+
+def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
+    """The body of `POST /v1/configure`, strictly of the documented form. Raises InputError."""
+    members = _members(body, _MEMBERS)
     if members["tee"] not in _TEES:
         raise InputError(f"member 'tee' is {members['tee'][:20]!r}, expected one of {', '.join(_TEES)}")
     service = _SERVICE_ID.fullmatch(members["service"])
@@ -160,6 +184,9 @@ def _wire(configuration: Configuration) -> JsonValue:
         },
         "pwd": configuration.pwd,
         "injection_files": [_file(file) for file in configuration.files],
+        "file_templates": [
+            {"path": template.path, "permission": template.permission} for template in configuration.templates
+        ],
     }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 MAX_BODY_BYTES = 1024 * 1024
-"""Largest request body, on both listeners."""
+"""Largest request body, on both listeners, except that of `/v1/render`."""
+
+MAX_RENDER_BODY_BYTES = 1536 * 1024
+"""Body of `/v1/render`: a file of 1 MiB in base64, with room for its path and the JSON around."""
 
 MAX_HEADER_BYTES = 32 * 1024
 """Largest request line and headers together."""

@@ -82,6 +82,17 @@ def peer_of(scope: Scope) -> Peer:
     return cast(Peer, scope["state"]["peer"])
 
 
+class Connection:
+    """One TLS connection: the same object for all of its requests, and gone with it."""
+
+    __slots__ = ("__weakref__",)
+
+
+def connection_of(scope: Scope) -> Connection:
+    """The connection of an ASGI scope that came through `TlsHttpProtocol`."""
+    return cast(Connection, scope["state"]["connection"])
+
+
 class Doorman:
     """Counts the open connections of one listener and decides who must go when there are too many.
 
@@ -136,6 +147,7 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._raw: asyncio.Transport
         self._inner: _TlsTransport | None = None
         self._peer: Peer = Anonymous()
+        self._connection = Connection()
         self._deadline: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._request_read = True
@@ -219,13 +231,14 @@ class TlsHttpProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    # Requests: bounds on what comes before the body, and the peer's key in the scope
+    # Requests: bounds on what comes before the body, the peer's key and the connection in the scope
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
         self._request_read = False
         self.scope["state"]["peer"] = self._peer
+        self.scope["state"]["connection"] = self._connection
         self._expect_within(limits.REQUEST_SECONDS)
 
     def on_url(self, url: bytes) -> None:

@@ -41,6 +41,7 @@ def test_the_kinds_are_a_closed_list() -> None:
         "session_read",
         "session_updated",
         "service_attested",
+        "service_file_rendered",
         "service_refused",
         "cas_started",
         "cas_exited",

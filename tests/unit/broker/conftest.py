@@ -22,7 +22,7 @@ from ostiary.board import Caller
 from ostiary.broker.cas import Cas
 from ostiary.broker.configure import Configuration
 from ostiary.broker.open import make_cas
-from ostiary.broker.release import Request, release_configuration
+from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.upload import upload_session
 from ostiary.session.model import HostArgument
 from ostiary.store import open_store
@@ -56,7 +56,7 @@ class Desk:
         """Create or update; the hash in hex."""
         return asyncio.run(upload_session(self.cas, text.encode(), caller)).session_hash.hex()
 
-    async def begin(self, service_id: str, client: bytes = b"c" * 32) -> Configuration:
+    async def begin(self, service_id: str, client: bytes = b"c" * 32) -> Start:
         """Start a service of a session with `mode: none`; raises DeniedRelease."""
         session, _, service = service_id.rpartition("/")
         request = Request(
@@ -73,7 +73,7 @@ class Desk:
         return await release_configuration(self.cas, request)
 
     def start(self, service_id: str) -> Configuration:
-        return asyncio.run(self.begin(service_id))
+        return asyncio.run(self.begin(service_id)).configuration
 
     def argv(self, service_id: str) -> list[bytes | HostArgument]:
         return list(self.start(service_id).argv)

@@ -9,7 +9,6 @@ from ostiary.errors import InputError, ReleaseRefusedError
 from ostiary.session.model import (
     Image,
     ImageVolume,
-    InjectionFile,
     KeyVault,
     Security,
     SecurityAttestation,
@@ -22,7 +21,6 @@ from ostiary.session.placeholder import Placeholder
 
 X = Variable(placeholder=Placeholder(name="x"))
 MOUNT = ImageVolume(name="v", path="/v")
-TEMPLATE = InjectionFile(path="/f", content=None)
 APP = Service(name="app", image_name="img", attestation=(Variant(mrenclave=(bytes(32),)),))
 
 
@@ -62,7 +60,6 @@ def attestation(**members: object) -> Session:
         (session(), Service(name="app", platforms=(bytes(16),)), "platforms"),
         (session(), Service(name="app", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16)), "fspf_path: /f"),
         (session(images=(Image(name="img", volumes=(MOUNT,)),)), APP, "volumes of image img"),
-        (session(images=(Image(name="img", injection_files=(TEMPLATE,)),)), APP, "file /f"),
     ],
 )  # fmt: skip
 def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, service: Service, says: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 
 from ostiary.board import Caller
+from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.public_values import read_public_value
-from ostiary.broker.release import DeniedRelease
 from ostiary.errors import NotFoundError
 from ostiary.secret import CertificateValue
 

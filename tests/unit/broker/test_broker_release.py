@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ostiary.board import Caller
-from ostiary.broker.configure import Configuration
+from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.memory import FOR_EVER, Made, Memory
-from ostiary.broker.release import DeniedRelease
+from ostiary.broker.release import Start
 from ostiary.broker.upload import upload_session
 from ostiary.store import Expect, Store, Write
 
@@ -25,7 +25,7 @@ def text(name: str, command: str, more: str = "") -> str:
     return f'version: "0.3.12"\nname: {name}\n{OPEN}services: [{{name: s, command: "{command}"}}]\n{more}'
 
 
-def overtake(desk: Desk, update: str, author: Caller, service_id: str) -> Configuration:
+def overtake(desk: Desk, update: str, author: Caller, service_id: str) -> Start:
     """A start whose release waits to be written down behind an update that it was judged without."""
     store = desk.cas.store
 
@@ -33,7 +33,7 @@ def overtake(desk: Desk, update: str, author: Caller, service_id: str) -> Config
         while len(store._waiting) < count and not task.done():
             await asyncio.sleep(0.001)
 
-    async def run(begin: Callable[[], Awaitable[Configuration]]) -> Configuration:
+    async def run(begin: Callable[[], Awaitable[Start]]) -> Start:
         with store._lock:
             # The writer takes this one and then stands before the lock.
             bait = store.commit([], b"leaf")
@@ -54,8 +54,8 @@ def overtake(desk: Desk, update: str, author: Caller, service_id: str) -> Config
 def test_a_start_overtaken_by_an_update_gets_the_updated_session(desk: Desk, alice: Caller) -> None:
     first = desk.upload(text("a", "old"), alice)
     desk.start("a/s")
-    configuration = overtake(desk, text("a", "new", f"predecessor: {first}\n"), alice, "a/s")
-    assert configuration.argv == (b"new",)
+    start = overtake(desk, text("a", "new", f"predecessor: {first}\n"), alice, "a/s")
+    assert start.configuration.argv == (b"new",)
 
 
 def test_a_start_overtaken_by_the_end_of_an_export_is_denied(desk: Desk, alice: Caller) -> None:

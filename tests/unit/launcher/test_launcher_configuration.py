@@ -14,6 +14,7 @@ from ostiary.launcher.configuration import (
     MAX_ARGUMENT_AND_ENVIRONMENT_BYTES,
     MAX_FILE_BYTES,
     Configuration,
+    FileTemplate,
     HostArgument,
     HostVariable,
     InjectionFile,
@@ -32,6 +33,7 @@ GOOD: dict[str, Any] = {
     "environment": {"A": {"value": b64(b"\xff1")}, "ä b": {"host_variable": "HOME"}},
     "pwd": "/srv/",
     "injection_files": [{"path": "/etc/k.pem", "permission": 0o400, "content": b64(b"\0k")}],
+    "file_templates": [{"path": "/etc/app.conf", "permission": 0o440}],
 }
 
 
@@ -57,11 +59,13 @@ def test_a_good_configuration() -> None:
         environment=((b"A", b"\xff1"), ("ä b".encode(), HostVariable(name=b"HOME"))),
         pwd="/srv/",
         injection_files=(InjectionFile(path="/etc/k.pem", permission=0o400, content=b"\0k"),),
+        file_templates=(FileTemplate(path="/etc/app.conf", permission=0o440),),
     )
 
 
 def test_everything_may_be_empty() -> None:
     empty = {"session_hash": "00" * 32, "argv": [], "environment": {}, "pwd": "/", "injection_files": []}
+    empty["file_templates"] = []
     assert parse(empty).argv == ()
 
 
@@ -135,6 +139,12 @@ def test_a_missing_member_is_named(member: str) -> None:
         ("injection_files.0.permission", -1, r"permission: expected a number from 0 to 511"),
         ("injection_files.0.permission", True, r"permission: expected a number from 0 to 511"),
         ("injection_files.0.permission", "0o400", r"permission: expected a number from 0 to 511"),
+        ("file_templates", {}, "file_templates: expected a list"),
+        ("file_templates.0", "", r"file_templates\[0\]: expected an object"),
+        ("file_templates.0.content", "", r"file_templates\[0\]: has the unknown member 'content'"),
+        ("file_templates.0.path", "k", r"file_templates\[0\].path: 'k' is not an absolute path"),
+        ("file_templates.0.path", "/etc/k.pem", r"file_templates\[0\].path: '/etc/k.pem' is there twice"),
+        ("file_templates.0.permission", 0o1000, r"file_templates\[0\].permission: expected a number from 0 to 511"),
         ("injection_files.0.content", None, r"content: expected text"),
         ("injection_files.0.content", b64(bytes(MAX_FILE_BYTES + 1)), r"content: 1048577 bytes, at most 1048576"),
     ],

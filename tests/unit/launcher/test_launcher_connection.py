@@ -211,7 +211,7 @@ def test_an_answer_that_is_no_http() -> None:
 
 def test_a_request_that_the_cas_would_not_take_is_not_sent(cas: CasSimulator) -> None:
     stream = open_connection(cas)
-    with pytest.raises(OutsideError, match="the request has 1048577 bytes, the CAS takes 1048576"):
+    with pytest.raises(OutsideError, match="the request has 1572865 bytes, the CAS takes 1572864"):
         stream.post("/v1/configure", bytes(MAX_REQUEST_BYTES + 1))
     stream.close()
     assert cas.seen.paths == []

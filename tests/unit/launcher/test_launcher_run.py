@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.simulators.cas import CasSimulator, Json, QuotingDaemonSimulator, configuration, http
+from tests.simulators.cas import PLACEHOLDER, CasSimulator, Json, QuotingDaemonSimulator, configuration, http
 
 from ostiary.entry import launcher_command
 from ostiary.launcher import run as run_module
+from ostiary.launcher.configuration import MAX_FILE_BYTES
 from ostiary.launcher.run import main
 
 SHOW = """#!/bin/sh
@@ -79,6 +81,96 @@ def test_injection_files_come_before_the_program(daemon: QuotingDaemonSimulator,
         done = launch(arguments(cas, daemon, "--", "cat"))
     assert (done.stdout, done.stderr, done.returncode) == (b"secret\n", b"", 0)
     assert not path.parent.exists()
+
+
+def test_a_template_of_this_machine_comes_back_with_its_secrets(
+    daemon: QuotingDaemonSimulator, open_directory: Path
+) -> None:
+    path = open_directory / "app.conf"
+    path.write_bytes(b"\xfftoken=" + PLACEHOLDER)
+    released = configuration(argv=("cat", str(path)), templates={str(path): 0o440})
+    with CasSimulator(released) as cas:
+        done = launch(arguments(cas, daemon, "--", "cat"))
+    assert (done.stdout, done.stderr, done.returncode) == (b"\xfftoken=s3cret", b"", 0)
+    assert path.read_bytes() == b"\xfftoken=" + PLACEHOLDER
+    assert cas.seen.connections == 1
+
+
+def test_a_template_that_was_measured_must_be_the_one_that_is_sent(
+    told: Told, daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+) -> None:
+    path = open_directory / "app.conf"
+    path.write_text("measured")
+
+    def answer() -> bytes:
+        path.write_text("another")
+        return http(200, configuration(templates={str(path): 0o440}))
+
+    with CasSimulator({}, script={"/v1/configure": answer}) as cas:
+        code, text = told(arguments(cas, daemon, "--measure", str(path), "--", str(program)))
+    assert code == 78
+    assert "app.conf is not the file that was measured" in text
+
+
+def test_a_script_made_of_a_template_of_this_machine_must_be_measured(
+    daemon: QuotingDaemonSimulator, open_directory: Path
+) -> None:
+    """The CAS gave its secrets, not its text; a script that the CAS gave whole needs no measuring."""
+    path = open_directory / "script"
+    path.write_text("echo ran")
+    (open_directory / "measured").touch()
+    released = configuration(argv=("sh", str(path)), templates={str(path): 0o440})
+    with CasSimulator(released) as cas:
+        done = launch(arguments(cas, daemon, "--", "/bin/sh", str(open_directory / "measured")))
+        assert done.returncode == 78
+        assert b"script, which was not measured" in done.stderr
+        assert launch(arguments(cas, daemon, "--", "/bin/sh", str(path))).stdout == b"ran\n"
+
+
+@pytest.mark.parametrize(("make", "reason"), [
+    (lambda path: None, "No such file"),
+    (lambda path: path.mkdir(), "not a regular file"),
+    (os.mkfifo, "not a regular file"),
+    (lambda path: path.write_bytes(bytes(MAX_FILE_BYTES + 1)), "a template may have 1048576 bytes"),
+])  # fmt: skip
+def test_a_template_that_cannot_be_read_stops_the_start(
+    told: Told, daemon: QuotingDaemonSimulator, tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    make(tmp_path / "file")
+    with CasSimulator(configuration(templates={str(tmp_path / "file"): 0o400})) as cas:
+        code, text = told(arguments(cas, daemon, "--", "/bin/true"))
+    assert code == 78
+    assert f"injection file {tmp_path}/file" in text
+    assert reason in text
+    assert cas.seen.render == []
+
+
+@pytest.mark.parametrize(("answer", "code", "reason"), [
+    (http(403, {"msg": ["file '/f': placeholder x"], "denial": "d-2"}), 77, "denial id d-2"),
+    (http(200, {"content": "*"}), 76, "content: not base64"),
+    (http(200, {"contents": ""}), 76, "the rendered file: lacks content"),
+    (http(200, {"content": base64.b64encode(bytes(MAX_FILE_BYTES + 1)).decode()}), 76, "1048577 bytes, at most"),
+    (None, 69, "closed the connection"),
+])  # fmt: skip
+def test_a_template_that_the_cas_does_not_render_stops_the_start(
+    told: Told, daemon: QuotingDaemonSimulator, tmp_path: Path, answer: bytes | None, code: int, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    released = configuration(templates={str(tmp_path / "file"): 0o400})
+    with CasSimulator(released, script={"/v1/render": lambda: answer}) as cas:
+        found, text = told(arguments(cas, daemon, "--", "/bin/true"))
+    assert (found, reason in text) == (code, True), text
+
+
+def test_files_and_rendered_files_are_bounded_together(
+    told: Told, daemon: QuotingDaemonSimulator, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(MAX_FILE_BYTES))
+    files = {f"/f{number}": (0o400, bytes(MAX_FILE_BYTES)) for number in range(8)}
+    with CasSimulator(configuration(files=files, templates={str(tmp_path / "file"): 0o400})) as cas:
+        code, text = told(arguments(cas, daemon, "--", "/bin/true"))
+    assert code == 76
+    assert "injection_files: 9437184 bytes together, at most 8388608" in text
 
 
 def test_same_process_id_and_death_by_signal(daemon: QuotingDaemonSimulator) -> None:
