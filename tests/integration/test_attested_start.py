@@ -189,6 +189,18 @@ def test_an_older_version_of_the_program_is_refused(
     refused(program.start(platform, session(attestation=wanted)), "signer.isvsvn: 3 is not admitted")
 
 
+@pytest.mark.parametrize(("platform_id", "status"), [("0" * 32, 200), ("ab" * 16, 403)])
+def test_a_service_that_names_platforms_starts_on_them_only(
+    program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str], platform_id: str, status: int
+) -> None:
+    """The platform of these tests names itself by zeros."""
+    attestation = f"{MEASUREMENT}\n  platforms: ['INTEL_QE_ID:{platform_id}']"
+    answer = program.start(platform, session(attestation=attestation))
+    assert answer.status == status, answer.body
+    if status == 403:
+        refused(answer, "platforms: INTEL_QE_ID:" + "0" * 32 + " is not admitted")
+
+
 def test_an_unknown_root_is_refused(program: AttestingProgram, session: Callable[..., str]) -> None:
     """Nothing built in trusts a software platform; another one than the owner named does not count."""
     refused(
@@ -432,6 +444,25 @@ def test_an_attestation_that_cannot_be_resolved_admits_nobody_and_only_the_log_s
     refused(answer, "mrenclave", "is not admitted")
     assert "$$SCONE::measurements$$: its value is not what the language takes" in caplog.text
     assert "not-a-measurement" not in caplog.text
+
+
+def test_of_many_variables_that_cannot_be_resolved_a_few_are_named(
+    service: RunningService, alice: Client, program: AttestingProgram, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"x{number:02}" for number in range(20)]
+    text = f"""
+name: many
+version: "0.3.12"
+security: {{attestation: {{tolerate: [{", ".join(f"$$SCONE::{name}$$" for name in names)}]}}}}
+services: [{{name: web, attestation: {MEASUREMENT}}}]
+secrets: [{", ".join(f"{{name: {name}, import: {{session: nowhere, secret: x}}}}" for name in names)}]
+"""
+    answer = alice.request(service.client_port, "POST", "/session", text.encode())
+    assert answer.status == 201, answer.body
+    told = program.configure(program.challenge(), b"", b"", "many/web")
+    refused(told, "$$SCONE::x07$$, and 12 more, which cannot be resolved")
+    assert "there is no session nowhere" not in str(told.body)
+    assert caplog.text.count("variable $$SCONE") == 8
 
 
 def test_a_token_says_which_program_it_was_made_for(

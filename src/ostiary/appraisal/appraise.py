@@ -63,15 +63,16 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
     5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
        mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
-    6. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
-       fulfils nothing, one in `security` refuses the start.
+    6. If the service names platforms, the quoting enclave is of one of them. That alone never admits.
+    7. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
+       or platforms fulfils nothing, one in `security` refuses the start.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
     the program is free of bugs.
 
     Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
-    Source: session language 6, 12.1, 12.2; RFC 9334, 8.5.
+    Source: session language 6, 6.6, 12.1, 12.2; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
     # 1.
@@ -86,6 +87,8 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     variant, variant_mismatches = _judge_variants(claims, service)
     mismatches += variant_mismatches
     # 6.
+    mismatches += _judge_platform(claims, service)
+    # 7.
     mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
     if mismatches:
         raise AppraisalRefusedError(
@@ -239,6 +242,20 @@ def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
             expected=f"{_shown(low)} to {_shown(high)}",
             advice="start a version of the program with such a security version number",
         )
+
+
+def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
+    if service.platforms and claims.qe_id not in service.platforms:
+        yield Mismatch(
+            factor="platforms",
+            found="evidence that names no quoting enclave" if claims.qe_id is None else _qe(claims.qe_id),
+            expected=" or ".join(_qe(entry) for entry in service.platforms),
+            advice="start the program on one of these machines, or add this one to the service's platforms",
+        )
+
+
+def _qe(entry: bytes | Variable) -> str:
+    return _shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"
 
 
 def _shown(value: bytes | int | Variable) -> str:

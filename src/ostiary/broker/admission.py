@@ -16,6 +16,9 @@ from ostiary.session import JsonValue, Template
 from ostiary.session.model import AccessPolicy, SecurityAttestation, Service, Variable, variables_in
 from ostiary.session.placeholder import Placeholder
 
+MAX_TOLD = 8
+"""Failures that are logged, and variables that are named, at one time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
@@ -42,13 +45,14 @@ def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admi
     resolution = _resolution(cas)
     variables = Variables(session, _lookup(resolution, stored))
     security, resolved = variables.security(session.security), variables.service(service)
-    for failure in variables.failures:
+    failures = _few(variables.failures)
+    for failure in failures:
         log.warning("session %s, service %s: variable %s", session.name, service.name, failure)
-    left = tuple(str(variable.placeholder) for variable in variables_in(security))
+    left = sorted(str(variable.placeholder) for variable in variables_in(security))
     if left:
+        rests_on = ", ".join(_few(left))
         raise SecretUnavailableError(
-            f"service {session.name}/{service.name}: security rests on {', '.join(left)}, which cannot be resolved",
-            *variables.failures,
+            f"service {session.name}/{service.name}: security rests on {rests_on}, which cannot be resolved", *failures
         )
     attestation = check_release(session, resolved, security)
     made = Made(
@@ -69,9 +73,15 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
     resolution = _resolution(cas)
     variables = Variables(stored.parsed.session, _lookup(resolution, stored))
     resolved = variables.access_policy(policy)
-    for failure in variables.failures:
+    for failure in _few(variables.failures):
         log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+def _few(texts: list[str]) -> list[str]:
+    """As many as a person reads."""
+    left = len(texts) - MAX_TOLD
+    return texts if left <= 0 else [*texts[:MAX_TOLD], f"and {left} more"]
 
 
 def _resolution(cas: Cas) -> Resolution:

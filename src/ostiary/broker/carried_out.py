@@ -1,7 +1,8 @@
 """What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
 
-What can work without being carried out stays: an export that no program can import yet, an access policy entry that
-admits nobody, a toleration that is never needed.
+What can work without being carried out stays: an export to another CAS, a signer in an access policy whose signatures
+no upload carries yet, a toleration that is never needed. Imports from another CAS and from a key vault are refused where
+a value is asked for, by `resolution`.
 """
 
 from __future__ import annotations
@@ -62,8 +63,6 @@ def _at_release(session: Session, service: Service, security: Security | Variabl
 def _of_service(session: Session, service: Service) -> Iterator[str]:
     if service.one_time_password_shared_secret is not None:
         yield "one_time_password_shared_secret"
-    if service.platforms:
-        yield "platforms"
     if service.fspf_path is not None:
         yield f"fspf_path: {service.fspf_path}"
     for image in (image for image in session.images if image.name == service.image_name):

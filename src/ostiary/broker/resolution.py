@@ -70,7 +70,7 @@ class Resolution:
         self._now = now
         self._renewing = renewing
         self._expect: dict[str, int] = {}
-        self._renewed: dict[str, Mapping[str, Value]] = {}
+        self._looked_at: dict[str, Mapping[str, Value]] = {}
         self._imported: dict[_Link, _Imported] = {}
         self._writes: dict[str, Write] = {}
         self.until = FOR_EVER
@@ -195,16 +195,18 @@ class Resolution:
 
     def _values(self, stored: StoredSession, imports: Mapping[str, Released]) -> Mapping[str, Value]:
         name = stored.parsed.session.name
+        if not imports and name in self._looked_at:
+            return self._looked_at[name]
         held = self._records.values(name)
         self._rest_on(held.are_current)
-        values = self._renewed.get(name, held.values)
+        values = self._looked_at.get(name, held.values)
         if self._renewing and (imports or _due(values, self._now)):
             values = renew(stored.parsed.session, values, random=self._random, now=self._now, imports=imports)
             if values != held.values:
-                self._renewed[name] = values
                 self._writes[name] = self._records.write_values(name, values, replaced=held.record)
         due = (renewal_time(value) for value in values.values() if isinstance(value, CertificateValue))
         self.until = min((self.until, *(instant for instant in due if instant > self._now)))
+        self._looked_at[name] = values
         return values
 
     def _rest_on(self, condition: Expect) -> None:

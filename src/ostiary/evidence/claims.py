@@ -15,6 +15,8 @@ class Claims:
     software: made under a root that the CAS owner configured as a software platform; such claims always carry `debug`.
     tcb_status: Intel's word, such as `UpToDate`. advisories: ids of the TCB level. tcb_date: its date, None if unknown.
     platform_id: hex text that names the machine: the PPID, or the FMSPC where evidence has none.
+    qe_id: 16 bytes by which the quoting enclave names itself and its machine, the same in all of its quotes; None where
+    the evidence has no such thing.
     """
 
     tee: str
@@ -29,3 +31,4 @@ class Claims:
     advisories: frozenset[str]
     tcb_date: datetime | None
     platform_id: str
+    qe_id: bytes | None = None

@@ -36,7 +36,8 @@ def made_of(secrets: Mapping[str, Secret], wanted: Collection[str]) -> tuple[str
         if name not in found:
             found.add(name)
             pending += [other for other in needs(secrets[name], secrets) if other in secrets]
-    return tuple(name for name in making_order(secrets) if name in found)
+    # Of these alone: an import asks for one secret among many, again and again.
+    return tuple(name for name in making_order({name: secrets[name] for name in found}) if name in found)
 
 
 def from_outside(secrets: Mapping[str, Secret]) -> frozenset[str]:

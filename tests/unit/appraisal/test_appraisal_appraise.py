@@ -333,3 +333,33 @@ def test_an_unresolved_variable_in_security_refuses_the_start() -> None:
     """F205."""
     (mismatch,) = _mismatches(CLAIMS, _service(), SecurityAttestation(tolerate=frozenset({X})))
     assert mismatch.factor == "security.attestation"
+
+
+class TestPlatforms:
+    QE, OTHER = b"\x01" * 16, b"\x02" * 16
+
+    def _service(self, *platforms: bytes | Variable) -> Service:
+        return dataclasses.replace(_service(), platforms=platforms)
+
+    def test_without_platforms_every_machine_will_do(self) -> None:
+        appraise(_with(qe_id=None), self._service(), STRICT, binding=BINDING)
+
+    def test_any_of_the_platforms_will_do(self) -> None:
+        appraise(_with(qe_id=self.QE), self._service(self.OTHER, self.QE), STRICT, binding=BINDING)
+
+    @pytest.mark.parametrize("platforms", [(OTHER,), (QE * 2,), (X,), (X, OTHER)])
+    def test_another_machine_is_refused(self, platforms: tuple[bytes | Variable, ...]) -> None:
+        """Also where the list has only what can never match, or what is not resolved."""
+        (mismatch,) = _mismatches(_with(qe_id=self.QE), self._service(*platforms))
+        assert (mismatch.factor, mismatch.found) == ("platforms", f"INTEL_QE_ID:{self.QE.hex()}")
+        assert "add this one" in mismatch.advice
+
+    def test_evidence_without_quoting_enclave_is_refused(self) -> None:
+        (mismatch,) = _mismatches(_with(qe_id=None), self._service(self.QE))
+        assert mismatch.found == "evidence that names no quoting enclave"
+        assert mismatch.expected == f"INTEL_QE_ID:{self.QE.hex()}"
+
+    def test_the_right_machine_alone_admits_nobody(self) -> None:
+        service = dataclasses.replace(self._service(self.QE), attestation=(Variant(mrenclave=(B,)),))
+        (mismatch,) = _mismatches(_with(qe_id=self.QE), service)
+        assert mismatch.factor == "mrenclave"

@@ -57,7 +57,6 @@ def attestation(**members: object) -> Session:
         (attestation(must_be_sgx_local=True), APP, "must_be_sgx_local"),
         (attestation(mode="none", one_time_password_shared_secret=bytes(16)), APP, "one_time_password"),
         (session(), Service(name="app", one_time_password_shared_secret=bytes(16)), "one_time_password"),
-        (session(), Service(name="app", platforms=(bytes(16),)), "platforms"),
         (session(), Service(name="app", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16)), "fspf_path: /f"),
         (session(images=(Image(name="img", volumes=(MOUNT,)),)), APP, "volumes of image img"),
     ],
@@ -75,7 +74,7 @@ def test_a_variable_in_the_attestation_is_left_to_the_appraisal() -> None:
 
 def test_what_another_service_asks_for_stops_nobody_else() -> None:
     volumes = Image(name="other", volumes=(MOUNT,))
-    other = Service(name="other", image_name="other", platforms=(bytes(16),))
+    other = Service(name="other", image_name="other", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16))
     asked = session(images=(volumes,), services=(APP, other))
     assert check_release(asked, APP, asked.security) == SecurityAttestation()
     check_upload(asked)

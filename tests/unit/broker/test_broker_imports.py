@@ -274,6 +274,13 @@ def test_the_key_of_a_certificate_comes_only_if_it_is_exported_to_the_same_sessi
     assert desk.argv("c/s")[1].startswith(b"-----BEGIN PRIVATE KEY")  # type: ignore[union-attr]
 
 
+def test_of_language_0_2_a_certificate_has_its_key_in_itself(desk: Desk, alice: Caller) -> None:
+    text = 'version: "0.2"\nname: a\nsecrets:\n- {name: cert, kind: x509, export: b}\n'
+    desk.upload(text, alice)
+    desk.upload(holder("b", "a", ":privatekey"), alice)
+    assert desk.argv("b/s")[1].startswith(b"-----BEGIN PRIVATE KEY")  # type: ignore[union-attr]
+
+
 def test_the_key_travels_on_only_with_an_export_of_its_own(desk: Desk, alice: Caller) -> None:
     desk.upload(authority(key=", export: {namespace: /}"), alice)
     desk.upload(holder("b"), alice)

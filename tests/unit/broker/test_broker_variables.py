@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.broker.read import read_session
-from ostiary.broker.variables import Variables
+from ostiary.broker.variables import MAX_READINGS, Variables
 from ostiary.errors import NotAuthorizedError, OstiaryError, ReleaseRefusedError
 from ostiary.session import JsonValue
 from ostiary.session.model import (
@@ -310,6 +310,28 @@ def test_the_hash_of_a_certificate_counts_in_old_sessions_only() -> None:
     policy = AccessPolicy(update=(X,))
     assert variables("0.2", x="ab" * 32).access_policy(policy) != policy
     assert variables("0.3.12", x="ab" * 32).access_policy(policy) == policy
+
+
+def test_what_is_read_is_bounded() -> None:
+    resolver = variables(x=A.hex(), y=[HASH] * (MAX_READINGS + 1))
+    service = Service(name="s", attestation=(Variant(mrenclave=(X,) * (MAX_READINGS + 1)),))
+    (variant,) = resolver.service(service).attestation
+    assert isinstance(variant, Variant)
+    assert variant.mrenclave == (A,) * MAX_READINGS + (X,)
+    assert resolver.failures == [
+        f"$$SCONE::x$$: there are over {MAX_READINGS} values and entries to be read; put them into one fragment"
+    ]
+    assert variables(y=[HASH] * (MAX_READINGS + 1)).access_policy(AccessPolicy(update=(Y,))).update == (Y,)  # type: ignore[union-attr]
+
+
+def test_certificates_of_a_service_may_come_from_a_secret(alice: Caller) -> None:
+    written = SecurityAttestation(mode="maa", url="https://t.r.attest.azure.net", certificates=(X,))
+    resolved = variables(x=alice.certificate).security(Security(attestation=written))
+    unfit = variables(x="certificate").security(Security(attestation=written))
+    assert isinstance(resolved, Security)
+    assert isinstance(resolved.attestation, SecurityAttestation)
+    assert resolved.attestation.certificates == (alice.certificate,)
+    assert unfit == Security(attestation=written)
 
 
 _JSON = st.recursive(

@@ -88,3 +88,9 @@ def test_oversized_quote_is_refused(platform: SgxPlatform) -> None:
     data = with_pck_chain(platform.quote(), bytes(MAX_QUOTE_BYTES))
     with pytest.raises(EvidenceFormatError, match="expected at most 16384"):
         parse_quote(data)
+
+
+def test_the_quoting_enclave_names_itself_in_the_first_16_bytes_of_the_user_data(platform: SgxPlatform) -> None:
+    data = bytearray(platform.quote())
+    data[0x1C:0x30] = bytes(range(20))
+    assert parse_quote(bytes(data)).qe_id == bytes(range(16))

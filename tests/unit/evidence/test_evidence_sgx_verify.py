@@ -58,6 +58,7 @@ def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: Sg
         advisories=frozenset(),
         tcb_date=TCB_DATE,
         platform_id=claims.platform_id,
+        qe_id=bytes(16),
     )
     assert len(bytes.fromhex(claims.platform_id)) == 16
 

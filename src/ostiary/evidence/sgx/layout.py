@@ -9,6 +9,7 @@ from ostiary.errors import EvidenceFormatError
 MAX_QUOTE_BYTES = 16 * 1024
 REPORT_BODY_BYTES = 384
 SIGNED_BYTES = 0x1B0
+QE_ID_BYTES = 16
 REPORT_BODY = slice(0x030, 0x1B0)
 SIGNATURE = slice(0x1B4, 0x1F4)
 
@@ -53,6 +54,11 @@ class Quote:
     qe_auth_data: bytes
     pck_chain: bytes
 
+    @property
+    def qe_id(self) -> bytes:
+        """16 bytes: what Intel's QE puts first into the user data, to name itself on this machine."""
+        return self.user_data[:QE_ID_BYTES]
+
 
 class _Reader:
     """Cuts fields off the front of `data` and names field and offset when it ends too soon."""
@@ -86,7 +92,7 @@ def parse_quote(data: bytes) -> Quote:
     Offsets and sizes in bytes, integers little-endian:
 
         0x000    48  header: version u16 = 3, attestation key type u16 = 2 (ECDSA P-256), TEE type u32 = 0 (SGX),
-                     QE SVN u16, PCE SVN u16, QE vendor id 16, user data 20
+                     QE SVN u16, PCE SVN u16, QE vendor id 16, user data 20, of which the first 16 are the QE id
         0x030   384  report body of the program's enclave
         0x1B0     4  n, u32: size of the signature data
         0x1B4    64  signature of data[0x000:0x1B0], r and s

@@ -102,6 +102,7 @@ def _claims(quote: bytes, platform: _Platform) -> Claims:
         advisories=known.advisories,
         tcb_date=known.tcb_date,
         platform_id=known.platform_id,
+        qe_id=known.qe_id,
     )
 
 

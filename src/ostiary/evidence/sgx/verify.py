@@ -67,6 +67,7 @@ def verify(quote: bytes, endorsements: bytes, *, roots: Sequence[TrustedRoot], n
         advisories=frozenset(report.advisory_ids),
         tcb_date=tcb_date(collateral.tcb_info, parsed.pck_chain),
         platform_id=report.ppid.hex(),
+        qe_id=parsed.qe_id,
     )
 
 
