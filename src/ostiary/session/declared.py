@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ostiary.session.findings import did_you_mean, quote
+from ostiary.session.findings import quote
 from ostiary.session.model import AkvSecret, ImportedSecret, Secret
 from ostiary.session.node import Node, Scalar
 from ostiary.session.normal import JsonValue
@@ -27,7 +27,7 @@ def referred(
     name = node.text if isinstance(node, Scalar) else ""
     if name and name not in secrets:
         fitting = [other for other, (secret, _) in secrets.items() if isinstance(secret, types)]
-        reading.findings.error(node, f"there is no secret {quote(name)}{did_you_mean(name, fitting)}")
+        reading.findings.error(node, f"there is no secret {quote(name)}{reading.findings.did_you_mean(name, fitting)}")
     secret = secrets[name][0] if name in secrets else None
     if isinstance(secret, ImportedSecret | AkvSecret):
         if secret.kind not in (None, kind):

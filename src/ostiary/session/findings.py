@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from itertools import islice
 from typing import NoReturn
 
 from ostiary.errors import Finding, SessionFormatError
@@ -12,7 +13,13 @@ from ostiary.session.node import Located, Path, escape
 MAX_FINDINGS = 1000
 """Mistakes reported of one text; the rest is counted."""
 
+MAX_SUGGESTIONS = 50
+"""Messages of one text that name what may be meant."""
+MAX_COMPARED = 1000
+"""Names that a misspelt one is compared with."""
+
 _MAX_QUOTED = 60
+_MAX_LISTED = 24
 _MIN_BEGINNING = 3
 _TEMPLATE_HINT = "; template variable not replaced?"
 
@@ -24,6 +31,7 @@ class Findings:
         self._errors: list[Finding] = []
         self._warnings: list[Finding] = []
         self._notes: list[Finding] = []
+        self._suggestions = 0
 
     def error(self, node: Located, message: str, *, path: Path | None = None) -> None:
         """A mistake at `node`; `path` if it is about something that should stand there and does not."""
@@ -34,6 +42,22 @@ class Findings:
 
     def note(self, node: Located, message: str, *, path: Path | None = None) -> None:
         self._notes.append(_finding(node, message, path))
+
+    def did_you_mean(self, written: str, known: Collection[str]) -> str:
+        """`: did you mean X?` for the nearest of `known`, else the list of them; for the end of a message.
+
+        Comparing takes long, so that only the first MAX_SUGGESTIONS messages of a text have it, and only the first
+        MAX_COMPARED names are compared.
+        """
+        self._suggestions += 1
+        if self._suggestions > MAX_SUGGESTIONS:
+            return ""
+        names = list(islice(known, MAX_COMPARED))
+        near = nearest(written, names)
+        if near is not None:
+            return f": did you mean {near}?"
+        rest = ", …" if len(known) > _MAX_LISTED else ""
+        return f"; expected one of {', '.join(names[:_MAX_LISTED])}{rest}" if names else ""
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -71,15 +95,6 @@ def quote(text: str) -> str:
 def template_hint(text: str) -> str:
     """What to add to a message about `text` if a client seems to have left a `$NAME` in it."""
     return _TEMPLATE_HINT if "$" in text and "$$" not in text else ""
-
-
-def did_you_mean(written: str, known: Iterable[str]) -> str:
-    """`: did you mean X?` for the nearest of `known`, else the list of them."""
-    names = list(known)
-    near = nearest(written, names)
-    if near is not None:
-        return f": did you mean {near}?"
-    return f"; expected one of {', '.join(names)}" if names else ""
 
 
 def nearest(written: str, known: Iterable[str]) -> str | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from ostiary.session import language
-from ostiary.session.findings import did_you_mean, quote
+from ostiary.session.findings import quote
 from ostiary.session.model import Image, ImageVolume, InjectionFile
 from ostiary.session.name import read_image_name, read_segment
 from ostiary.session.node import Node, Scalar
@@ -104,7 +104,8 @@ def _read_mount(reading: Reading, node: Node, volumes: Collection[str]) -> tuple
     name = "" if name_node is None else read_segment(reading, name_node)
     if name_node is not None and name and name not in volumes:
         reading.findings.error(
-            name_node, f"there is no volume {quote(name)}{did_you_mean(name, volumes)}; add it to volumes"
+            name_node,
+            f"there is no volume {quote(name)}{reading.findings.did_you_mean(name, volumes)}; add it to volumes",
         )
     path_node = fields.require("path", "write where it is mounted")
     path = "" if path_node is None else read_mount_point(reading, path_node)
@@ -128,5 +129,7 @@ def _read_provided(reading: Reading, node: Node) -> tuple[str, ...]:
         name = read_segment(reading, element)
         names.append(name)
         if name and name not in reading.secrets:
-            reading.findings.error(element, f"there is no secret {quote(name)}{did_you_mean(name, reading.secrets)}")
+            reading.findings.error(
+                element, f"there is no secret {quote(name)}{reading.findings.did_you_mean(name, reading.secrets)}"
+            )
     return tuple(names)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ostiary.session import language
 from ostiary.session.facts import SecretFacts
-from ostiary.session.findings import Findings, did_you_mean, nearest, quote, template_hint
+from ostiary.session.findings import Findings, nearest, quote, template_hint
 from ostiary.session.node import Located, Node, Path, Scalar, Sequence
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.placeholder import MARK
@@ -114,10 +114,10 @@ class Reading:
         if text in known:
             self.require_level(node, f"{what} {text}", known[text])
         elif text:
-            hint = _NO_VARIABLE if MARK in text else did_you_mean(text, known)
+            hint = _NO_VARIABLE if MARK in text else self.findings.did_you_mean(text, known)
             self.findings.error(node, f"unknown {what} {quote(text)}{hint}")
         elif isinstance(node, Scalar) and not node.is_null:
-            self.findings.error(node, f"empty {what}{did_you_mean('', known)}")
+            self.findings.error(node, f"empty {what}{self.findings.did_you_mean('', known)}")
         return text
 
     def elements(self, node: Node) -> tuple[Node, ...]:
@@ -172,7 +172,9 @@ class Fields:
                 )
             else:
                 self._unknown.append(name)
-                reading.findings.error(key, f"unknown key {quote(name)} in {place}{did_you_mean(name, keys)}")
+                reading.findings.error(
+                    key, f"unknown key {quote(name)} in {place}{reading.findings.did_you_mean(name, keys)}"
+                )
 
     def __contains__(self, name: str) -> bool:
         return name in self._values

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ostiary.session import language
 from ostiary.session.base58 import decode_key_hash
-from ostiary.session.findings import did_you_mean, quote, template_hint
+from ostiary.session.findings import quote, template_hint
 from ostiary.session.model import RemoteCas
 from ostiary.session.name import read_segment, resolve_reference
 from ostiary.session.node import Mapping as MappingNode
@@ -172,7 +172,9 @@ def _read_short_form(reading: Reading, node: Scalar, text: str, place: str, item
             return None
         if key not in keys or key == "cas_url":
             known = [name for name in keys if name != "cas_url"]
-            reading.findings.error(node, f"unknown key {quote(key)} in the short form{did_you_mean(key, known)}")
+            reading.findings.error(
+                node, f"unknown key {quote(key)} in the short form{reading.findings.did_you_mean(key, known)}"
+            )
             return None
         if key in named:
             reading.findings.error(node, f"{key} stands twice in the short form; keep one of them")

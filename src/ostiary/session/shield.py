@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ostiary.session.findings import did_you_mean, quote
+from ostiary.session.findings import quote
 from ostiary.session.node import Mapping, Node, Scalar
 from ostiary.session.placeholder import MARK
 from ostiary.session.reading import Reading
@@ -61,7 +61,9 @@ def _check_mode(
 ) -> None:
     text = texts.get(name)
     if text is not None and text not in known:
-        reading.findings.warning(node.values[name], f"unknown mode {quote(text)}{did_you_mean(text, known)}")
+        reading.findings.warning(
+            node.values[name], f"unknown mode {quote(text)}{reading.findings.did_you_mean(text, known)}"
+        )
 
 
 def _text(node: Node) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiary.session import language
 from ostiary.session.facts import SecretFacts
-from ostiary.session.findings import did_you_mean, quote
+from ostiary.session.findings import quote
 from ostiary.session.node import Node
 from ostiary.session.placeholder import SOFTWARE_IDENTITY, Placeholder, Template, parse_template
 from ostiary.session.reading import Reading
@@ -55,9 +55,8 @@ def check_placeholder(reading: Reading, node: Node, placeholder: Placeholder) ->
         facts = reading.secrets[stem]
         return None if facts.mistaken else _check_dot_form(reading, node, placeholder, facts)
     if facts is None:
-        reading.findings.error(
-            node, f"{shown} names a secret that is not in secrets{did_you_mean(placeholder.name, reading.secrets)}"
-        )
+        hint = reading.findings.did_you_mean(placeholder.name, reading.secrets)
+        reading.findings.error(node, f"{shown} names a secret that is not in secrets{hint}")
         return None
     return None if facts.mistaken else _check_format(reading, node, placeholder, facts)
 
@@ -78,7 +77,7 @@ def _check_dot_form(reading: Reading, node: Node, placeholder: Placeholder, fact
         reading.findings.error(
             node,
             f"{shown}: there is no secret {quote(placeholder.name)}, and {quote(stem)}, {what}, "
-            f"has no format {quote(form)}{did_you_mean(form, known)}",
+            f"has no format {quote(form)}{reading.findings.did_you_mean(form, known)}",
         )
         return None
     if placeholder.format:
@@ -97,7 +96,7 @@ def _check_format(reading: Reading, node: Node, placeholder: Placeholder, facts:
     formats = _formats(facts)
     if form not in formats:
         known = [name for name in formats if name]
-        hint = did_you_mean(form, known) if known else f"; write $$SCONE::{placeholder.name}$$"
+        hint = reading.findings.did_you_mean(form, known) if known else f"; write $$SCONE::{placeholder.name}$$"
         what = "no kind of secret" if facts.kind is None else f"kind {facts.kind}"
         has = "has the format" if facts.kind is None else "has no format"
         reading.findings.error(node, f"{shown}: {what} {has} {quote(form)}{hint}")
@@ -138,7 +137,9 @@ def _check_encoding(reading: Reading, node: Node, placeholder: Placeholder, *, r
         return
     shown = quote(str(placeholder))
     if encoding not in language.ENCODINGS:
-        reading.findings.error(node, f"{shown}: unknown encoding{did_you_mean(encoding, language.ENCODINGS)}")
+        reading.findings.error(
+            node, f"{shown}: unknown encoding{reading.findings.did_you_mean(encoding, language.ENCODINGS)}"
+        )
         return
     reading.require_level(node, f"the encoding of {shown}", language.ENCODINGS[encoding])
     if raw:

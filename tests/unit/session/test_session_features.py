@@ -48,6 +48,7 @@ from ostiary.session import (
     language,
     parse_session,
 )
+from ostiary.session.findings import MAX_SUGGESTIONS
 from ostiary.session.placeholder import Placeholder
 
 SIGNERS = (
@@ -1199,6 +1200,17 @@ def test_no_message_quotes_what_may_be_secret() -> None:
         at("0.3.12", f"security: {{service_access_token: {A}$$SCONE::x$$}}"),
     ):
         assert not any(A[1:20] in finding.message for finding in mistakes(text))
+
+
+def test_a_text_of_nothing_but_mistakes_is_not_compared_for_ever() -> None:
+    """F002: the first mistakes say what may be meant; the others are reported all the same."""
+    known = "".join(f"- {{name: secret{index}, kind: ascii}}\n" for index in range(100))
+    unknown = " ".join(f"$$SCONE::secrex{index}$$" for index in range(200))
+    found = mistakes(
+        f"{HEAD}secrets:\n{known}images: [{{name: i, injection_files: [{{path: /f, content: {unknown}}}]}}]"
+    )
+    assert len(found) == 200
+    assert sum("did you mean secret" in finding.message for finding in found) == MAX_SUGGESTIONS
 
 
 def test_an_update_notes_keys_that_change() -> None:
