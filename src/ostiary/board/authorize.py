@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
+from ostiary.session.base58 import encode_key_hash
 from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
@@ -35,10 +36,15 @@ class Operation(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """The one TLS identity of a request. certificate: PEM, LF line ends. key_hash: of its SubjectPublicKeyInfo."""
+    """The one TLS identity of a request.
+
+    certificate: PEM, LF line ends. key_hash, key_bits_hash: SHA-256, 32 bytes, of its SubjectPublicKeyInfo, and of the
+    bits of the key alone.
+    """
 
     certificate: str
     key_hash: bytes
+    key_bits_hash: bytes
 
     @property
     def certificate_hash(self) -> bytes:
@@ -78,7 +84,8 @@ def authorize(
         )
     raise NotAuthorizedError(
         refusal,
-        f"its access policy admits no caller of this key for {operation.value!r}; ask its creator to add the key",
+        f"its access policy admits no caller of this key for {operation.value!r}; ask its creator to add the key"
+        f"{_shown(caller)}",
     )
 
 
@@ -88,6 +95,11 @@ _VERBS = {
     Operation.CREATE_SESSIONS: "create sessions in namespace",
 }
 _IDENTITIES = (KeySubject, CreatorSubject, CertificateHashSubject)
+
+
+def _shown(caller: Caller | None) -> str:
+    """Key hashes that another CAS's tools made may be of other bytes than ours: this is the one to write."""
+    return "" if caller is None else f", whose hash here is {encode_key_hash(caller.key_hash)}"
 
 
 def _subjects(operation: Operation, policy: AccessPolicy | Variable) -> tuple[Subject, ...]:
@@ -109,7 +121,10 @@ def _admits(subject: Subject, operation: Operation, *, creator: bytes | None, ca
         case CreatorSubject():
             return creator is not None and caller is not None and hmac.compare_digest(creator, caller.key_hash)
         case KeySubject(key_hash=key_hash):
-            return caller is not None and hmac.compare_digest(key_hash, caller.key_hash)
+            # Which bytes existing texts cover is documented nowhere; both are of the very key that was shown.
+            return caller is not None and any(
+                hmac.compare_digest(key_hash, shown) for shown in (caller.key_hash, caller.key_bits_hash)
+            )
         case CertificateHashSubject(pem_hash=pem_hash):
             return caller is not None and hmac.compare_digest(pem_hash, caller.certificate_hash)
         case RuleSubject(needed=needed, subjects=parts) if operation is not Operation.READ:

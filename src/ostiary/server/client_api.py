@@ -120,7 +120,9 @@ def _session_name(text: str) -> str:
 
 def _caller(request: Request) -> Caller | None:
     peer = peer_of(request.scope)
-    return Caller(certificate=peer.certificate, key_hash=peer.key_hash) if isinstance(peer, Identity) else None
+    if not isinstance(peer, Identity):
+        return None
+    return Caller(certificate=peer.certificate, key_hash=peer.key_hash, key_bits_hash=peer.key_bits_hash)
 
 
 async def _no_name(_cas: Cas, _request: Request) -> Answer:

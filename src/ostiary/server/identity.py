@@ -22,6 +22,11 @@ class Identity:
         """SHA-256 of the SubjectPublicKeyInfo, 32 bytes: what access policies compare."""
         return hashlib.sha256(self.spki).digest()
 
+    @property
+    def key_bits_hash(self) -> bytes:
+        """SHA-256 of `subjectPublicKey` alone, the bits of the BIT STRING in the SubjectPublicKeyInfo, 32 bytes."""
+        return hashlib.sha256(_key_bits(self.spki)).digest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Anonymous:
@@ -29,3 +34,23 @@ class Anonymous:
 
 
 Peer = Identity | Anonymous
+
+
+def _key_bits(spki: bytes) -> bytes:
+    """SEQUENCE { SEQUENCE algorithm, BIT STRING key } (RFC 5280 section 4.1), the key without its count of unused bits.
+
+    The DER is OpenSSL's own, made of a key that it has parsed.
+    """
+    inside, _ = _element(spki, 0)
+    _, after_algorithm = _element(spki, inside)
+    start, end = _element(spki, after_algorithm)
+    return spki[start + 1 : end]
+
+
+def _element(der: bytes, offset: int) -> tuple[int, int]:
+    """Where the content of the DER element at `offset` begins and ends."""
+    size, start = der[offset + 1], offset + 2
+    if size >= 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[offset + 2 : start], "big")
+    return start, start + size

@@ -8,6 +8,7 @@ import pytest
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
+from ostiary.session.base58 import encode_key_hash
 from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
@@ -29,7 +30,9 @@ VARIABLE = Variable(placeholder=Placeholder(name="x"))
 
 def tls(key_hash: bytes | None) -> Caller | None:
     """The caller with that key and a certificate of its own, or one without."""
-    return None if key_hash is None else Caller(certificate=PEM % key_hash[:1].decode(), key_hash=key_hash)
+    if key_hash is None:
+        return None
+    return Caller(certificate=PEM % key_hash[:1].decode(), key_hash=key_hash, key_bits_hash=key_hash[::-1].lower())
 
 
 def key(key_hash: bytes) -> Subject:
@@ -63,6 +66,7 @@ ADMITTED: dict[str, tuple[tuple[Subject, ...], bytes | None, bytes | None]] = {
     "ANY admits a caller without certificate": ((AnySubject(),), ALICE, None),
     "CREATOR admits the creator's key": ((CreatorSubject(),), ALICE, ALICE),
     "a key admits its holder": ((KeySubject(key_hash=BOB),), ALICE, BOB),
+    "the hash of a key's bits alone admits its holder": ((KeySubject(key_hash=b"b" * 32),), ALICE, BOB),
     "a certificate's hash admits that certificate": ((certificate(BOB),), ALICE, BOB),
     "one admitting subject of several is enough": ((CreatorSubject(), KeySubject(key_hash=BOB)), ALICE, BOB),
 }
@@ -146,6 +150,12 @@ def test_a_caller_without_certificate_is_not_told_to_show_one_where_none_would_h
 def test_a_missing_creator_and_a_missing_caller_are_not_equal() -> None:
     with pytest.raises(IdentityRequiredError):
         decide(CreatorSubject(), creator=None, caller=None)
+
+
+def test_a_refusal_shows_the_hash_that_an_access_policy_would_have_to_name() -> None:
+    with pytest.raises(NotAuthorizedError) as refusal:
+        decide(KeySubject(key_hash=BOB), caller=EVE)
+    assert str(refusal.value).endswith(f"add the key, whose hash here is {encode_key_hash(EVE)}")
 
 
 def test_operations_are_judged_apart() -> None:

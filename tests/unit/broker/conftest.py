@@ -42,7 +42,12 @@ def make_caller(name: str) -> Caller:
         .sign(key, hashes.SHA256())
     )
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return Caller(certificate=certificate.public_bytes(Encoding.PEM).decode(), key_hash=hashlib.sha256(spki).digest())
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return Caller(
+        certificate=certificate.public_bytes(Encoding.PEM).decode(),
+        key_hash=hashlib.sha256(spki).digest(),
+        key_bits_hash=hashlib.sha256(point).digest(),
+    )
 
 
 @dataclass

@@ -353,7 +353,7 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_whatever_a_secret_says_an_entry_admits_no_stranger_beside_others(value: JsonValue) -> None:
     policy = variables(x=value).access_policy(AccessPolicy(update=(KEY, X)))
-    eve = Caller(certificate="eve", key_hash=C)
+    eve = Caller(certificate="eve", key_hash=C, key_bits_hash=C)
     with pytest.raises(NotAuthorizedError):
         authorize(Operation.UPDATE, policy, session="s", creator=A, caller=eve)
 
