@@ -28,6 +28,7 @@ lint:
 bench:
 	@scripts/setup test
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
+	.venv/bin/python bench/language.py
 
 lock:
 	@scripts/setup test

@@ -434,6 +434,7 @@ def test_nodes_are_counted_as_yaml_counts_them() -> None:
         ({"a": "x\n \ny"}, 'a: "x\\n \\ny"\n'),
         ({"a": "x\r\n"}, 'a: "x\\r\\n"\n'),
         ({"a": "0.3.10", "b": "0.3", "c": "3306", "d": "1:30"}, "a: 0.3.10\nb: '0.3'\nc: '3306'\nd: '1:30'\n"),
+        ({"a": "._", "b": ".5", "c": "./x", "d": ".a"}, "a: '._'\nb: '.5'\nc: ./x\nd: .a\n"),
         ({"a": "yes", "b": "Null", "c": "", "d": "~", "e": "None"}, "a: 'yes'\nb: 'Null'\nc: ''\nd: '~'\ne: None\n"),
         ({"a": "$$SCONE::x:pem$$", "b": "\\@\\@H", "c": "@@1"}, "a: $$SCONE::x:pem$$\nb: \\@\\@H\nc: '@@1'\n"),
         ({"a": "x: y", "b": "x #y", "c": "x:", "d": "it's"}, "a: 'x: y'\nb: 'x #y'\nc: 'x:'\nd: it's\n"),
