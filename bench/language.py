@@ -27,7 +27,8 @@ from ostiary.secret import generate, generate_private_key, issue_certificate
 from ostiary.session import AsciiSecret, BinarySecret, Session, X509Secret, parse_session
 from ostiary.session.document import MAX_DOCUMENT_BYTES
 
-NORMAL_FORM_BYTES = 40
+SERVICES = 600
+NORMAL_FORM_BYTES = 60
 """What the normal form of a service here is longer than its text."""
 DIGEST = "e0e81528f05b076dd1b0720bacdec52feb7d4ff6faf6425eb5f93f4fe743a220"
 
@@ -95,15 +96,15 @@ services:
 
 
 def large() -> str:
-    """1 MiB, of 900 services and a file with placeholders; also its normal form is no larger."""
+    """1 MiB, of 600 services and a file with placeholders; also its normal form is no larger."""
     service = (
         "- {{name: s{n}, image_name: web, command: server --port {n}, attestation: {{mrenclave: " + DIGEST + "}}}}\n"
     )
-    services = "services:\n" + "".join(service.format(n=number) for number in range(900))
+    services = "services:\n" + "".join(service.format(n=number) for number in range(SERVICES))
     head = f"name: large\nversion: '0.3.11'\nsecrets: [{{name: s, kind: ascii}}]\n{services}images:\n- name: web\n"
     head += "  injection_files:\n  - path: /f\n    content: |\n"
     line = "      a = $$SCONE::s$$ and some more\n"
-    return head + line * ((MAX_DOCUMENT_BYTES - 900 * NORMAL_FORM_BYTES - len(head)) // len(line))
+    return head + line * ((MAX_DOCUMENT_BYTES - SERVICES * NORMAL_FORM_BYTES - len(head)) // len(line))
 
 
 def mistaken() -> str:
