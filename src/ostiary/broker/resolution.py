@@ -56,7 +56,8 @@ class _Imported:
 class Resolution:
     """One decision at one instant. It reads records as they are now, and remembers which.
 
-    rests_on: the records that were looked at, in the versions that were found, absent ones included.
+    rests_on: the records that were looked at, in the versions that were found, absent ones included. If one moved
+    meanwhile, it is there twice, and nothing can rest on both.
     writes: values that were made anew on the way; they must be stored before anything made of them is used.
     until: when something that was used is due to be made anew. lasting: whether nothing was made for this instant only.
     """
@@ -69,7 +70,7 @@ class Resolution:
         self._random = random
         self._now = now
         self._renewing = renewing
-        self._expect: dict[str, int] = {}
+        self._expect: dict[Expect, None] = {}
         self._looked_at: dict[str, Mapping[str, Value]] = {}
         self._imported: dict[_Link, _Imported] = {}
         self._writes: dict[str, Write] = {}
@@ -78,7 +79,7 @@ class Resolution:
 
     @property
     def rests_on(self) -> tuple[Expect, ...]:
-        return tuple(Expect(name=name, version=version) for name, version in self._expect.items())
+        return tuple(self._expect)
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -154,11 +155,9 @@ class Resolution:
         exporter = self._current(secret.session)
         source = exported_secret(exporter.parsed, secret, importer.parsed)
         value = self._released(exporter, (source.name,), software_identity, chain)[source.name]
-        origin = (
-            self._imported[exporter.parsed.session.name, source.name].origin
-            if (isinstance(source, ImportedSecret))
-            else source
-        )
+        origin: Secret = source
+        if isinstance(source, ImportedSecret):
+            origin = self._imported[exporter.parsed.session.name, source.name].origin
         with_key = self._exports_key(exporter, source, importer)
         return _Imported(value=import_value(secret, source=origin, value=value, with_key=with_key), origin=origin)
 
@@ -210,7 +209,8 @@ class Resolution:
         return values
 
     def _rest_on(self, condition: Expect) -> None:
-        self._expect[condition.name] = condition.version
+        # A record that moved while we looked stands here in both versions, so that no commit can rest on this.
+        self._expect[condition] = None
 
 
 def _due(values: Mapping[str, Value], now: datetime) -> bool:

@@ -12,7 +12,9 @@ from ostiary.board import Caller
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.memory import FOR_EVER, Made, Memory
 from ostiary.broker.release import Start
+from ostiary.broker.resolution import Resolution
 from ostiary.broker.upload import upload_session
+from ostiary.errors import ConflictError
 from ostiary.store import Expect, Store, Write
 
 if TYPE_CHECKING:
@@ -66,6 +68,19 @@ def test_a_start_overtaken_by_the_end_of_an_export_is_denied(desk: Desk, alice: 
     with pytest.raises(DeniedRelease) as denied:
         overtake(desk, text("a", "p", export.format("c") + f"predecessor: {first}\n"), alice, "b/s")
     assert denied.value.told.message == "secret 'y' cannot be imported"
+
+
+def test_nothing_can_rest_on_a_record_that_moved_while_it_was_looked_at(desk: Desk, alice: Caller) -> None:
+    secrets = "secrets: [{name: x, kind: ascii, value: v, export: {session: b}}]\n"
+    first = desk.upload(text("a", "p", secrets), alice)
+    desk.upload(text("b", "p", "secrets: [{name: y, import: {session: a, secret: x}}]\n"), alice)
+    importer = desk.cas.sessions.require("b")
+    resolution = Resolution(desk.cas.sessions, random=desk.cas.random, now=desk.cas.now())
+    resolution.released(desk.cas.sessions.require("a"), ("x",))
+    desk.upload(text("a", "q", secrets + f"predecessor: {first}\n"), alice)
+    resolution.released(importer, ("y",))
+    with pytest.raises(ConflictError):
+        desk.cas.store.commit([], b"leaf", expect=resolution.rests_on).result()
 
 
 def put(store: Store, name: str, expected: int) -> int:
