@@ -13,7 +13,7 @@ from ostiary.session.normal import JsonObject, JsonValue, Octal
 
 _MAX_SIMPLE_KEY_CHARACTERS = 1000  # YAML allows 1024
 
-_PLAIN = re.compile(r"(?:[A-Za-z_/$\\]|\.[/A-Za-z_])(?:[A-Za-z0-9_./$\\+=~@,()|*&!?<>%{}\[\]\"' -]|:(?! |\Z))*(?<! )")
+_PLAIN = re.compile(r"(?:[A-Za-z_/$\\]|\.[/A-Za-z])(?:[A-Za-z0-9_./$\\+=~@,()|*&!?<>%{}\[\]\"' -]|:(?! |\Z))*(?<! )")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _TYPED = re.compile(r"null|true|false|yes|no|on|off|y|n|\.inf|\.nan", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"^[ \t]+$", re.MULTILINE)
