@@ -40,8 +40,9 @@ def source() -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="ostiary-test-") as name:
         Path(name).chmod(0o755)
-        shutil.copytree(tree / "ostiary", Path(name) / "ostiary")
-        yield name
+        copy = Path(name) / "src"
+        shutil.copytree(tree, copy)
+        yield str(copy)
 
 
 @pytest.fixture(scope="session")
