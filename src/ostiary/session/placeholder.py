@@ -18,9 +18,7 @@ MARK = "$$SCONE:"
 
 # Each class ends before the character that follows it, so nothing is tried twice. Possessive quantifiers would say so,
 # but Python 3.11.2, which Debian 12 has, matches them wrongly.
-_PLACEHOLDER = re.compile(
-    r"\$\$SCONE::([A-Za-z0-9_.~-]{1,512})((?::[A-Za-z0-9_-]{1,64})*)(?:\|([^\s$|]{1,64}))?\$\$"
-)
+_PLACEHOLDER = re.compile(r"\$\$SCONE::([A-Za-z0-9_.~-]{1,512})((?::[A-Za-z0-9_-]{1,64})*)(?:\|([^\s$|]{1,64}))?\$\$")
 _SHELL_ESCAPE = re.compile(r"\\\$\\?\$SCONE::?")
 
 
