@@ -113,7 +113,7 @@ async def _release(cas: Cas, stored: StoredSession, service: Service, result: At
         configuration = configure(stored, service, values)
         writes = [cas.sessions.write_values(session.name, values, replaced=held.record)]
     await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result)))
-    log.info("released %s/%s", session.name, service.name)
+    log.debug("released %s/%s", session.name, service.name)
     return configuration
 
 

@@ -180,7 +180,10 @@ class TlsHttpProtocol(HttpToolsProtocol):
         except SSL.WantReadError:
             self.flush_records()
             return
-        self.flush_records()
+        if self._engine.get_protocol_version() < SSL.TLS1_3_VERSION:
+            self.flush_records()
+        # With TLS 1.3 all that is left are session tickets, for which nobody waits: they leave with the first answer, as
+        # does whatever else the engine has to say while it reads.
         self._doorman.shaken(self)
         self._peer = _identify(self._engine)
         self._inner = _TlsTransport(self._raw, self._engine, self)
@@ -192,7 +195,6 @@ class TlsHttpProtocol(HttpToolsProtocol):
             try:
                 plaintext = self._engine.recv(_READ_BYTES)
             except SSL.WantReadError:
-                self.flush_records()
                 return
             except SSL.ZeroReturnError:
                 self.transport.close()
