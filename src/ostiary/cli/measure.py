@@ -15,7 +15,7 @@ import typer
 def measure(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND [ARGUMENT]...]", help="The program, as `ostiary run` would start it."),
+        typer.Argument(metavar="COMMAND", help="The program and its arguments after --, as for `ostiary run`."),
     ] = None,
     file: Annotated[
         list[str] | None,
