@@ -5,7 +5,7 @@ sessions.
 from ostiary.store.backend import Backend
 from ostiary.store.log import LeafLog
 from ostiary.store.opening import open_store
-from ostiary.store.record import Head, Record, Write
+from ostiary.store.record import Expect, Head, Record, Write
 from ostiary.store.store import Store
 
-__all__ = ["Backend", "Head", "LeafLog", "Record", "Store", "Write", "open_store"]
+__all__ = ["Backend", "Expect", "Head", "LeafLog", "Record", "Store", "Write", "open_store"]

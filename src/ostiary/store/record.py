@@ -29,6 +29,14 @@ class Write:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expect:
+    """A condition of a commit on a record that it does not write. version: as `Write.expected_version`."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """The state of the whole store at one moment, fit to be shown and anchored outside; holds no secret.
 

@@ -24,6 +24,14 @@ class Target:
     expected_version: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """An `Expect` whose name has become a record id."""
+
+    record_id: bytes
+    version: int
+
+
 class Stage:
     """Commits to be made durable together, on top of `state` and the index that belongs to it.
 
@@ -48,14 +56,16 @@ class Stage:
     def empty(self) -> bool:
         return not self._leaves
 
-    def add(self, targets: tuple[Target, ...], leaf: bytes) -> None:
+    def add(self, targets: tuple[Target, ...], leaf: bytes, *, conditions: tuple[Condition, ...] = ()) -> None:
         """Take one commit, all of it or nothing.
 
-        Guarantees that each target had the version its writer expected, after the commits taken before.
-        Raises ConflictError otherwise. Two targets with one id are the caller's to refuse.
+        Guarantees that each target and each record of a condition had the version its writer expected, after the
+        commits taken before. Raises ConflictError otherwise. Two targets with one id are the caller's to refuse.
         """
         for target in targets:
-            self._require_expected(target)
+            self._require_version(target.record_id, target.expected_version, "to be written")
+        for condition in conditions:
+            self._require_version(condition.record_id, condition.version, "that the commit rests on")
         position = self._log.size
         self._log = self._log.append(leaf)
         self._leaves.append(self._vault.seal_leaf(position, leaf, nonce=self._random(NONCE_BYTES)))
@@ -84,15 +94,13 @@ class Stage:
     def _entry(self, record_id: bytes) -> bytes | None:
         return self.changes[record_id] if record_id in self.changes else self._index.get(record_id)
 
-    def _require_expected(self, target: Target) -> None:
-        entry = self._entry(target.record_id)
+    def _require_version(self, record_id: bytes, expected: int, role: str) -> None:
+        entry = self._entry(record_id)
         version = 0 if entry is None else entry_version(entry)
-        if version != target.expected_version:
+        if version != expected:
             found = f"is at version {version}" if version else "is absent"
-            wanted = f"version {target.expected_version}" if target.expected_version else "none"
-            raise ConflictError(
-                f"a record to be written {found}, expected {wanted}: read it again and repeat the change"
-            )
+            wanted = f"version {expected}" if expected else "none"
+            raise ConflictError(f"a record {role} {found}, expected {wanted}: read it again and repeat the change")
 
     def _put(self, target: Target, *, version: int) -> None:
         before = self._entry(target.record_id)

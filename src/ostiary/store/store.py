@@ -28,14 +28,15 @@ from ostiary.errors import ConflictError, OstiaryError, StoreError, TamperedErro
 from ostiary.store.backend import Backend, Batch, RecordRow
 from ostiary.store.box import NONCE_BYTES
 from ostiary.store.log import LeafLog
-from ostiary.store.record import Head, Record, Write
-from ostiary.store.stage import Stage, Target
+from ostiary.store.record import Expect, Head, Record, Write
+from ostiary.store.stage import Condition, Stage, Target
 from ostiary.store.state import FIRST_PREVIOUS, State, seal_state
 from ostiary.store.vault import Vault, entry_version, index_entry
 from ostiary.store.verification import load
 
 MAX_COMMIT_BYTES = 32 * 1024 * 1024
 MAX_COMMIT_WRITES = 4096
+MAX_COMMIT_CONDITIONS = 4096
 MAX_BATCH_COMMITS = 512
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 MAX_WAITING_COMMITS = 4096
@@ -47,10 +48,11 @@ GATHER_SECONDS = 0.001
 class _Waiting:
     """A commit in the queue. size: bytes of its values and its leaf."""
 
-    __slots__ = ("future", "leaf", "size", "targets")
+    __slots__ = ("conditions", "future", "leaf", "size", "targets")
 
-    def __init__(self, targets: tuple[Target, ...], leaf: bytes) -> None:
+    def __init__(self, targets: tuple[Target, ...], conditions: tuple[Condition, ...], leaf: bytes) -> None:
         self.targets = targets
+        self.conditions = conditions
         self.leaf = leaf
         self.size = len(leaf) + sum(len(target.value) for target in targets if target.value is not None)
         self.future: Future[Head] = Future()
@@ -143,12 +145,16 @@ class Store:
         entry = self._index.get(self._vault.keys.id_of(name))
         return None if entry is None else entry_version(entry)
 
-    def commit(self, writes: Sequence[Write], leaf: bytes) -> Future[Head]:
+    def commit(self, writes: Sequence[Write], leaf: bytes, *, expect: Sequence[Expect] = ()) -> Future[Head]:
         """Make all writes and one leaf of the audit log durable, or nothing of it. Returns at once.
 
+        expect: what must hold of other records besides; nothing is written to them. So whoever decided on what those
+        records say knows that they still said it when the commit took its place in the history.
+
         The future has the head of the transaction, when that is durable. It raises
-        ConflictError  a record is not at the version its write expects: nothing was changed, read again and repeat;
-        TooLargeError  over MAX_COMMIT_BYTES or MAX_COMMIT_WRITES;
+        ConflictError  a record is not at the version its write or `expect` names: nothing was changed, read again and
+                       repeat;
+        TooLargeError  over MAX_COMMIT_BYTES, MAX_COMMIT_WRITES or MAX_COMMIT_CONDITIONS;
         TamperedError  the database has another head than this process wrote;
         StoreError     the database failed, too much is waiting, or the store is closed. Where the message says that the
                        outcome is open the commit may stand; otherwise nothing was changed.
@@ -163,7 +169,10 @@ class Store:
         )
         if len({target.record_id for target in targets}) != len(targets):
             raise ValueError("a commit with two writes to one name, expected one write a name")
-        waiting = _Waiting(targets, leaf)
+        conditions = tuple(
+            Condition(record_id=self._vault.keys.id_of(wanted.name), version=wanted.version) for wanted in expect
+        )
+        waiting = _Waiting(targets, conditions, leaf)
         try:
             self._enqueue(waiting)
         except OstiaryError as error:
@@ -224,6 +233,10 @@ class Store:
                 f"a commit of {len(waiting.targets)} writes and {waiting.size} bytes, at most {MAX_COMMIT_WRITES} "
                 "writes "
                 f"and {MAX_COMMIT_BYTES} bytes are taken"
+            )
+        if len(waiting.conditions) > MAX_COMMIT_CONDITIONS:
+            raise TooLargeError(
+                f"a commit on {len(waiting.conditions)} conditions, at most {MAX_COMMIT_CONDITIONS} are taken"
             )
         with self._wake:
             self._require_open()
@@ -288,7 +301,7 @@ class Store:
         conflicts: dict[_Waiting, ConflictError] = {}
         for waiting in batch:
             try:
-                stage.add(waiting.targets, waiting.leaf)
+                stage.add(waiting.targets, waiting.leaf, conditions=waiting.conditions)
             except ConflictError as error:
                 conflicts[waiting] = error
         if not stage.empty:

@@ -12,10 +12,10 @@ import pytest
 
 from ostiary.audit import Frontier
 from ostiary.errors import ConflictError, StoreError, TamperedError, TooLargeError
-from ostiary.store import Backend, Head, Store, Write
+from ostiary.store import Backend, Expect, Head, Store, Write
 from ostiary.store.backend import Batch, HeadRow, LeafRow, RecordRow
 from ostiary.store.sqlite import SqliteBackend
-from ostiary.store.store import MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_WAITING_COMMITS
+from ostiary.store.store import MAX_COMMIT_BYTES, MAX_COMMIT_CONDITIONS, MAX_COMMIT_WRITES, MAX_WAITING_COMMITS
 
 OpenData = Callable[[], Store]
 KEY = bytes(range(32))
@@ -388,3 +388,52 @@ def test_a_log_that_this_program_cannot_read_is_told(tmp_path: Path) -> None:
     ):
         Store.resume(backend, KEY, random=os.urandom, log=Frontier())
     backend.close()
+
+
+def test_a_commit_may_rest_on_records_that_it_does_not_write(open_data: OpenData) -> None:
+    store = open_data()
+    put(store, "rule", b"yes")
+    write = Write(name="a", value=b"1", expected_version=0)
+    store.commit([write], b"leaf", expect=[Expect(name="rule", version=1), Expect(name="none", version=0)]).result()
+    assert (version(store, "a"), version(store, "rule"), version(store, "none")) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "message"),
+    [
+        ("rule", 1, "that the commit rests on is at version 2, expected version 1"),
+        ("rule", 0, "is at version 2, expected none"),
+        ("absent", 1, "is absent, expected version 1"),
+    ],
+)
+def test_a_commit_that_rests_on_what_no_longer_holds_changes_nothing(
+    open_data: OpenData, name: str, expected: int, message: str
+) -> None:
+    store = open_data()
+    put(store, "rule", b"yes")
+    put(store, "rule", b"no", expected=1)
+    head = store.head
+    write = Write(name="a", value=b"1", expected_version=0)
+    with pytest.raises(ConflictError, match=message):
+        store.commit([write], b"leaf", expect=[Expect(name=name, version=expected)]).result()
+    assert store.head == head
+
+
+def test_a_condition_sees_the_commits_of_its_own_batch(open_data: OpenData) -> None:
+    """Two commits that wait together: the second must not rest on what the first replaces."""
+    store = open_data()
+    put(store, "rule", b"yes")
+    with store._lock:
+        put_off = [store.commit([Write(name="x", value=b"", expected_version=0)], b"leaf")]
+        put_off.append(store.commit([Write(name="rule", value=b"no", expected_version=1)], b"leaf"))
+        late = store.commit([], b"leaf", expect=[Expect(name="rule", version=1)])
+    for future in put_off:
+        future.result()
+    with pytest.raises(ConflictError, match="that the commit rests on"):
+        late.result()
+
+
+def test_too_many_conditions_are_refused(open_data: OpenData) -> None:
+    expect = [Expect(name="a", version=0)] * (MAX_COMMIT_CONDITIONS + 1)
+    with pytest.raises(TooLargeError, match="conditions, at most"):
+        open_data().commit([], b"leaf", expect=expect).result()
