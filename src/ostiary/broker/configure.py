@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret import Value, render
 from ostiary.session import Template
@@ -20,7 +20,8 @@ MAX_FILES_BYTES = 8 * 1024 * 1024
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 """Arguments and environment together."""
 MAX_CACHED_BYTES = 16 * 1024 * 1024
-"""All configurations that are kept ready, together."""
+MAX_CACHED_CONFIGURATIONS = 1024
+"""All configurations that are kept ready, together; what a listener makes of each lives as long as it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +68,18 @@ class Configurations:
         self._ready: OrderedDict[tuple[bytes, int, str], Configuration] = OrderedDict()
         self._bytes = 0
 
-    def of(self, stored: StoredSession, service: Service, held: StoredValues) -> Configuration:
+    def of(self, stored: StoredSession, service: Service) -> Configuration:
         """The configuration of `service` with the stored values. Raises ReleaseRefusedError, as `configure`."""
-        key = (stored.parsed.hash, held.record, service.name)
+        # Text and values stand in one record, whose versions are never used twice.
+        key = (stored.parsed.hash, stored.record, service.name)
         ready = self._ready.get(key)
         if ready is not None:
             self._ready.move_to_end(key)
             return ready
-        made = configure(stored, service, held.values)
+        made = configure(stored, service, stored.values)
         self._ready[key] = made
         self._bytes += made.size_bytes
-        while self._bytes > MAX_CACHED_BYTES:
+        while self._bytes > MAX_CACHED_BYTES or len(self._ready) > MAX_CACHED_CONFIGURATIONS:
             _, dropped = self._ready.popitem(last=False)
             self._bytes -= dropped.size_bytes
         return made

@@ -8,14 +8,14 @@ from ostiary.errors import InputError, NotFoundError
 from ostiary.session import ParsedSession
 
 
-def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: bytes | None) -> ParsedSession:
+async def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: bytes | None) -> ParsedSession:
     """The current version of session `name`, or the one with `session_hash`, for the TLS client with key hash `caller`.
 
     Guarantees on return: the access policy of the *current* version admits the caller to read; past versions are
     judged by it too. Explicit values are in the text, generated ones never.
     Raises NotFoundError, IdentityRequiredError, NotAuthorizedError, TamperedError.
     """
-    current = cas.sessions.require(name)
+    current = await cas.sessions.require(name)
     authorize(
         Operation.READ,
         current.parsed.session.access_policy,
@@ -25,7 +25,7 @@ def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: byt
     )
     if session_hash is None:
         return current.parsed
-    version = cas.sessions.version(name, session_hash)
+    version = await cas.sessions.version(name, session_hash)
     if version is None:
         raise NotFoundError("Session not found", f"it never had a version with hash {session_hash.hex()}")
     return version.parsed

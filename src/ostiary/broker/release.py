@@ -11,19 +11,21 @@ from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import Configuration, configure
-from ostiary.broker.session_records import StoredSession, StoredValues
+from ostiary.broker.session_records import StoredSession, values_write
 from ostiary.errors import (
     AppraisalRefusedError,
     ConflictError,
+    EvidenceFormatError,
     NotFoundError,
+    OstiaryError,
     RefusedError,
     ReleaseRefusedError,
 )
 from ostiary.secret import CertificateValue, Value, needs_renewal, renew
 from ostiary.session.model import Service, Session
 
-MAX_RENEWAL_TRIES = 8
-"""How often a release that renews certificates begins anew because somebody else changed the session."""
+MAX_TRIES = 8
+"""How often a release begins anew because the session changed before the release could be written down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Request:
 class DeniedRelease(Exception):  # noqa: N818 - the outcome of a request, not a fault
     """A release was refused. `denial` is the id under which the log has the whole reason; `told` is for the peer."""
 
-    def __init__(self, denial: str, told: RefusedError) -> None:
+    def __init__(self, denial: str, told: OstiaryError) -> None:
         super().__init__(denial)
         self.denial = denial
         self.told = told
@@ -58,9 +60,9 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
-    a configured root and bound to this connection; (3) the version of the session that was newest when the evidence
-    was judged admits it; (4) the release stands durably in the audit log. Whatever is refused is refused before a
-    secret is touched.
+    a configured root and bound to this connection; (3) the version of the session whose secrets are released admits it,
+    and was the current one when (4) the release was written durably into the audit log. Whatever is refused is refused
+    before a secret is touched.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
@@ -68,8 +70,8 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
     """
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
-        for _ in range(MAX_RENEWAL_TRIES):
-            stored = cas.sessions.require(request.session)
+        for _ in range(MAX_TRIES):
+            stored = await cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
             result = _attest(cas, stored.parsed.session, service, request)
             try:
@@ -77,9 +79,10 @@ async def release_configuration(cas: Cas, request: Request) -> Configuration:
             except ConflictError:
                 continue
         raise ReleaseRefusedError(
-            f"session {request.session} changes faster than its certificates can be renewed", "start the program again"
+            f"session {request.session} changed {MAX_TRIES} times while it was being released",
+            "start the program again",
         )
-    except RefusedError as refusal:
+    except (RefusedError, EvidenceFormatError) as refusal:
         raise _deny(cas, request, refusal) from refusal
 
 
@@ -104,16 +107,17 @@ def _attest(cas: Cas, session: Session, service: Service, request: Request) -> A
 
 
 async def _release(cas: Cas, stored: StoredSession, service: Service, result: AttestationResult) -> Configuration:
-    session = stored.parsed.session
-    held = cas.sessions.values(session.name)
-    values = _renewed(cas, session, held)
-    if values is held.values:
-        configuration, writes = cas.configurations.of(stored, service, held), []
+    """Raises ConflictError if the session is no longer the version that was judged."""
+    values = _renewed(cas, stored)
+    writes, expect = [], [stored.still_current]
+    if values is stored.values:
+        configuration = cas.configurations.of(stored, service)
     else:
         configuration = configure(stored, service, values)
-        writes = [cas.sessions.write_values(session.name, values, replaced=held.record)]
-    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result)))
-    log.debug("released %s/%s", session.name, service.name)
+        writes, expect = [values_write(stored, values)], []
+    leaf = _leaf(cas, stored, service, result)
+    await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=expect))
+    log.debug("released %s/%s", stored.parsed.session.name, service.name)
     return configuration
 
 
@@ -140,21 +144,22 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
     return entry(Kind.SERVICE_ATTESTED, data, cas.now())
 
 
-def _renewed(cas: Cas, session: Session, held: StoredValues) -> Mapping[str, Value]:
+def _renewed(cas: Cas, stored: StoredSession) -> Mapping[str, Value]:
+    """The session's values, with certificates that are due made anew; the very same object if none is."""
     now = cas.now()
-    if not any(isinstance(value, CertificateValue) and needs_renewal(value, now) for value in held.values.values()):
-        return held.values
-    renewed = renew(session, held.values, random=cas.random, now=now)
-    return held.values if renewed == held.values else renewed
+    if not any(isinstance(value, CertificateValue) and needs_renewal(value, now) for value in stored.values.values()):
+        return stored.values
+    renewed = renew(stored.parsed.session, stored.values, random=cas.random, now=now)
+    return stored.values if renewed == stored.values else renewed
 
 
-def _deny(cas: Cas, request: Request, refusal: RefusedError) -> DeniedRelease:
+def _deny(cas: Cas, request: Request, refusal: RefusedError | EvidenceFormatError) -> DeniedRelease:
     denial = cas.random(8).hex()
     log.warning("denied %s/%s, denial %s: %s", request.session, request.service, denial, refusal)
     return DeniedRelease(denial, _for_the_peer(refusal))
 
 
-def _for_the_peer(refusal: RefusedError) -> RefusedError:
+def _for_the_peer(refusal: RefusedError | EvidenceFormatError) -> OstiaryError:
     """What the program on the other side may learn: what it showed, not what would have been admitted."""
     if not isinstance(refusal, AppraisalRefusedError):
         return refusal

@@ -1,34 +1,32 @@
 """Sessions in the store: which records they are made of, and a cache of what was parsed from them.
 
-Three kinds of record, by logical name::
+Two kinds of record, by logical name::
 
-    session/NAME          the current version: text, session hash, key of its creator
-    version/NAME/HASH     each version that ever was, unchanging, same form
-    values/NAME           the secret values of the current version
+    session/NAME          the current version: text, session hash, key of its creator, and its secret values
+    version/NAME/HASH     each version that ever was, unchanging, without values
 
-A change writes all of them in one transaction that names the version of each record it replaces.
+Text and values stand in one record, so nobody can ever see the one of one version and the other of another. A change
+names the version of the record that it replaces.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 from ostiary.errors import NotFoundError, StoreError, TamperedError
 from ostiary.secret import Value, decode_values, encode_values
 from ostiary.session import ParsedSession, parse_session
-from ostiary.store import Record, Store, Write
+from ostiary.store import Expect, Record, Store, Write
 
 MAX_CACHED_SESSIONS = 256
 """Parsed sessions kept, the least recently used dropped first."""
 
 _FORM = 1
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,99 +34,100 @@ class StoredSession:
     """One version of a session as the store holds it.
 
     creator: key hash (32 bytes) of the TLS client that uploaded it, None for an upload without certificate.
-    record: version number of the record it was read from, for compare-and-set.
+    values: of its secrets, by name; empty for a version of the past. record: version of the record it was read from.
     """
 
     parsed: ParsedSession
     creator: bytes | None
+    values: Mapping[str, Value] = field(repr=False)
     record: int
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoredValues:
-    """Secret values of a session's current version, and the version number of their record."""
-
-    values: Mapping[str, Value]
-    record: int
+    @property
+    def still_current(self) -> Expect:
+        """What a commit has to state so that it counts only while this is the current version, values included."""
+        return Expect(name=_current(self.parsed.session.name), version=self.record)
 
 
 class SessionRecords:
-    """Reads and writes the records of sessions. Decides nothing about who may."""
+    """Reads and writes the records of sessions, on the event loop only. Decides nothing about who may."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._sessions: OrderedDict[str, StoredSession] = OrderedDict()
-        self._values: OrderedDict[str, StoredValues] = OrderedDict()
+        self._cache: OrderedDict[str, StoredSession] = OrderedDict()
 
-    def current(self, name: str) -> StoredSession | None:
-        """The newest version of the session, None if there is no session of that name."""
-        return self._load(f"session/{name}")
+    async def current(self, name: str) -> StoredSession | None:
+        """The newest version of the session, None if there is no session of that name. Raises StoreError."""
+        return await self._load(_current(name))
 
-    def require(self, name: str) -> StoredSession:
+    async def require(self, name: str) -> StoredSession:
         """As `current`; raises NotFoundError if there is none."""
-        stored = self.current(name)
+        stored = await self.current(name)
         if stored is None:
             raise NotFoundError("Session not found")
         return stored
 
-    def version(self, name: str, session_hash: bytes) -> StoredSession | None:
-        """The version of the session with that hash, None if it never had one."""
-        return self._load(f"version/{name}/{session_hash.hex()}")
+    async def version(self, name: str, session_hash: bytes) -> StoredSession | None:
+        """The version of the session with that hash, None if it never had one. Raises StoreError."""
+        return await self._load(_past(name, session_hash))
 
-    def values(self, name: str) -> StoredValues:
-        """The secret values of the current version. Raises NotFoundError if there is no such session."""
-        record_name = f"values/{name}"
-        cached = self._values.get(name)
+    async def _load(self, record_name: str) -> StoredSession | None:
+        cached = self._cache.get(record_name)
         if cached is not None and cached.record == self._store.version(record_name):
-            self._values.move_to_end(name)
-            return cached
-        record = self._store.get(record_name)
-        if record is None:
-            raise NotFoundError("Session not found")
-        stored = StoredValues(values=decode_values(record.value), record=record.version)
-        _remember(self._values, name, stored)
-        return stored
-
-    def writes(
-        self,
-        parsed: ParsedSession,
-        *,
-        creator: bytes | None,
-        values: Mapping[str, Value],
-        replaced: StoredSession | None,
-    ) -> list[Write]:
-        """The writes that make `parsed` the current version, in place of `replaced` or as the first one."""
-        name = parsed.session.name
-        text = json.dumps(
-            {
-                "form": _FORM,
-                "hash": parsed.hash.hex(),
-                "creator": None if creator is None else creator.hex(),
-                "text": parsed.text,
-            }
-        ).encode()
-        values_record = 0 if replaced is None else self.values(name).record
-        return [
-            Write(name=f"session/{name}", value=text, expected_version=0 if replaced is None else replaced.record),
-            Write(name=f"version/{name}/{parsed.hash.hex()}", value=text, expected_version=0),
-            self.write_values(name, values, replaced=values_record),
-        ]
-
-    def write_values(self, name: str, values: Mapping[str, Value], *, replaced: int) -> Write:
-        """The write that replaces the secret values of the session, read as record version `replaced`."""
-        return Write(name=f"values/{name}", value=encode_values(values), expected_version=replaced)
-
-    def _load(self, record_name: str) -> StoredSession | None:
-        cached = self._sessions.get(record_name)
-        if cached is not None and cached.record == self._store.version(record_name):
-            self._sessions.move_to_end(record_name)
+            self._cache.move_to_end(record_name)
             return cached
         record = self._store.get(record_name)
         if record is None:
             return None
-        stored = _parse_record(record)
-        _remember(self._sessions, record_name, stored)
+        # Reading a large session takes long, and everybody else would wait.
+        stored = await asyncio.to_thread(_parse_record, record)
+        self._cache[record_name] = stored
+        self._cache.move_to_end(record_name)
+        if len(self._cache) > MAX_CACHED_SESSIONS:
+            self._cache.popitem(last=False)
         return stored
+
+
+def upload_writes(
+    parsed: ParsedSession, *, creator: bytes | None, values: Mapping[str, Value], replaced: StoredSession | None
+) -> list[Write]:
+    """The writes that make `parsed` the current version, in place of `replaced` or as the first one."""
+    name = parsed.session.name
+    return [
+        Write(
+            name=_current(name),
+            value=_encode(parsed, creator, values),
+            expected_version=0 if replaced is None else replaced.record,
+        ),
+        Write(name=_past(name, parsed.hash), value=_encode(parsed, creator, {}), expected_version=0),
+    ]
+
+
+def values_write(stored: StoredSession, values: Mapping[str, Value]) -> Write:
+    """The write that gives the current version other secret values."""
+    return Write(
+        name=_current(stored.parsed.session.name),
+        value=_encode(stored.parsed, stored.creator, values),
+        expected_version=stored.record,
+    )
+
+
+def _current(name: str) -> str:
+    return f"session/{name}"
+
+
+def _past(name: str, session_hash: bytes) -> str:
+    return f"version/{name}/{session_hash.hex()}"
+
+
+def _encode(parsed: ParsedSession, creator: bytes | None, values: Mapping[str, Value]) -> bytes:
+    members = {
+        "form": _FORM,
+        "hash": parsed.hash.hex(),
+        "creator": None if creator is None else creator.hex(),
+        "text": parsed.text,
+        "values": b64encode(encode_values(values)).decode("ascii"),
+    }
+    return json.dumps(members).encode()
 
 
 def _parse_record(record: Record) -> StoredSession:
@@ -142,12 +141,8 @@ def _parse_record(record: Record) -> StoredSession:
         raise TamperedError("a stored session does not have the hash that was recorded for it")
     creator = members["creator"]
     return StoredSession(
-        parsed=parsed, creator=None if creator is None else bytes.fromhex(creator), record=record.version
+        parsed=parsed,
+        creator=None if creator is None else bytes.fromhex(creator),
+        values=decode_values(b64decode(members["values"])),
+        record=record.version,
     )
-
-
-def _remember(cache: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    if len(cache) > MAX_CACHED_SESSIONS:
-        cache.popitem(last=False)

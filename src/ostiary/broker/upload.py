@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ostiary.audit import Kind, entry
 from ostiary.board import Operation, authorize
 from ostiary.broker.cas import Cas, log
-from ostiary.broker.session_records import StoredSession
+from ostiary.broker.session_records import StoredSession, upload_writes
 from ostiary.errors import ConflictError, Finding, IdentityRequiredError, InputError, NotFoundError
 from ostiary.secret import Value, generate
 from ostiary.session import ParsedSession, parse_session, with_creator
@@ -45,7 +45,7 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     """
     parsed = await asyncio.to_thread(_read, text, caller)
     name = parsed.session.name
-    current = cas.sessions.current(name)
+    current = await cas.sessions.current(name)
     _check_predecessor(parsed, current)
     if current is not None:
         authorize(
@@ -57,9 +57,7 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
         )
     values = await asyncio.to_thread(_values, cas, parsed, current)
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
-    writes = cas.sessions.writes(
-        parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current
-    )
+    writes = upload_writes(parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current)
     leaf = entry(kind, {"session": name, **({} if caller is None else {"by": caller.key_hash.hex()})}, cas.now())
     await asyncio.wrap_future(cas.store.commit(writes, leaf))
     log.info("%s %s", kind.value, name)
@@ -111,7 +109,7 @@ def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> 
 def _values(cas: Cas, parsed: ParsedSession, current: StoredSession | None) -> Mapping[str, Value]:
     return generate(
         parsed.session,
-        previous={} if current is None else cas.sessions.values(parsed.session.name).values,
+        previous={} if current is None else current.values,
         previous_session=None if current is None else current.parsed.session,
         random=cas.random,
         now=cas.now(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -55,6 +56,8 @@ class EnclaveApi:
         try:
             body = await _read_body(receive)
             return await self._dispatch(scope, body)
+        except asyncio.CancelledError:
+            return refusal(503, "the service is ending; start the program again")
         except DeniedRelease as denied:
             return refusal(403, *denied.told.chain, denial=denied.denial)
         except OstiaryError as error:

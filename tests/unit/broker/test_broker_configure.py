@@ -1,0 +1,140 @@
+"""The configuration of a service, its bounds, and the ones that are kept ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.broker import configure as module
+from ostiary.broker.configure import (
+    MAX_ARGUMENTS_BYTES,
+    MAX_FILE_BYTES,
+    MAX_FILES_BYTES,
+    Configurations,
+    configure,
+)
+from ostiary.broker.session_records import StoredSession
+from ostiary.errors import ReleaseRefusedError
+from ostiary.secret import AsciiValue, BinaryValue, Value
+from ostiary.session import parse_session
+from ostiary.session.model import Service
+
+TEXT = """
+name: configured
+version: "0.3.10"
+security: {attestation: {mode: none}}
+services:
+- name: web
+  image_name: image
+  command: server $$SCONE::big$$
+  environment: {BIG: $$SCONE::more$$}
+  pwd: /srv
+- name: other
+  command: other
+images:
+- name: image
+  injection_files:
+  - {path: /a, content: $$SCONE::file$$}
+  - {path: relative/b, content: $$SCONE::file$$}
+secrets:
+- {name: big, kind: ascii}
+- {name: more, kind: ascii}
+- {name: file, kind: binary}
+"""
+
+
+def stored(*, big: int = 1, more: int = 1, file: int = 1, record: int = 1) -> StoredSession:
+    """The session with secrets of these sizes."""
+    values: dict[str, Value] = {
+        "big": AsciiValue(text="b" * big),
+        "more": AsciiValue(text="m" * more),
+        "file": BinaryValue(data=b"\0" * file),
+    }
+    return StoredSession(parsed=parse_session(TEXT), creator=None, values=values, record=record)
+
+
+def service(session: StoredSession, name: str = "web") -> Service:
+    return next(found for found in session.parsed.session.services if found.name == name)
+
+
+def test_placeholders_are_replaced_and_relative_files_lie_in_the_working_directory() -> None:
+    session = stored(big=2, more=3, file=4)
+    made = configure(session, service(session), session.values)
+    assert made.argv == (b"server", b"bb")
+    assert made.environment == (("BIG", b"mmm"),)
+    assert [(file.path, len(file.content)) for file in made.files] == [("/a", 4), ("/srv/relative/b", 4)]
+    assert made.size_bytes == len(b"server") + 2 + len("BIG") + 3 + 8
+
+
+def test_a_service_without_image_has_no_files_and_starts_in_the_root() -> None:
+    session = stored()
+    made = configure(session, service(session, "other"), session.values)
+    assert made.files == ()
+    assert made.pwd == "/"
+
+
+def test_secrets_are_in_no_repr() -> None:
+    session = stored(big=9)
+    made = configure(session, service(session), session.values)
+    assert "bbb" not in repr(made) + repr(made.files) + repr(session)
+
+
+def test_bounds_are_inclusive() -> None:
+    session = stored(big=MAX_ARGUMENTS_BYTES - len("serverBIG") - 1, file=1)
+    assert configure(session, service(session), session.values).arguments_bytes == MAX_ARGUMENTS_BYTES
+
+
+@pytest.mark.parametrize(("sizes", "message"), [
+    ({"big": MAX_ARGUMENTS_BYTES}, "arguments and environment together: 1048586 bytes, at most 1048576"),
+    ({"more": MAX_ARGUMENTS_BYTES}, "arguments and environment together"),
+])  # fmt: skip
+def test_arguments_over_the_bound_are_refused(sizes: dict[str, int], message: str) -> None:
+    session = stored(**sizes)
+    with pytest.raises(ReleaseRefusedError, match=message):
+        configure(session, service(session), session.values)
+
+
+def test_files_over_their_bounds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = stored(file=MAX_FILE_BYTES)
+    monkeypatch.setattr(module, "MAX_FILES_BYTES", 2 * MAX_FILE_BYTES - 1)
+    with pytest.raises(ReleaseRefusedError, match="all injection files together: 2097152 bytes"):
+        configure(session, service(session), session.values)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", MAX_FILE_BYTES - 1)
+    with pytest.raises(ReleaseRefusedError, match="injection file /a: 1048576 bytes"):
+        configure(session, service(session), session.values)
+    assert MAX_FILES_BYTES == 8 * MAX_FILE_BYTES
+
+
+def test_a_nul_in_an_argument_is_refused() -> None:
+    session = stored()
+    values = {**session.values, "big": AsciiValue(text="a\0b")}
+    with pytest.raises(ReleaseRefusedError, match="an argument would contain a NUL byte"):
+        configure(session, service(session), values)
+
+
+def test_a_configuration_is_kept_as_long_as_its_record_does_not_change() -> None:
+    ready = Configurations()
+    session = stored()
+    assert ready.of(session, service(session)) is ready.of(session, service(session))
+    changed = stored(big=5, record=2)
+    assert ready.of(changed, service(changed)).argv == (b"server", b"bbbbb")
+    assert ready.of(session, service(session, "other")).argv == (b"other",)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_CACHED_BYTES", 30), ("MAX_CACHED_CONFIGURATIONS", 1)])
+def test_the_least_used_configuration_is_dropped_when_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    monkeypatch.setattr(module, bound, value)
+    ready = Configurations()
+    first, second = stored(record=1), stored(record=2, big=10)
+    made = ready.of(first, service(first))
+    ready.of(second, service(second))
+    again = ready.of(first, service(first))
+    assert again is not made
+    assert again.argv == made.argv
+
+
+def test_one_configuration_over_the_bound_of_all_is_made_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_CACHED_BYTES", 1)
+    ready, session = Configurations(), stored()
+    assert ready.of(session, service(session)) is not ready.of(session, service(session))
