@@ -19,6 +19,12 @@ MAX_FILES_BYTES = 8 * 1024 * 1024
 """All injection files of a service."""
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 """Arguments and environment together."""
+_NETWORK_SHIELD = "SCONE_NETWORK_SHIELD"
+_NO_SHIELD = (b"disabled", b"unprotected")
+# What goes with a rule, and asks for nothing by itself.
+_SHIELD_DETAILS = ("_PORT", "_IDENTITY", "_AUTH", "_DESTINATION", "_DESTINATION_IP", "_SERVER_DNS_NAME")
+_CHANNELS = ("SCONE_PIPE", "SCONE_SOCKETPAIR")
+
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 MAX_CACHED_CONFIGURATIONS = 1024
 """All configurations that are kept ready, together; what a listener makes of each lives as long as it does."""
@@ -114,6 +120,7 @@ def configure(stored: StoredSession, service: Service, values: Mapping[str, Valu
         ),
     )
     _check_sizes(configuration)
+    _check_runtime_settings(configuration)
     return configuration
 
 
@@ -125,6 +132,22 @@ def _text(template: Template, values: Mapping[str, Value], where: str) -> bytes:
             "use a text format of the binary secret, such as `:hex` or `:base64`",
         )
     return rendered
+
+
+def _check_runtime_settings(configuration: Configuration) -> None:
+    """Refuse variables by which a session asks the runtime for a protection that this one does not give.
+
+    Source: session language, "Network shield and other runtime variables". Never to ignore one is the rule.
+    """
+    for name, value in configuration.environment:
+        protects = (
+            name.startswith(_NETWORK_SHIELD) and value not in _NO_SHIELD and not name.endswith(_SHIELD_DETAILS)
+        ) or (name in _CHANNELS and value != b"allow")
+        if protects and isinstance(value, bytes):
+            raise ReleaseRefusedError(
+                f"variable {name} asks for a protection that this runtime does not give",
+                "take it out of the service's environment, or start the service where it is enforced",
+            )
 
 
 def _check_sizes(configuration: Configuration) -> None:

@@ -111,6 +111,39 @@ def test_a_nul_in_an_argument_is_refused() -> None:
         configure(session, service(session), values)
 
 
+def with_variable(name: str, value: str) -> StoredSession:
+    text = TEXT.replace("  command: other", f"  command: other\n  environment: {{{name}: {value}}}")
+    return StoredSession(parsed=parse_session(text), creator=None, values=stored().values, record=1)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SCONE_NETWORK_SHIELD", "protected"),
+    ("SCONE_NETWORK_SHIELD", "anything"),
+    ("SCONE_NETWORK_SHIELD_UNSUPPORTED_PROTOCOLS", "refuse"),
+    ("SCONE_NETWORK_SHIELD_SERVER_web", "protected"),
+    ("SCONE_NETWORK_SHIELD_CLIENT_db", "refuse"),
+    ("SCONE_NETWORK_SHIELD", "$$SCONE::big$$"),
+    ("SCONE_PIPE", "deny"),
+    ("SCONE_SOCKETPAIR", "allow-events"),
+])  # fmt: skip
+def test_a_protection_that_the_runtime_does_not_give_stops_the_start(name: str, value: str) -> None:
+    session = with_variable(name, value)
+    with pytest.raises(ReleaseRefusedError, match=f"variable {name} asks for a protection"):
+        configure(session, service(session, "other"), session.values)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SCONE_NETWORK_SHIELD", "disabled"),
+    ("SCONE_NETWORK_SHIELD", "unprotected"),
+    ("SCONE_NETWORK_SHIELD_SERVER_web_PORT", "TCP:443"),
+    ("SCONE_PIPE", "allow"),
+    ("SCONE_HEAP", "1G"),
+])  # fmt: skip
+def test_a_runtime_setting_that_asks_for_no_protection_is_passed_on(name: str, value: str) -> None:
+    session = with_variable(name, value)
+    assert configure(session, service(session, "other"), session.values).environment == ((name, value.encode()),)
+
+
 def test_a_configuration_is_kept_as_long_as_its_record_does_not_change() -> None:
     ready = Configurations()
     session = stored()
