@@ -1,12 +1,16 @@
 # Everything a newcomer or CI runs. Each target sees to its own set-up.
-.PHONY: help demo test lint bench lock clean
+.PHONY: help setup demo test lint bench lock clean
 
 help:
+	@echo "make setup  a virtual environment in .venv with ostiary in it"
 	@echo "make demo   watch a session, an attestation and three programs, start to end"
 	@echo "make test   all tests, with coverage"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make bench  the benchmarks; they print ratios"
 	@echo "make lock   pin the newest allowed Python packages, with hashes"
+
+setup:
+	@scripts/setup demo
 
 demo:
 	@scripts/setup demo

@@ -143,7 +143,7 @@ class Client:
     def read(self, name: str, *, session_hash: bytes | None = None) -> StoredText:
         """The current version of session `name`, or the one with `session_hash`, in normal form."""
         query = "" if session_hash is None else f"?hash={session_hash.hex()}"
-        path = f"/v1/sessions/{quote(name.lstrip('/'), safe='/~')}{query}"
+        path = f"/v1/sessions/{quote(name.lstrip('/') or name[:1], safe='/~')}{query}"
         members = self._request("GET", path, None, doing=f"reading session {name!r}")
         text = members.get("session")
         if not isinstance(text, str):

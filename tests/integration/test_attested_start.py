@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, exchange, running_service
 from tests.simulators.sgx_platform import MR_ENCLAVE, MR_SIGNER, NOW, SgxPlatform, make_platform, with_byte_flipped
+
+from ostiary.audit import Kind, entry
+from ostiary.broker.session_records import StoredSession, values_write
+from ostiary.evidence.claims import Claims
+from ostiary.secret import generate
+from ostiary.session import ParsedSession, parse_session, with_creator
+from ostiary.store import Head
 
 _numbers = count()
 
@@ -252,7 +262,7 @@ def test_a_nonce_is_spent_by_a_refused_start_too(
     program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
 ) -> None:
     nonce, service_id = program.challenge(), session()
-    assert program.configure(nonce, b"", b"", service_id).status == 400
+    refused(program.configure(nonce, b"", b"", service_id))
     quote = platform.quote(report_data=program.binding(nonce))
     refused(program.configure(nonce, quote, platform.collateral(), service_id), "was used before")
 
@@ -315,9 +325,7 @@ def test_a_quote_changed_in_one_bit_is_refused(
 def test_what_is_no_evidence_is_refused(
     program: AttestingProgram, session: Callable[..., str], quote: bytes, endorsements: bytes
 ) -> None:
-    answer = program.configure(program.challenge(), quote, endorsements, session())
-    assert answer.status == 400
-    assert "quote" in answer.body["msg"][0]
+    refused(program.configure(program.challenge(), quote, endorsements, session()), "SGX quote")
 
 
 def test_no_evidence_is_refused_where_the_session_wants_some(
@@ -593,12 +601,84 @@ def test_a_certificate_that_is_due_is_renewed_at_the_next_start_and_kept(
 
 
 def test_a_release_is_written_down_before_it_is_made(
-    service: RunningService, program: AttestingProgram, platform: SgxPlatform, session: Callable[..., str]
+    service: RunningService,
+    program: AttestingProgram,
+    platform: SgxPlatform,
+    session: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    service_id = session()
-    before = service.cas.store.head.log_size
-    assert program.start(platform, service_id).status == 200
-    assert service.cas.store.head.log_size == before + 1
+    """While the store has not said that the entry is durable, nothing is answered; then exactly one entry is there."""
+    service_id, store = session(), service.cas.store
+    before, commit, durable, asked = store.head.log_size, store.commit, threading.Event(), threading.Event()
+
+    def held_back(*arguments: Any, **named: Any) -> Future[Head]:
+        promised: Future[Head] = Future()
+
+        def finish() -> None:
+            asked.set()
+            durable.wait(60)
+            promised.set_result(commit(*arguments, **named).result())
+
+        threading.Thread(target=finish).start()
+        return promised
+
+    monkeypatch.setattr(store, "commit", held_back)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(program.start, platform, service_id)
+        assert asked.wait(60)
+        assert not answer.done()
+        durable.set()
+        assert answer.result().status == 200
+    assert store.head.log_size == before + 1
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_session_that_changes_while_its_evidence_is_judged_is_judged_anew(
+    service: RunningService,
+    alice: Client,
+    program: AttestingProgram,
+    platform: SgxPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    """A program that only the old version admits never gets the secrets of the new one."""
+    name = f"race-{times}"
+    old = f"""
+name: {name}
+version: "0.3.10"
+security: {{attestation: {{tolerate: [debug-mode]}}}}
+services:
+- {{name: web, attestation: {MEASUREMENT}, command: "x $$SCONE::token$$"}}
+secrets:
+- {{name: token, kind: ascii, value: old-token}}
+"""
+    uploaded = alice.request(service.client_port, "POST", "/session", old.encode())
+    new = old.replace(MR_ENCLAVE.hex(), "ab" * 32).replace("old-token", "new-token")
+    new += f"predecessor: '{uploaded.body['hash']}'\n"
+    assert alice.certificate is not None
+    certificate = alice.certificate.read_text()
+    verify, left = service.cas.verifier.verify, [times]
+
+    def meanwhile(*arguments: Any, **named: Any) -> Claims:
+        claims = verify(*arguments, **named)
+        if left[0]:
+            left[0] -= 1
+            _replace(service, with_creator(parse_session(new), certificate))
+        return claims
+
+    monkeypatch.setattr(service.cas.verifier, "verify", meanwhile)
+    refused(program.start(platform, f"{name}/web"), "mrenclave", "is not admitted")
+
+
+def _replace(service: RunningService, parsed: ParsedSession) -> None:
+    """Make `parsed` the current version at once, as another process of the service might, with values of its own."""
+    record = service.cas.store.version(f"session/{parsed.session.name}") or 0
+    stored = StoredSession(parsed=parsed, creator=None, values={}, record=record)
+    values = generate(
+        parsed.session, previous={}, previous_session=None, random=service.cas.random, now=service.cas.now()
+    )
+    entry_now = entry(Kind.SESSION_UPDATED, {"session": parsed.session.name}, service.cas.now())
+    service.cas.store.commit([values_write(stored, values)], entry_now).result()
 
 
 def test_a_refused_start_changes_nothing(

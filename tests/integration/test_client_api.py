@@ -317,6 +317,7 @@ def test_a_version_that_never_was_is_not_found(service: RunningService, alice: C
     ("DELETE", "/session/x", 405),
     ("PUT", "/v1/sessions", 405),
     ("GET", "/nothing/here", 404),
+    ("GET", "/v1/version/", 404),
 ])  # fmt: skip
 def test_what_is_not_offered_is_answered_with_a_sentence(
     service: RunningService, alice: Client, method: str, path: str, status: int
@@ -324,6 +325,12 @@ def test_what_is_not_offered_is_answered_with_a_sentence(
     answer = alice.request(service.client_port, method, path)
     assert answer.status == status
     assert method == "HEAD" or answer.body["msg"][0]
+
+
+def test_a_program_that_takes_the_wrong_port_is_told_the_right_one(service: RunningService, alice: Client) -> None:
+    answer = alice.request(service.client_port, "POST", "/v1/challenge")
+    assert answer.status == 404
+    assert "the enclave API, by default on port 18765" in answer.body["msg"][0]
 
 
 def test_version_and_openapi_are_there(service: RunningService) -> None:

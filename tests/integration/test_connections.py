@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import select
 import socket
@@ -30,15 +31,17 @@ def answers(service: RunningService) -> None:
     assert Client().request(service.client_port, "GET", "/v1/version").status == 200
 
 
-def is_hung_up(connection: socket.socket) -> bool:
+def is_hung_up(connection: socket.socket, *, after_an_answer: bool = False) -> bool:
     """Whether the service ends the connection, within a generous time."""
     readable, _, _ = select.select([connection], [], [], TIMEOUT_SECONDS)
     if not readable:
         return False
-    try:
-        return connection.recv(4096) == b""
-    except (ConnectionError, ssl.SSLError):
-        return True
+    received = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        received = connection.recv(4096)
+        while received and after_an_answer:
+            received = connection.recv(4096)
+    return received == b""
 
 
 def raw_connection(port: int) -> socket.socket:
@@ -94,8 +97,97 @@ def test_what_is_no_tls_is_hung_up_on(service: RunningService) -> None:
 def test_what_is_no_http_is_told_so(service: RunningService, alice: Client) -> None:
     with tls_connection(service.client_port, alice) as connection:
         connection.sendall(b"\x16\x03 what?\r\n\r\n")
-        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+        head, _, body = connection.recv(4096).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["msg"]
     answers(service)
+
+
+ENDLESS = {
+    "URL": b"GET /",
+    "header name": b"GET /v1/version HTTP/1.1\r\nHost: x\r\n",
+    "header value": b"GET /v1/version HTTP/1.1\r\nHost: x\r\nX: ",
+    "chunk extension": b"POST /session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    "trailer": b"POST /session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+}
+
+
+@pytest.mark.parametrize("place", ENDLESS)
+def test_what_never_ends_outside_a_body_is_cut_off(service: RunningService, place: str) -> None:
+    """The parser itself would gather it for ever, and ever more slowly."""
+    with tls_connection(service.client_port, Client()) as connection:
+        connection.sendall(ENDLESS[place])
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                connection.sendall(b"a" * 65536)
+        assert is_hung_up(connection, after_an_answer=True)
+    answers(service)
+
+
+def test_small_chunks_of_a_body_within_the_bound_are_no_flood(service: RunningService, alice: Client) -> None:
+    body = b"name: chunked\nversion: '0.3.10'\n" + b"# comment\n" * 2000
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (body[at : at + 100] for at in range(0, len(body), 100))
+    )
+    with tls_connection(service.client_port, alice) as connection:
+        connection.sendall(
+            b"POST /session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 201 ")
+
+
+def test_a_body_far_over_the_bound_gets_its_answer_before_the_connection_ends(service: RunningService) -> None:
+    """The sender is still sending when it is told; a reset would take the answer from it."""
+    for _ in range(5):
+        with tls_connection(service.client_port, Client()) as connection:
+            connection.sendall(b"POST /session HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                connection.sendall(b"#" * 20_000_000)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_who_closes_its_side_after_a_request_still_gets_the_answer(service: RunningService, alice: Client) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    engine = alice.context().wrap_bio(incoming, outgoing)
+    with raw_connection(service.client_port) as raw:
+        while True:
+            try:
+                engine.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+        engine.write(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.sendall(outgoing.read())
+        raw.shutdown(socket.SHUT_WR)
+        while part := raw.recv(65536):
+            incoming.write(part)
+        assert engine.read(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_renegotiation_is_refused_at_once_and_the_connection_goes_on(service: RunningService) -> None:
+    """TLS 1.2: the refusal is an alert of its own, not one that waits for the next answer."""
+    address = f"127.0.0.1:{service.client_port}"
+    client = subprocess.Popen(
+        ["openssl", "s_client", "-connect", address, "-tls1_2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        out, _ = client.communicate(b"R\nGET /v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", timeout=20)
+    finally:
+        client.kill()
+        client.wait()
+    assert b"no renegotiation" in out or b"200 OK" in out
+
+
+def test_an_upgrade_is_not_taken_up(service: RunningService, caplog: pytest.LogCaptureFixture) -> None:
+    with tls_connection(service.client_port, Client()) as connection:
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        connection.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n" + upgrade)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert "pip install" not in caplog.text
 
 
 def test_headers_over_the_bound_are_refused(service: RunningService, alice: Client) -> None:
@@ -165,6 +257,7 @@ def test_the_certificate_does_not_verify_for_another_name(service: RunningServic
 
 KEYS = {
     "RSA-4096": ("-newkey", "rsa:4096"),
+    "RSA-PSS": ("-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"),
     "P-384": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"),
     "P-521": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp521r1"),
     "Ed25519": ("-newkey", "ed25519"),
@@ -188,7 +281,11 @@ def test_any_self_signed_certificate_is_an_identity(service: RunningService, tmp
         client.request(service.client_port, "POST", "/session", f"name: {name}\nversion: '0.3.10'\n".encode()).status
         == 201
     )
-    assert client.request(service.client_port, "GET", f"/session/{name}").status == 200
+    session = client.request(service.client_port, "GET", f"/session/{name}")
+    assert session.status == 200
+    # What is recorded as creator is the same identity when it comes back as text.
+    again = session.body["session"].replace(f"name: {name}", f"name: {name}-again")
+    assert client.request(service.client_port, "POST", "/session", again.encode()).status == 201
 
 
 def test_an_expired_certificate_is_an_identity(service: RunningService, tmp_path: Path) -> None:

@@ -246,3 +246,7 @@ def test_the_session_from_the_processes_of_a_newcomer(tmp_path: Path) -> None:
             assert (done.returncode, done.stderr) == (0, "")
             assert HASH.fullmatch(done.stdout)
     assert (tmp_path / ".cas" / "config.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_root_session_is_read_by_its_name(scone: Scone) -> None:
+    assert "name: /" in scone.good("session", "read", "/")

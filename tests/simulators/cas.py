@@ -163,6 +163,9 @@ class CasSimulator:
                 stream.shutdown()
                 return
             self._send(stream, answer)
+            if b"connection: close" in answer:
+                stream.shutdown()
+                return
 
     def _send(self, stream: SSL.Connection, answer: bytes) -> None:
         if not self._drip:

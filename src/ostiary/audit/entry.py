@@ -23,11 +23,9 @@ class Kind(Enum):
     """What an entry can be about; the value is its `type`."""
 
     SESSION_CREATED = "session_created"
-    SESSION_READ = "session_read"
     SESSION_UPDATED = "session_updated"
     SERVICE_ATTESTED = "service_attested"
     SERVICE_FILE_RENDERED = "service_file_rendered"
-    SERVICE_REFUSED = "service_refused"
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
 

@@ -19,6 +19,12 @@ MAX_FILES_BYTES = 8 * 1024 * 1024
 MAX_ARGUMENTS_BYTES = 1024 * 1024
 """Arguments and environment together."""
 
+_NETWORK_SHIELD = "SCONE_NETWORK_SHIELD"
+_NO_SHIELD = (b"disabled", b"unprotected")
+# What goes with a rule, and asks for nothing by itself.
+_SHIELD_DETAILS = ("_PORT", "_IDENTITY", "_AUTH", "_DESTINATION", "_DESTINATION_IP", "_SERVER_DNS_NAME")
+_CHANNELS = ("SCONE_PIPE", "SCONE_SOCKETPAIR")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedFile:
@@ -110,6 +116,7 @@ def configure(stored: StoredSession, service: Service, values: Mapping[str, Rele
         ),
     )
     _check_sizes(configuration)
+    _check_runtime_settings(configuration)
     return configuration
 
 
@@ -121,6 +128,22 @@ def _text(template: Template, values: Mapping[str, Released], where: str) -> byt
             "use a text format of the binary secret, such as `:hex` or `:base64`",
         )
     return rendered
+
+
+def _check_runtime_settings(configuration: Configuration) -> None:
+    """Refuse variables by which a session asks the runtime for a protection that this one does not give.
+
+    Source: session language, "Network shield and other runtime variables". Never to ignore one is the rule.
+    """
+    for name, value in configuration.environment:
+        protects = (
+            name.startswith(_NETWORK_SHIELD) and value not in _NO_SHIELD and not name.endswith(_SHIELD_DETAILS)
+        ) or (name in _CHANNELS and value != b"allow")
+        if protects and isinstance(value, bytes):
+            raise ReleaseRefusedError(
+                f"variable {name} asks for a protection that this runtime does not give",
+                "take it out of the service's environment, or start the service where it is enforced",
+            )
 
 
 def _check_sizes(configuration: Configuration) -> None:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from ostiary.broker.cas import Cas, log
-from ostiary.errors import AppraisalRefusedError, RefusedError, SecretUnavailableError
+from ostiary.errors import (
+    AppraisalRefusedError,
+    EvidenceFormatError,
+    OstiaryError,
+    RefusedError,
+    SecretUnavailableError,
+)
 
 
 class DeniedRelease(Exception):  # noqa: N818 - the outcome of a request, not a fault
     """A release was refused. `denial` is the id under which the log has the whole reason; `told` is for the peer."""
 
-    def __init__(self, denial: str, told: RefusedError) -> None:
+    def __init__(self, denial: str, told: OstiaryError) -> None:
         super().__init__(denial)
         self.denial = denial
         self.told = told
 
 
-def deny(cas: Cas, service_id: str, refusal: RefusedError) -> DeniedRelease:
+def deny(cas: Cas, service_id: str, refusal: RefusedError | EvidenceFormatError) -> DeniedRelease:
     """Log the refusal of a program of SESSION/SERVICE, and make of it what that program is told."""
     denial = cas.random(8).hex()
     log.warning("denied %s, denial %s: %s", service_id, denial, refusal)
     return DeniedRelease(denial, _for_the_peer(refusal))
 
 
-def _for_the_peer(refusal: RefusedError) -> RefusedError:
+def _for_the_peer(refusal: RefusedError | EvidenceFormatError) -> OstiaryError:
     """What the program on the other side may learn: what it showed, not what would have been admitted."""
     if isinstance(refusal, SecretUnavailableError):
         return RefusedError(refusal.message, "ask those who may read the session; the service's log has the reason")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
+from ostiary.errors import StoreError
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store, open_store
@@ -55,3 +57,10 @@ def make_cas(
         now=now,
         random=random,
     )
+
+
+def close_cas(cas: Cas) -> None:
+    """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
+    with suppress(StoreError):
+        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
+    cas.store.close()

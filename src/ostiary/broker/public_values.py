@@ -12,22 +12,22 @@ from ostiary.secret import PublicValue, Released, no_public_value, public_values
 from ostiary.session.model import ImportedSecret
 
 
-def read_public_value(cas: Cas, name: str, secret: str, *, session_hash: bytes | None) -> PublicValue:
+async def read_public_value(cas: Cas, name: str, secret: str, *, session_hash: bytes | None) -> PublicValue:
     """The value of `secret` of session `name`, if the session exports it publicly, whoever asks.
 
     session_hash: if given, only while the current version has that hash.
     Raises NotFoundError with one and the same text whether the session does not exist, the secret does not, or it is
     not public, so that nobody can find out which it is.
     """
-    exported = _exported(cas, name, session_hash)
+    exported = await _exported(cas, name, session_hash)
     if secret not in exported:
         raise no_public_value(name, secret)
     return exported[secret]
 
 
-def read_public_values(cas: Cas, name: str, *, session_hash: bytes | None) -> dict[str, PublicValue]:
+async def read_public_values(cas: Cas, name: str, *, session_hash: bytes | None) -> dict[str, PublicValue]:
     """All values that session `name` exports publicly, by name. Raises NotFoundError if there is none to be seen."""
-    exported = _exported(cas, name, session_hash)
+    exported = await _exported(cas, name, session_hash)
     if not exported:
         raise NotFoundError(
             f"Failed to read values of '/session={name}' requested by a public client",
@@ -36,11 +36,12 @@ def read_public_values(cas: Cas, name: str, *, session_hash: bytes | None) -> di
     return exported
 
 
-def _exported(cas: Cas, name: str, session_hash: bytes | None) -> dict[str, PublicValue]:
+async def _exported(cas: Cas, name: str, session_hash: bytes | None) -> dict[str, PublicValue]:
+    await cas.sessions.prepare(name)
     current = cas.sessions.current(name)
     if current is None or (session_hash is not None and not hmac.compare_digest(session_hash, current.parsed.hash)):
         return {}
-    values: dict[str, Released] = dict(cas.sessions.values(name).values)
+    values: dict[str, Released] = dict(current.values)
     for secret in current.parsed.session.secrets:
         if secret.export_public and isinstance(secret, ImportedSecret):
             values |= _imported(cas, current, secret)

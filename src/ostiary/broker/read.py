@@ -9,13 +9,14 @@ from ostiary.errors import InputError, NotFoundError
 from ostiary.session import ParsedSession
 
 
-def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: Caller | None) -> ParsedSession:
+async def read_session(cas: Cas, name: str, *, session_hash: bytes | None, caller: Caller | None) -> ParsedSession:
     """The current version of session `name`, or the one with `session_hash`, for `caller`, None without certificate.
 
     Guarantees on return: the access policy of the *current* version admits the caller to read; past versions are
     judged by it too. Explicit values are in the text, generated ones never.
     Raises NotFoundError, IdentityRequiredError, NotAuthorizedError, TamperedError.
     """
+    await cas.sessions.prepare(name)
     current = cas.sessions.require(name)
     authorize(
         Operation.READ,

@@ -15,7 +15,7 @@ from ostiary.broker.denial import deny
 from ostiary.broker.memory import Made
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
-from ostiary.errors import ConflictError, NotFoundError, RefusedError, ReleaseRefusedError
+from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -79,6 +79,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
         for _ in range(MAX_TRIES):
+            await cas.sessions.prepare(request.session)
             stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
             admission = admission_of(cas, stored, service)
@@ -90,7 +91,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
         raise ReleaseRefusedError(
             f"session {request.session} changes faster than it can be released", "start the program again"
         )
-    except RefusedError as refusal:
+    except (RefusedError, EvidenceFormatError) as refusal:
         raise deny(cas, f"{request.session}/{request.service}", refusal) from refusal
 
 
@@ -131,7 +132,7 @@ async def _release(
             cas.configurations.keep(key, made)
     expect = tuple({*rests_on, *made.rests_on})
     await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
-    log.info("released %s/%s", session.name, service.name)
+    log.debug("released %s/%s", session.name, service.name)
     configuration = made.thing
     return Start(
         stored=stored,

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from ostiary.broker.exports import exported_secret, is_exported
 from ostiary.broker.memory import FOR_EVER
-from ostiary.broker.session_records import SessionRecords, StoredSession
+from ostiary.broker.session_records import SessionRecords, StoredSession, values_write
 from ostiary.errors import InputError, ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import (
     CertificateValue,
@@ -196,13 +196,11 @@ class Resolution:
         name = stored.parsed.session.name
         if not imports and name in self._looked_at:
             return self._looked_at[name]
-        held = self._records.values(name)
-        self._rest_on(held.are_current)
-        values = self._looked_at.get(name, held.values)
+        values = self._looked_at.get(name, stored.values)
         if self._renewing and (imports or _due(values, self._now)):
             values = renew(stored.parsed.session, values, random=self._random, now=self._now, imports=imports)
-            if values != held.values:
-                self._writes[name] = self._records.write_values(name, values, replaced=held.record)
+            if values != stored.values:
+                self._writes[name] = values_write(stored, values)
         due = (renewal_time(value) for value in values.values() if isinstance(value, CertificateValue))
         self.until = min((self.until, *(instant for instant in due if instant > self._now)))
         self._looked_at[name] = values

@@ -12,7 +12,7 @@ from ostiary.broker.admission import access_policy_of
 from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.namespace import ROOT, parent_of
-from ostiary.broker.session_records import StoredSession
+from ostiary.broker.session_records import StoredSession, upload_writes
 from ostiary.errors import (
     ConflictError,
     Finding,
@@ -61,6 +61,7 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     """
     parsed = await asyncio.to_thread(_read, text, caller)
     for _ in range(MAX_TRIES):
+        await cas.sessions.prepare(parsed.session.name)
         permit = _permit(cas, parsed, caller)
         try:
             await _store(cas, parsed, caller, permit)
@@ -135,19 +136,16 @@ def _check_namespace_hash(parsed: ParsedSession, namespace: StoredSession) -> No
 async def _store(cas: Cas, parsed: ParsedSession, caller: Caller | None, permit: _Permit) -> None:
     """Raises ConflictError: something changed since `permit` was given."""
     name, current = parsed.session.name, permit.current
-    previous = {} if current is None else cas.sessions.values(name).values
     values = await asyncio.to_thread(
         generate,
         parsed.session,
-        previous=previous,
+        previous={} if current is None else current.values,
         previous_session=None if current is None else current.parsed.session,
         random=cas.random,
         now=cas.now(),
     )
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
-    writes = cas.sessions.writes(
-        parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current
-    )
+    writes = upload_writes(parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current)
     leaf = entry(kind, {"session": name, **({} if caller is None else {"by": caller.key_hash.hex()})}, cas.now())
     await asyncio.wrap_future(cas.store.commit([*writes, *permit.writes], leaf, expect=permit.expect))
     log.info("%s %s", kind.value, name)

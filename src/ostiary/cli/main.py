@@ -26,12 +26,12 @@ _PARSER_USAGE = 2
 _ABOUT = """An open configuration and attestation service (CAS).
 
 A program proves to Ostiary what it is. Only then does it receive its arguments, environment, files and keys, as a
-[bold]session[/bold] says: a text in the policy language of SCONE CAS. Nobody else ever sees the generated secrets.
+**session** says: a text in the policy language of SCONE CAS. Nobody else ever sees the generated secrets.
 
-First steps: [bold]ostiary demo[/bold] shows the whole way in a minute.
-On your own machine: [bold]ostiary platform serve[/bold] stands in for the hardware, [bold]ostiary serve[/bold] is the
-service, [bold]ostiary measure[/bold] prints what goes into a session's `mrenclave`,
-[bold]ostiary session create[/bold] uploads the session, and [bold]ostiary run[/bold] starts a program under it.
+First steps: **ostiary demo** shows the whole way in a minute.
+On your own machine: **ostiary platform serve** stands in for the hardware, **ostiary serve** is the
+service, **ostiary measure** prints what goes into a session's `mrenclave`, **ostiary session create** uploads the
+session, and **ostiary run** starts a program under it.
 
 For those who know SCONE: `serve` is CAS (client API 8081, enclave API 18765), `platform serve` is LAS, `run` is the
 runtime and takes SCONE_CAS_ADDR and SCONE_CONFIG_ID, `measure` is SCONE_HASH=1, and the console script `scone` has
@@ -40,7 +40,7 @@ the commands of the CLI."""
 app = typer.Typer(
     help=_ABOUT,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from ostiary.errors import ConfigurationError
+
 
 def measure(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND [ARGUMENT]...]", help="The program, as `ostiary run` would start it."),
+        typer.Argument(metavar="COMMAND", help="The program and its arguments after --, as for `ostiary run`."),
     ] = None,
     file: Annotated[
         list[str] | None,
@@ -51,6 +53,7 @@ def measure(
     if command:
         path = os.environ.get("PATH", os.defpath)
         program = resolve_program(command, extra_files=file or [], path=path, cwd=os.getcwd())
+        _check_script(command, program.files)
     python = Path(os.path.realpath(sys.executable))
     measurement = measure_program(program, python=python, package=Path(ostiary.__file__).parent)
     if not as_json:
@@ -65,3 +68,16 @@ def measure(
         "measured": json.loads(measurement.manifest),
     }
     print(json.dumps({**members, "mrsigner": signer.hex()} if signer else members))
+
+
+def _check_script(command: list[str], files: tuple[str, ...]) -> None:
+    """Nothing but an executable measured is right for a native program, and admits every script of an interpreter."""
+    if files:
+        return
+    first = next((word for word in command[1:] if not word.startswith("-")), "")
+    if first.startswith(("/", "./", "../")):
+        raise ConfigurationError(
+            f"{first} is not there, so only the program {command[0]} would be measured and every script admitted",
+            "correct the path, or leave the argument out: arguments come from the session",
+        )
+    print(f"only {command[0]} is measured: no argument names a file that exists", file=sys.stderr)

@@ -14,7 +14,7 @@ import typer
 app = typer.Typer(
     help="The software platform: quotes in the forms of real hardware, for any Linux machine. It protects nothing.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 _Directory = Annotated[

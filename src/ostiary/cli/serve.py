@@ -14,6 +14,8 @@ from ostiary.cli.address import parse_listen_address, show_address
 from ostiary.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from ostiary.broker.cas import Cas
     from ostiary.evidence.roots import TrustedRoot
 
@@ -64,16 +66,18 @@ def serve(
     client_address = parse_listen_address(client, "--client")
     enclave_address = parse_listen_address(enclave, "--enclave")
     from ostiary.broker.identity import DEFAULT_NAMES
-    from ostiary.broker.open import open_cas
+    from ostiary.broker.open import close_cas, open_cas
+    from ostiary.server.listen import bind
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     roots = _roots(trust_software_root or [])
+    sockets = bind(*client_address), bind(*enclave_address)
     cas = open_cas(data, roots=roots, warn=_warn)
     try:
-        _serve(cas, data, client_address, enclave_address, tuple(name or DEFAULT_NAMES), as_json=as_json)
+        _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
-        cas.store.close()
+        close_cas(cas)
 
 
 def _warn(sentence: str) -> None:
@@ -99,8 +103,7 @@ def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
 def _serve(
     cas: Cas,
     data: Path,
-    client: tuple[str, int],
-    enclave: tuple[str, int],
+    sockets: tuple[socket, socket],
     names: tuple[str, ...],
     *,
     as_json: bool,
@@ -113,13 +116,13 @@ def _serve(
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from ostiary.broker.identity import open_identity
-    from ostiary.server.listen import bind, serve
+    from ostiary.server.listen import serve
     from ostiary.server.service import make_listeners
 
     identity = open_identity(cas, names)
     ca_file = data / CA_FILE
     ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))
-    listeners = make_listeners(cas, identity, client=bind(*client), enclave=bind(*enclave))
+    listeners = make_listeners(cas, identity, client=sockets[0], enclave=sockets[1])
     addresses = [show_address(*listener.socket.getsockname()[:2]) for listener in listeners]
     # What lives as long as the process need not be looked through again and again.
     gc.collect()

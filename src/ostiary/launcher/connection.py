@@ -70,7 +70,8 @@ class _LimitedStream:
         return io.BufferedReader(_Limited(self._stream, self._deadline))
 
     def close(self) -> None:
-        self._stream.close()
+        # `http.client` closes its side before it reads an answer that ends the connection.
+        return
 
 
 class Connection:
@@ -81,8 +82,9 @@ class Connection:
 
     def __init__(self, stream: ssl.SSLSocket, *, host: str, port: int, client_spki: bytes, server_spki: bytes) -> None:
         self._http = http.client.HTTPConnection(host, port)
-        self._stream = _LimitedStream(stream)
-        self._http.sock = self._stream
+        self._stream = stream
+        self._limited = _LimitedStream(stream)
+        self._http.sock = self._limited
         # Never connect anew: it would be another connection, without TLS.
         self._http.auto_open = 0
         self.client_spki = client_spki
@@ -110,13 +112,14 @@ class Connection:
             raise OutsideError(f"the connection to the CAS broke during {path}", _reason(error)) from None
 
     def _exchange(self, path: str, body: bytes) -> Answer:
-        self._stream.begin()
+        self._limited.begin()
         self._http.request("POST", path, body, {"Content-Type": "application/json"})
         response = self._http.getresponse()
         content = response.read(MAX_ANSWER_BYTES + 1)
         if len(content) > MAX_ANSWER_BYTES:
             raise InputError(f"the CAS sent an answer of more than {MAX_ANSWER_BYTES} bytes")
-        if not response.isclosed():
+        # With a size, http.client takes a body that ends early for a whole one.
+        if response.length or not response.isclosed():
             raise OutsideError("the CAS closed the connection before its answer was complete")
         return Answer(status=response.status, body=content)
 

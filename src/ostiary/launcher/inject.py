@@ -16,6 +16,7 @@ same user.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ def _enter_private_namespace() -> None:
     """A mount namespace whose mounts no other sees, and which sees no new ones. Raises OutsideError."""
     try:
         _unshare()
-        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        _make_mounts_private()
     except OSError as error:
         raise OutsideError(
             "injection files need a private mount namespace, and the kernel does not give one",
@@ -87,6 +88,22 @@ def _enter_private_namespace() -> None:
             "user.max_user_namespaces is not 0, kernel.unprivileged_userns_clone (Debian) is 1 and "
             "kernel.apparmor_restrict_unprivileged_userns (Ubuntu) is 0, and that no seccomp filter forbids unshare",
         ) from None
+
+
+def _make_mounts_private() -> None:
+    """Raises OSError."""
+    try:
+        kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # After a chroot `/` is an ordinary directory, and only mount points can be made private. So it becomes one.
+        staging = _staging()
+        kernel.mount("", _FORBIDDEN_ROOT, flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.mount("/", staging, flags=kernel.MS_BIND | kernel.MS_REC)
+        kernel.mount("", staging, flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        os.chroot(staging)
+        os.chdir("/")
 
 
 def _unshare() -> None:

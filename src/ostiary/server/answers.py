@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostiary import __version__
 from ostiary.errors import (
@@ -39,7 +39,7 @@ class Answer:
     """Status and JSON body of an HTTP answer."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def answer(status: int, value: JsonValue) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
@@ -32,7 +33,7 @@ _Handler = Callable[[Cas, Request], Awaitable[Answer]]
 
 def client_api(cas: Cas) -> Starlette:
     """The application behind the client listener."""
-    return Starlette(
+    application = Starlette(
         routes=[
             _route(cas, "/session", "POST", _upload),
             _route(cas, "/v1/sessions", "POST", _upload),
@@ -46,6 +47,8 @@ def client_api(cas: Cas) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_route},
     )
+    application.router.redirect_slashes = False
+    return application
 
 
 def _route(cas: Cas, path: str, method: str, handler: _Handler) -> Route:
@@ -68,6 +71,8 @@ async def _guarded(cas: Cas, request: Request, handler: _Handler) -> Answer:
         return told
     except ClientDisconnect:
         return refusal(400, "the request ended before its body did")
+    except asyncio.CancelledError:
+        return refusal(503, "the service is ending; read again later whether the request was carried out")
     except Exception:
         _log.exception("%s %s failed", request.method, request.url.path)
         return refusal(500, "internal error: nothing was changed; the service's log has the details")
@@ -78,10 +83,15 @@ def _response(told: Answer) -> Response:
     return Response(told.body, status_code=told.status, media_type="application/json", headers=headers)
 
 
+_ENCLAVE_PATHS = ("/v1/challenge", "/v1/configure")
+_NO_SUCH_PATH = "no such path; GET /v1/openapi.json lists all"
+_OTHER_LISTENER = "this is the client API; programs attest at the enclave API, by default on port 18765"
+
+
 async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     sentence = {
-        404: "no such path; GET /v1/openapi.json lists all",
+        404: _NO_SUCH_PATH if request.url.path not in _ENCLAVE_PATHS else _OTHER_LISTENER,
         405: f"{request.method} is not possible here; GET /v1/openapi.json lists what is",
     }.get(status, "the request cannot be answered")
     return _response(refusal(status, sentence))
@@ -102,7 +112,7 @@ async def _read(cas: Cas, request: Request) -> Answer:
     name = _session_name(request.path_params["name"])
     try:
         wanted = request.query_params.get("hash")
-        session = read_session(
+        session = await read_session(
             cas,
             name,
             session_hash=None if wanted is None else parse_hash(wanted),
@@ -135,8 +145,8 @@ async def _values(cas: Cas, request: Request) -> Answer:
     wanted = selector.get("session_hash")
     session_hash = None if wanted is None else parse_hash(wanted)
     if "secret" in selector:
-        return answer(200, read_public_value(cas, name, selector["secret"], session_hash=session_hash))
-    return answer(200, {"values": read_public_values(cas, name, session_hash=session_hash)})
+        return answer(200, await read_public_value(cas, name, selector["secret"], session_hash=session_hash))
+    return answer(200, {"values": await read_public_values(cas, name, session_hash=session_hash)})
 
 
 _SELECTOR_FIELDS = ("session", "session_hash", "secret")

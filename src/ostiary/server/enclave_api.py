@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -60,6 +61,8 @@ class EnclaveApi:
             rendering = scope["path"] == "/v1/render"
             body = await _read_body(receive, limits.MAX_RENDER_BODY_BYTES if rendering else limits.MAX_BODY_BYTES)
             return await self._dispatch(scope, body)
+        except asyncio.CancelledError:
+            return refusal(503, "the service is ending; start the program again")
         except DeniedRelease as denied:
             return refusal(403, *denied.told.chain, denial=denied.denial)
         except OstiaryError as error:

@@ -20,6 +20,9 @@ REQUEST_SECONDS = 30.0
 RESPONSE_SECONDS = 60.0
 """From the last byte of a request until the peer has taken the whole answer."""
 
+LINGER_SECONDS = 2.0
+"""How long the rest of a request that was answered early is thrown away, so that the peer comes to read the answer."""
+
 KEEP_ALIVE_SECONDS = 15
 """Between two requests of one connection."""
 

@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 from starlette.types import Scope
 from uvicorn.config import Config
@@ -28,13 +30,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ostiary.server import limits
+from ostiary.server.answers import refusal
 from ostiary.server.identity import Anonymous, Identity, Peer
 
 _log = logging.getLogger("ostiary.server.tls")
 
 _READ_BYTES = 64 * 1024
-_MODULAR_KEYS = (crypto.TYPE_RSA, crypto.TYPE_DSA)
-
 MIN_MODULUS_BITS = 2048
 """Of RSA and DSA client keys: 112 bits of security, as OpenSSL's level 2 and NIST SP 800-57 have it."""
 
@@ -66,11 +67,11 @@ def _accept_any_certificate(
     if depth > 0:
         return True
     try:
-        key = certificate.get_pubkey()
-    except crypto.Error:
+        key = certificate.to_cryptography().public_key()
+    except (ValueError, UnsupportedAlgorithm):
         return False
     # A key that others can break is nobody's identity.
-    return key.type() not in _MODULAR_KEYS or key.bits() >= MIN_MODULUS_BITS
+    return not isinstance(key, rsa.RSAPublicKey | dsa.DSAPublicKey) or key.key_size >= MIN_MODULUS_BITS
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
@@ -150,7 +151,11 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._connection = Connection()
         self._deadline: asyncio.TimerHandle | None = None
         self._header_bytes = 0
-        self._request_read = True
+        self._outside_bodies = 0
+        self._tickets_wait = False
+        self._lingering = False
+        self.is_reading = False
+        """Whether the newest request has begun and not come to its end."""
 
     # The connection's life
 
@@ -162,7 +167,7 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._expect_within(limits.HANDSHAKE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        if self._raw.is_closing():
+        if self._raw.is_closing() or self._lingering:
             return
         try:
             self._engine.bio_write(data)
@@ -192,7 +197,11 @@ class TlsHttpProtocol(HttpToolsProtocol):
         except SSL.WantReadError:
             self.flush_records()
             return
-        self.flush_records()
+        if self._engine.get_protocol_version() < SSL.TLS1_3_VERSION:
+            self.flush_records()
+        else:
+            # All that is left are session tickets, for which nobody waits: they leave with the first answer.
+            self._tickets_wait = True
         self._doorman.shaken(self)
         self._peer = _identify(self._engine)
         self._inner = _TlsTransport(self._raw, self._engine, self)
@@ -204,15 +213,40 @@ class TlsHttpProtocol(HttpToolsProtocol):
             try:
                 plaintext = self._engine.recv(_READ_BYTES)
             except SSL.WantReadError:
-                self.flush_records()
+                if not self._tickets_wait:
+                    self.flush_records()
                 return
             except SSL.ZeroReturnError:
-                self.transport.close()
+                self._end_of_requests()
+                return
+            self._outside_bodies += len(plaintext)
+            if self._outside_bodies > limits.MAX_HEADER_BYTES + _READ_BYTES:
+                self.send_400_response("request line, headers or trailers over the bound")
                 return
             super().data_received(plaintext)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio lets a protocol answer, uvicorn's does not
+        """The peer sends no more. Returns whether the connection stays open for the answer."""
+        if self._inner is None or self._lingering:
+            return False
+        self._end_of_requests()
+        return not self._inner.is_closing()
+
+    def _end_of_requests(self) -> None:
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    def linger(self) -> None:
+        """Our side is done while the peer still sends: what it sends is thrown away, so that it reads our answer."""
+        self._lingering = True
+        self._raw.write_eof()
+        self._expect_within(limits.LINGER_SECONDS)
+
     def flush_records(self) -> None:
         """Send what the engine has encrypted."""
+        self._tickets_wait = False
         while not self._raw.is_closing():
             try:
                 records = self._engine.bio_read(_READ_BYTES)
@@ -236,10 +270,12 @@ class TlsHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
-        self._request_read = False
+        self._outside_bodies = 0
+        self.is_reading = True
         self.scope["state"]["peer"] = self._peer
         self.scope["state"]["connection"] = self._connection
-        self._expect_within(limits.REQUEST_SECONDS)
+        if not self._is_answering():
+            self._expect_within(limits.REQUEST_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         self._count_header(len(url))
@@ -249,17 +285,36 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._count_header(len(name) + len(value))
         super().on_header(name, value)
 
+    def on_body(self, body: bytes) -> None:
+        self._outside_bodies -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._request_read = True
+        self.is_reading = False
         self._expect_within(limits.RESPONSE_SECONDS)
         super().on_message_complete()
 
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def on_response_complete(self) -> None:
-        if not self._request_read:
+        if self.cycle.response_complete and self.cycle.more_body:
             # Answered before the body ended, such as one over the bound: what is left of it is not waited for.
             self.transport.close()
+        if self._lingering:
+            return
         self._expect_within(limits.KEEP_ALIVE_SECONDS + limits.REQUEST_SECONDS)
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        told = refusal(400, msg)
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(told.body) + told.body)
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The request is answered as if it asked for nothing else, as RFC 9110 section 7.8 has it.
+        return
 
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
@@ -314,7 +369,10 @@ class _TlsTransport(asyncio.Transport):
         except SSL.Error as error:
             _log.debug("TLS failure: %s", error)
         self._protocol.flush_records()
-        self._raw.close()
+        if self._protocol.is_reading:
+            self._protocol.linger()
+        else:
+            self._raw.close()
 
     def lost(self) -> None:
         """The connection is gone: nothing more can be written."""
@@ -342,10 +400,10 @@ class _TlsTransport(asyncio.Transport):
 
 
 def _identify(engine: SSL.Connection) -> Peer:
-    certificate = engine.get_peer_certificate()
+    certificate = engine.get_peer_certificate(as_cryptography=True)
     if certificate is None:
         return Anonymous()
     return Identity(
-        certificate=crypto.dump_certificate(crypto.FILETYPE_PEM, certificate).decode("ascii"),
-        spki=crypto.dump_publickey(crypto.FILETYPE_ASN1, certificate.get_pubkey()),
+        certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"),
+        spki=certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
     )

@@ -19,9 +19,9 @@ MARK = "$$SCONE:"
 SOFTWARE_IDENTITY = "$$SCONE::self::software_identity$$"
 """The one name that is no secret's: the measurement of the program that receives a token."""
 
-_PLACEHOLDER = re.compile(
-    r"\$\$SCONE::([A-Za-z0-9_.~-]{1,512}+)((?::[A-Za-z0-9_-]{1,64}+)*+)(?:\|([^\s$|]{1,64}+))?+\$\$"
-)
+# Each class ends before the character that follows it, so nothing is tried twice. Possessive quantifiers would say so,
+# but Python 3.11.2, which Debian 12 has, matches them wrongly.
+_PLACEHOLDER = re.compile(r"\$\$SCONE::([A-Za-z0-9_.~-]{1,512})((?::[A-Za-z0-9_-]{1,64})*)(?:\|([^\s$|]{1,64}))?\$\$")
 _SHELL_ESCAPE = re.compile(r"\\\$\\?\$SCONE::?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def people(alice: Caller, eve: Caller) -> tuple[Caller, Caller]:
 
 
 def value(desk: Desk, name: str, secret: str = "x") -> bytes:
-    held = desk.cas.sessions.values(name).values[secret]
+    held = desk.cas.sessions.require(name).values[secret]
     return held.text.encode()  # type: ignore[union-attr]
 
 
@@ -306,7 +307,7 @@ def test_an_imported_certificate_that_is_due_is_renewed_where_it_is_made(desk: D
     second = desk.argv("b/s")[1]
     assert expires(second) != expires(first)
     assert desk.argv("b/s")[1] == second
-    kept = desk.cas.sessions.values("a").values["cert"]
+    kept = desk.cas.sessions.require("a").values["cert"]
     assert isinstance(second, bytes)
     assert isinstance(kept, CertificateValue)
     assert x509.load_pem_x509_certificate(second) == x509.load_der_x509_certificate(kept.certificate_der)
@@ -350,8 +351,8 @@ def test_what_is_made_of_an_import_follows_it(desk: Desk, alice: Caller, caplog:
 def test_an_import_may_be_made_public(desk: Desk, alice: Caller) -> None:
     first = desk.upload(exporter(), alice)
     desk.upload(importer(more=", export_public: true"), alice)
-    public = read_public_value(desk.cas, "b", "y", session_hash=None)
+    public = asyncio.run(read_public_value(desk.cas, "b", "y", session_hash=None))
     assert (public["kind"], public["value"]) == ("string", value(desk, "a").decode())
     desk.upload(exporter(export="{session: c}") + f"predecessor: {first}\n", alice)
     with pytest.raises(NotFoundError, match="Failed to read value 'y' of '/session=b'"):
-        read_public_value(desk.cas, "b", "y", session_hash=None)
+        asyncio.run(read_public_value(desk.cas, "b", "y", session_hash=None))

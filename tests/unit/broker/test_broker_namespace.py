@@ -42,7 +42,7 @@ def test_a_session_is_created_in_a_namespace_that_admits_its_author(desk: Desk, 
     desk.upload(text("a"), alice)
     desk.upload(text("a/b"), alice)
     desk.upload(text("a/b/c"), alice)
-    assert read_session(desk.cas, "a/b/c", session_hash=None, caller=alice).session.name == "a/b/c"
+    assert asyncio.run(read_session(desk.cas, "a/b/c", session_hash=None, caller=alice)).session.name == "a/b/c"
 
 
 def test_without_the_namespace_there_is_nothing_to_create_in(desk: Desk, alice: Caller) -> None:
@@ -96,9 +96,9 @@ def test_the_root_may_be_named_by_its_hash_too(desk: Desk, alice: Caller) -> Non
 
 
 def test_the_default_root_is_read_by_everyone_and_has_nothing(desk: Desk) -> None:
-    root = read_session(desk.cas, ROOT, session_hash=None, caller=None)
+    root = asyncio.run(read_session(desk.cas, ROOT, session_hash=None, caller=None))
     assert (root.session.services, root.session.secrets, root) == ((), (), default_root())
-    assert desk.cas.sessions.values(ROOT).values == {}
+    assert desk.cas.sessions.require(ROOT).values == {}
 
 
 def test_whoever_updates_the_root_first_owns_it(desk: Desk, alice: Caller, eve: Caller) -> None:
@@ -111,7 +111,7 @@ def test_whoever_updates_the_root_first_owns_it(desk: Desk, alice: Caller, eve: 
         desk.upload(text(ROOT, predecessor=mine), eve)
     desk.upload(text(ROOT, access_policy="{create_sessions: ANY}", predecessor=mine), alice)
     desk.upload(text("b"), eve)
-    assert read_session(desk.cas, ROOT, session_hash=first, caller=alice) == default_root()
+    assert asyncio.run(read_session(desk.cas, ROOT, session_hash=first, caller=alice)) == default_root()
 
 
 def test_the_first_session_seals_the_root(desk: Desk, alice: Caller, eve: Caller) -> None:

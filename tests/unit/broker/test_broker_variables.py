@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -377,7 +378,7 @@ def session(name: str, policy: str, *secrets: str) -> str:
 
 def reads(desk: Desk, name: str, caller: Caller | None) -> bool:
     try:
-        read_session(desk.cas, name, session_hash=None, caller=caller)
+        asyncio.run(read_session(desk.cas, name, session_hash=None, caller=caller))
     except OstiaryError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,17 @@ def daemon(tmp_path: Path) -> Iterator[QuotingDaemonSimulator]:
 
 
 @pytest.fixture(scope="session")
-def source() -> str:
-    return str(ROOT / "src")
+def source() -> Iterator[str]:
+    """Where the package can be imported from by every user: our tree, or a copy where that lies behind closed doors."""
+    tree = ROOT / "src"
+    if all(directory.stat().st_mode & 0o005 == 0o005 for directory in (tree, *tree.parents)):
+        yield str(tree)
+        return
+    with tempfile.TemporaryDirectory(prefix="ostiary-test-") as name:
+        Path(name).chmod(0o755)
+        copy = Path(name) / "src"
+        shutil.copytree(tree, copy)
+        yield str(copy)
 
 
 @pytest.fixture(scope="session")

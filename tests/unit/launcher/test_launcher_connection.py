@@ -201,6 +201,26 @@ def test_a_closed_connection() -> None:
         stream.close()
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b'{"nonce": "'])
+def test_a_body_that_ends_before_its_announced_length_is_not_taken_for_an_answer(body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\n"
+    with CasSimulator(configuration(), script={"/v1/challenge": lambda: head + body}) as cas:
+        stream = open_connection(cas)
+        with pytest.raises(OutsideError, match="closed the connection before its answer was complete"):
+            stream.post("/v1/challenge", b"")
+        stream.close()
+
+
+def test_an_answer_over_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_ANSWER_BYTES", 10)
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n" + b"x" * 11
+    with CasSimulator(configuration(), script={"/v1/challenge": lambda: answer}) as cas:
+        stream = open_connection(cas)
+        with pytest.raises(InputError, match="an answer of more than 10 bytes"):
+            stream.post("/v1/challenge", b"")
+        stream.close()
+
+
 def test_an_answer_that_is_no_http() -> None:
     with CasSimulator(configuration(), script={"/v1/challenge": lambda: b"hello\r\n\r\n"}) as cas:
         stream = open_connection(cas)

@@ -176,6 +176,31 @@ told["namespace"] = subprocess.run(["unshare", "--user", "true"]).returncode
     assert not os.path.exists("/ostiary-test-missing")
 
 
+IN_A_CHROOT = """
+for entry in /*; do
+    if [ -L "$entry" ]; then cp -P "$entry" "$0$entry"
+    elif [ -d "$entry" ]; then mkdir "$0$entry" && mount --rbind "$entry" "$0$entry"
+    fi
+done
+exec chroot "$0" "$@"
+"""
+
+
+def test_in_a_chroot_whose_root_is_no_mount_point(source: str, open_directory: Path) -> None:
+    """As in a build environment. Nothing that is mounted there shows outside."""
+    if os.geteuid() != 0 or not works(["unshare", "--mount", "true"]):
+        pytest.skip("needs root that may mount")
+    root = open_directory / "root"
+    root.mkdir()
+    shown = open_directory / "key.pem"
+    command = ["unshare", "--mount", "sh", "-c", IN_A_CHROOT, str(root), sys.executable]
+    before = Path("/proc/self/mounts").read_text()
+    files = [(str(shown), 0o400, "injected"), ("/ostiary-test-missing/key.pem", 0o400, "injected too")]
+    told = run(Way(command=command, user=0), files, READ, source)
+    assert told == {str(shown): ["injected", 0o400, 0], "/ostiary-test-missing/key.pem": ["injected too", 0o400, 0]}
+    assert Path("/proc/self/mounts").read_text() == before
+
+
 def test_many_files_nested_in_each_others_directories(way: Way, source: str, open_directory: Path) -> None:
     (open_directory / "a").mkdir(mode=0o777)
     (open_directory / "a").chmod(0o777)

@@ -4,13 +4,14 @@ dcap-qvl checks some eight signatures for each quote; all but one of them vouch 
 for byte, from quote to quote. `Verifier` lets dcap-qvl judge a platform once in PLATFORM_LIFE and checks only the
 quote's own signature in between.
 
-Invariants: an entry was made by `verify` returning, less than PLATFORM_LIFE ago when it is used; its frame holds every
-byte of the quote and of the endorsements that dcap-qvl judges, so a quote that fits it differs only in what the
-attestation key signs and nobody but `appraise` judges.
+Invariants: an entry was made by `verify` returning, less than PLATFORM_LIFE ago when it is used; its frame is the hash
+of every byte of the quote and of the endorsements that dcap-qvl judges, so a quote that fits it differs only in what
+the attestation key signs and nobody but `appraise` judges.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +30,7 @@ PLATFORM_LIFE = timedelta(seconds=60)
 """How long dcap-qvl is not asked again about a platform it accepted; revocation and expiry may count so much later."""
 
 MAX_PLATFORMS = 256
-"""Platforms remembered, the least recently used forgotten first; about 20 KiB each."""
+"""Platforms remembered, the least recently used forgotten first."""
 
 # Offsets in the quote of what a program's enclave says of itself: mr_enclave, mr_signer, isv_prod_id and isv_svn,
 # report_data, and the signature over all that stands before it (`layout.parse_quote`).
@@ -48,14 +49,14 @@ class Verifier:
 
     def __init__(self, roots: tuple[TrustedRoot, ...]) -> None:
         self._roots = roots
-        self._platforms: OrderedDict[tuple[bytes, bytes], _Platform] = OrderedDict()
+        self._platforms: OrderedDict[bytes, _Platform] = OrderedDict()
 
     def verify(self, quote: bytes, endorsements: bytes, *, now: datetime) -> Claims:
         """The claims of a quote, with the guarantees and errors of the function `verify`, but for one:
 
         certificates, revocation lists and TCB data were judged at some time in the PLATFORM_LIFE before `now`.
         """
-        frame = (_frame(quote), endorsements)
+        frame = _frame(quote, endorsements)
         platform = self._platforms.get(frame)
         if platform is not None and timedelta(0) <= now - platform.checked < PLATFORM_LIFE:
             try:
@@ -66,20 +67,23 @@ class Verifier:
         self._remember(frame, _Platform(key=_attestation_key(quote), claims=claims, checked=now))
         return claims
 
-    def _remember(self, frame: tuple[bytes, bytes], platform: _Platform) -> None:
+    def _remember(self, frame: bytes, platform: _Platform) -> None:
         self._platforms[frame] = platform
         self._platforms.move_to_end(frame)
         if len(self._platforms) > MAX_PLATFORMS:
             self._platforms.popitem(last=False)
 
 
-def _frame(quote: bytes) -> bytes:
-    """All of the quote but what the program's enclave says of itself."""
-    parts, start = [], 0
+def _frame(quote: bytes, endorsements: bytes) -> bytes:
+    """SHA-256 over all of the quote but what the program's enclave says of itself, its length, and the endorsements."""
+    digest = hashlib.sha256(len(quote).to_bytes(8, "big"))
+    start = 0
     for begin, end in _OF_THE_PROGRAM:
-        parts.append(quote[start:begin])
+        digest.update(quote[start:begin])
         start = end
-    return b"".join([*parts, quote[start:]])
+    digest.update(quote[start:])
+    digest.update(endorsements)
+    return digest.digest()
 
 
 def _claims(quote: bytes, platform: _Platform) -> Claims:
