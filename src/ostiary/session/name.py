@@ -41,12 +41,6 @@ def read_session_name(reading: Reading, node: Node) -> str:
     return text
 
 
-def read_reference(reading: Reading, node: Node) -> str:
-    """The absolute name of the session that `node` names: absolute, or relative to the session that is read."""
-    text = reading.text(node)
-    return resolve_reference(reading, node, text) if text else text
-
-
 def resolve_reference(reading: Reading, node: Node, text: str, *, relative: bool = True) -> str:
     """The absolute name that `text`, which stands at `node`, means: without a leading slash, or ROOT.
 

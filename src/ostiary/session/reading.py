@@ -37,10 +37,6 @@ class Reading:
         self._needed: list[tuple[int, Located, str]] = []
         self._gated: dict[Path, int] = {}
 
-    @property
-    def versioned(self) -> bool:
-        return self._declared is not None
-
     def require_level(self, node: Located, what: str, level: int) -> None:
         """A mistake if the declared version does not have `what` yet."""
         if level <= self.level or self._is_gated(node.path, level):

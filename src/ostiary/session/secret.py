@@ -151,7 +151,7 @@ def note_new_keys(reading: Reading, secrets: Declared) -> None:
 def _fields(reading: Reading, node: Node) -> Fields:
     if not isinstance(node, MappingNode):
         return reading.fields(node, "secret", {})
-    if "import" in node.values or "import_akv" in node.values:
+    if any(_is_given(node.values.get(source)) for source in ("import", "import_akv")):
         keys = {**language.SECRET_KEYS, "size": language.V0_1}
         del keys["value"]
         return reading.fields(_without_parameters(reading, node, keys), "secret", keys)
@@ -164,6 +164,10 @@ def _fields(reading: Reading, node: Node) -> Fields:
     if kind not in language.KINDS_WITH_VALUE:
         del keys["value"]
     return reading.fields(_without_foreign_keys(reading, node, kind, keys), "secret", keys)
+
+
+def _is_given(node: Node | None) -> bool:
+    return node is not None and not (isinstance(node, Scalar) and node.is_null)
 
 
 def _without_foreign_keys(reading: Reading, node: MappingNode, kind: str, keys: Mapping[str, int]) -> MappingNode:
@@ -179,8 +183,8 @@ def _without_parameters(reading: Reading, node: MappingNode, keys: Mapping[str, 
     foreign = _PARAMETERS - keys.keys()
     for name in foreign & node.keys.keys():
         value = node.values[name]
-        unsaid = isinstance(value, Scalar) and (value.is_null or (name == "private_key" and not value.text))
-        if not unsaid:
+        empty_key = name == "private_key" and isinstance(value, Scalar) and not value.text
+        if _is_given(value) and not empty_key:
             reading.findings.error(
                 node.keys[name], f"{name} is for secrets made here, and this one is imported; remove one of them"
             )

@@ -108,6 +108,7 @@ REFUSED = [
     ("F005", app("platforms: ~"), "services[0].platforms", "no platform, which would admit all"),
     ("F005", security("{tolerate: [~]}"), "security.attestation.tolerate[0]", "found nothing"),
     ("F006", f"{HEAD}services: &a []\n<<: *a", "<<", "merge keys are not part of the language"),
+    ("F005", security("{one_time_password_shared_secret: [x]}"), "security.attestation.one_time_password_shared_secret", "found a list, expected text"),
     ("F007", f"{HEAD}salt: !!python/object:os.system x", "salt", "has no meaning here"),
     ("F007", app("command: !foo a"), "services[0].command", "tag !foo has no meaning here"),
     ("F007", f"{HEAD}salt: !akv {TAG}", "salt", "tag !akv has no meaning here"),
@@ -134,6 +135,7 @@ REFUSED = [
         for name in ("a//b", "a/../b", "/a", "a/", "./a", "a/.")
     ],
     ("F022", at("0.3.12", "", name=".."), "name", "which is no name"),
+    ("F027", at("0.3.12", "secrets: [{name: x, import: {session: '../a b', secret: y}}]", name="ns/me"), "secrets[0].import.session", "with the character"),
     ("F023", at("0.3.10", "", name="/"), "name", "the root namespace needs version 0.3.11"),
     ("F026", secrets("{name: s, kind: ascii}", "{name: s, kind: ascii}"), "secrets[1].name", "the same name"),
     ("F026", volumes("{name: v}, {name: v}"), "volumes[1].name", "another volume on line 3 has the same name"),
@@ -231,6 +233,10 @@ REFUSED = [
     ("F105", secrets(KEY, f"{{name: p, kind: public-key, private_key: k, value: {quoted(pki.public_pem(pki.private_key()))}}}"), "secrets[1].private_key", "is not the private key of value"),
     ("F105", secrets("{name: s, kind: public-key, value: x}"), "secrets[0].value", "expected one PEM block PUBLIC KEY"),
     ("F106", secrets("{name: s, kind: public-key, private_key: k}", KEY, version="0.3.10"), "secrets[0].kind", "0.3.11"),
+    ("F105", secrets("{name: s, kind: public-key, value: '-----BEGIN PUBLIC KEY-----'}"), "secrets[0].value", "cannot be read as one"),
+    ("F105", secrets("{name: k, kind: private-key, value: '-----BEGIN PRIVATE KEY-----'}", f"{{name: p, kind: public-key, private_key: k, value: {quoted(pki.public_pem(pki.private_key()))}}}"),
+     "secrets[0].value", "cannot be read as one"),
+    ("F107", secrets("{name: c, kind: x509, private_key: i}", "{name: i, kind: ascii, import: {session: a, secret: b}}"), "secrets[0].private_key", "is of kind ascii"),
     ("F107", secrets("{name: c, kind: x509}"), "secrets[0].private_key", "private_key is missing"),
     ("F109", secrets(KEY, "{name: c, kind: x509, private_key: k}", "{name: d, kind: x509, private_key: k, issuer: c}"), "secrets[2].issuer", "name a secret of kind x509-ca"),
     ("F109", secrets(KEY, "{name: c, kind: x509-ca, private_key: k, issuer: c}"), "secrets[1].issuer", "issuers in a circle"),
@@ -321,6 +327,8 @@ REFUSED = [
     ("F150", secrets(f"{{name: s, kind: ascii, export: {{namespace: a, session_hash: {A}}}}}"), "secrets[0].export.session_hash", "a namespace has no hash"),
     ("F150", secrets("{name: s, kind: ascii, export: {namespace: a}}", version="0.3.4"), "secrets[0].export.namespace", "0.3.5"),
     ("F154", secrets(f'{{name: s, kind: ascii, export: "a:{A}"}}'), "secrets[0].export", "write export: {session: a, session_hash: …}"),
+    ("F154", secrets("{name: s, import: [a]}"), "secrets[0].import", "found a list, expected text"),
+    ("F155", secrets("{name: s, import_akv: x}"), "secrets[0].import_akv", "expected a mapping with the keys of import_akv"),
     ("F154", secrets("{name: s, import: a}"), "secrets[0].import", "write import: {session: a, secret: <its name there>}"),
     ("F154", secrets("{name: s, kind: ascii, export: {session: a}}", version="0.2"), "secrets[0].export", "the mapping form of a reference needs version 0.3.0"),
     ("F154", secrets("{name: s, kind: ascii, export: a:b}", version="0.2"), "secrets[0].export", "expected name or name:hash"),
@@ -333,6 +341,7 @@ REFUSED = [
     ("F156", secrets("{name: s, import: {session: a, secret: b}, import_akv: {vault: v.vault.azure.net}}", AAD), "secrets[0]", "import and import_akv exclude each other"),
     ("F157", secrets("{name: s, import_akv: {vault: v.vault.azure.net, decryption_key: abc}}", AAD), "secrets[0].import_akv.decryption_key", "of a binary secret of 32 bytes"),
     ("F157", secrets("{name: s, import_akv: {vault: v.vault.azure.net, decryption_key: $$SCONE::b:base64$$}}", AAD, "{name: b, kind: binary, size: 32}"), "secrets[0].import_akv.decryption_key", "the key is the secret itself"),
+    ("F158", f"{HEAD}secret_config: !akv x", "secret_config", "tag !akv has no meaning here"),
     ("F158", f"{HEAD}secret_config: {{store_in: cas}}", "secret_config.store_in", "expected !cas, or !akv"),
     ("F158", f"{HEAD}secret_config: {{store_in: !akv }}", "secret_config.store_in", "expected !cas, or !akv"),
     ("F158", f"{HEAD}secret_config: {{store_in: !cas {{}}}}", "secret_config.store_in", "expected !cas, or !akv"),
@@ -484,6 +493,7 @@ WARNED = [
      "security", "has a variable inside"),
     ("F138", secrets("{name: s, kind: config-fragment, value: [$$SCONE::b$$], export: {session: a}}"), "secrets[0].value", "has a variable inside"),
     ("F142", images("injection_files: [{path: /f, permission: 0o100, content: x}]"), "images[0].injection_files[0].permission", "0o400 lets its owner read"),
+    ("F168", images("volumes: [{name: v, path: m}]", "volumes: [{name: v}]"), "images[0].volumes[0].path", "is relative and taken from the service's pwd"),
     ("F155", secrets("{name: s, import_akv: {vault: vault.example.com}}", AAD), "secrets[0].import_akv.vault", "outside Azure's vault domains"),
     *[
         ("F152", secrets(f"{{name: s, {body}, export_public: true}}", *more), "secrets[0].export_public", "everyone may read")
@@ -1028,8 +1038,16 @@ def test_f155_f157_key_vault() -> None:
     )
 
 
+def test_f005_a_null_import_is_none() -> None:
+    """F005."""
+    assert one_secret("{name: s, kind: ascii, value: x, import: ~, import_akv: }") == AsciiSecret(
+        name="s", value="x", size=1
+    )
+
+
 def test_f158_where_secrets_are_stored() -> None:
     """F158."""
+    assert session(f"{HEAD}secret_config: {{store_in: ~}}").hash == session(HEAD).hash
     assert session(f"{HEAD}secret_config: {{store_in: !cas }}").hash == session(HEAD).hash
     found = session(f"{HEAD}secret_config: {{store_in: !akv {{vault: v.vault.azure.net}}}}\nsecrets: [{AAD}]")
     assert found.session.secret_store == KeyVault(vault="v.vault.azure.net", token="t")
@@ -1105,7 +1123,11 @@ def test_f184_rules_nest() -> None:
 
 
 def test_f187_a_signed_session_says_who_reads() -> None:
-    """F187."""
+    """F187: a policy that is a variable is judged when it is known."""
+    delegated = (
+        f"{HEAD}access_policy: $$SCONE::x$$\ncreator: {{signer: {SIGNERS[0]}}}\nsecrets: [{{name: x, kind: ascii}}]"
+    )
+    assert isinstance(session(delegated).session.creator, SignerSubject)
     text = f"{HEAD}access_policy: {{read: NONE}}\ncreator: {{signer: {SIGNERS[0]}}}"
     assert isinstance(session(text).session.creator, SignerSubject)
 
