@@ -16,6 +16,7 @@ from tests.simulators.processes import serve_process
 from tests.simulators.service import RunningService
 
 from ostiary.cli.identity import key_hash, make_identity
+from ostiary.session.schema import schema
 
 UNVERIFIED = "--only_for_testing-disable-attestation-verification"
 HASH = re.compile(r"[0-9a-f]{64}\n")
@@ -250,3 +251,8 @@ def test_the_session_from_the_processes_of_a_newcomer(tmp_path: Path) -> None:
 
 def test_the_root_session_is_read_by_its_name(scone: Scone) -> None:
     assert "name: /" in scone.good("session", "read", "/")
+
+
+def test_the_printed_schema_is_the_one_that_the_parser_s_tables_give(scone: Scone) -> None:
+    assert json.loads(scone.good("session", "schema")) == schema()
+    assert scone("session", "schema", "x").code == 64

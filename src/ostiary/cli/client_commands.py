@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ostiary.cli import known, own
 from ostiary.cli.arguments import Command
 from ostiary.cli.connection import UNVERIFIED
-from ostiary.cli.session import calculate_hash, check, create, diff, read, update, verify
+from ostiary.cli.session import calculate_hash, check, create, diff, read, schema, update, verify
 
 COMMANDS: tuple[Command, ...] = (
     check.COMMAND,
@@ -17,6 +17,7 @@ COMMANDS: tuple[Command, ...] = (
     read.COMMAND,
     verify.COMMAND,
     diff.COMMAND,
+    schema.COMMAND,
     *own.COMMANDS,
     *known.COMMANDS,
 )
