@@ -23,8 +23,8 @@ COMMAND = Command(
     options=(),
     details=(
         "JSON Schema, draft 2020-12, made from the tables of the parser. Editors with a YAML language server take it "
-        "from a file:\n`# yaml-language-server: $schema=session.schema.json` in the first line of a session. It helps while "
-        "writing; `session check` is the one that decides."
+        "from a file:\n`# yaml-language-server: $schema=session.schema.json` in the first line of a session. It helps "
+        "while writing; `session check` is the one that decides."
     ),
     examples=("session schema > session.schema.json",),
 )
