@@ -149,7 +149,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
         self._inner: _TlsTransport | None = None
         self._peer: Peer = Anonymous()
         self._connection = Connection()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = self._due = 0.0
         self._header_bytes = 0
         self._outside_bodies = 0
         self._tickets_wait = False
@@ -254,16 +255,31 @@ class TlsHttpProtocol(HttpToolsProtocol):
                 return
             self._raw.write(records)
 
-    # Deadlines: one timer, for the phase the connection is in
+    # Deadlines: one for the phase the connection is in. They move several times a request and hardly ever fire, so the
+    # timer is left alone while it would fire before the deadline, and looks again then.
 
     def _expect_within(self, seconds: float) -> None:
-        self._expect_nothing()
-        self._deadline = self.loop.call_later(seconds, self._raw.abort)
+        now = self.loop.time()
+        self._due = now + seconds
+        if self._timer is None or self._due < self._timer_due:
+            self._expect_nothing()
+            self._set_timer(seconds, now)
+
+    def _set_timer(self, seconds: float, now: float) -> None:
+        self._timer_due = now + seconds
+        self._timer = self.loop.call_later(seconds, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        now = self.loop.time()
+        if now < self._due:
+            self._set_timer(self._due - now, now)
+        else:
+            self._raw.abort()
 
     def _expect_nothing(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     # Requests: bounds on what comes before the body, the peer's key and the connection in the scope
 

@@ -125,7 +125,7 @@ class Store:
         nothing.
         """
         self._require_open()
-        record_id = self._vault.keys.id_of(name)
+        record_id = self._vault.id_of(name)
         entry = self._index.get(record_id)
         if entry is None:
             return None
@@ -142,7 +142,7 @@ class Store:
         Raises StoreError after `close`.
         """
         self._require_open()
-        entry = self._index.get(self._vault.keys.id_of(name))
+        entry = self._index.get(self._vault.id_of(name))
         return None if entry is None else entry_version(entry)
 
     def commit(self, writes: Sequence[Write], leaf: bytes, *, expect: Sequence[Expect] = ()) -> Future[Head]:
@@ -162,15 +162,13 @@ class Store:
         Raises ValueError at once, a mistake of the caller, for two writes to one name.
         """
         targets = tuple(
-            Target(
-                record_id=self._vault.keys.id_of(write.name), value=write.value, expected_version=write.expected_version
-            )
+            Target(record_id=self._vault.id_of(write.name), value=write.value, expected_version=write.expected_version)
             for write in writes
         )
         if len({target.record_id for target in targets}) != len(targets):
             raise ValueError("a commit with two writes to one name, expected one write a name")
         conditions = tuple(
-            Condition(record_id=self._vault.keys.id_of(wanted.name), version=wanted.version) for wanted in expect
+            Condition(record_id=self._vault.id_of(wanted.name), version=wanted.version) for wanted in expect
         )
         waiting = _Waiting(targets, conditions, leaf)
         try:

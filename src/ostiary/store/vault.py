@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 from ostiary.store.backend import HeadRow, LeafRow, RecordRow
 from ostiary.store.box import Box
 from ostiary.store.keys import derive_keys
 
+MAX_REMEMBERED_IDS = 4096
 _U64_BYTES = 8
 
 
@@ -17,6 +19,8 @@ class Vault:
 
     def __init__(self, database_key: bytes) -> None:
         self.keys = derive_keys(database_key)
+        # The same few names come again and again, several times in each release.
+        self.id_of = lru_cache(maxsize=MAX_REMEMBERED_IDS)(self.keys.id_of)
         self._records = Box(self.keys.record, b"ostiary-store-v1 record")
         self._leaves = Box(self.keys.leaf, b"ostiary-store-v1 leaf")
         self._heads = Box(self.keys.head, b"ostiary-store-v1 head")
