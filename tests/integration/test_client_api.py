@@ -143,6 +143,7 @@ def test_creating_without_certificate_works_where_no_creator_is_named(service: R
 def test_an_update_names_its_predecessor_and_history_can_be_walked(
     service: RunningService, alice: Client, name: str
 ) -> None:
+    """F032: every version of the past is readable by its hash."""
     first = created(service, alice, text(name))
     second = created(service, alice, text(name, predecessor=first))
     assert first != second
@@ -155,6 +156,7 @@ def test_an_update_names_its_predecessor_and_history_can_be_walked(
 
 
 def test_an_existing_name_without_predecessor_is_a_conflict(service: RunningService, alice: Client, name: str) -> None:
+    """F030: an existing name without predecessor is refused."""
     created(service, alice, text(name))
     answer = upload(service, alice, text(name))
     assert answer.status == 409
@@ -164,6 +166,7 @@ def test_an_existing_name_without_predecessor_is_a_conflict(service: RunningServ
 def test_a_predecessor_that_is_not_the_current_version_is_a_conflict(
     service: RunningService, alice: Client, name: str
 ) -> None:
+    """F029: an update needs the current hash."""
     first = created(service, alice, text(name))
     created(service, alice, text(name, predecessor=first))
     answer = upload(service, alice, text(name, predecessor=first))
@@ -172,6 +175,7 @@ def test_a_predecessor_that_is_not_the_current_version_is_a_conflict(
 
 
 def test_a_predecessor_of_nothing_is_not_found(service: RunningService, alice: Client, name: str) -> None:
+    """F028: a new name with a predecessor is refused."""
     answer = upload(service, alice, text(name, predecessor="ab" * 32))
     assert answer.status == 404
     assert "there is no session of this name to succeed" in answer.body["msg"][1]
@@ -190,7 +194,7 @@ def test_a_stranger_may_not_update_and_nothing_changes(
 def test_an_update_is_judged_by_the_version_it_replaces(
     service: RunningService, alice: Client, eve: Client, name: str
 ) -> None:
-    """A new text cannot admit its own author."""
+    """F186: an update is judged by the version it replaces. A new text cannot admit its own author."""
     first = created(service, alice, text(name))
     body = text(name, predecessor=first, more="access_policy:\n  update: [ANY]\n  read: [ANY]\n")
     assert upload(service, eve, body).status == 403
@@ -212,7 +216,9 @@ def test_of_many_updates_at_once_exactly_one_wins(service: RunningService, alice
 def test_a_creator_in_the_text_must_be_the_uploader(
     service: RunningService, alice: Client, eve: Client, name: str
 ) -> None:
-    """Nobody can put somebody else's name under a session; one's own may stand there."""
+    """F039: a foreign creator is refused.
+
+    Nobody can put somebody else's name under a session; one's own may stand there."""
     assert alice.certificate is not None
     pem = alice.certificate.read_text().replace("\n", "\n  ")
     body = text(name, more=f"creator: |\n  {pem}")

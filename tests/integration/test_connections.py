@@ -307,6 +307,7 @@ def test_an_expired_certificate_is_an_identity(service: RunningService, tmp_path
 def test_a_renewed_certificate_of_the_same_key_is_the_same_identity(
     service: RunningService, alice: Client, tmp_path: Path
 ) -> None:
+    """F176: a certificate admits by its key."""
     assert alice.request(service.client_port, "POST", "/session", b"name: renewed\nversion: '0.3.10'\n").status == 201
     renewed = tmp_path / "renewed.pem"
     subprocess.run(

@@ -84,6 +84,7 @@ class TestVariants:
         ],
     )
     def test_any_variant_with_all_its_factors_admits(self, variants: tuple[Variant, ...], index: int) -> None:
+        """F075, F080: any of several variants admits; bounds of isvsvn are inclusive, a missing one is open."""
         assert appraise(CLAIMS, _service(*variants), STRICT, binding=BINDING).variant == index
 
     def test_other_measurement_is_refused_with_found_and_expected(self) -> None:
@@ -103,10 +104,12 @@ class TestVariants:
         ],
     )
     def test_each_signer_factor_is_held_alone(self, signer: Signer, factor: str, found: str, expected: str) -> None:
+        """F079, F080: isvsvn is exact, or within its bounds."""
         (mismatch,) = _mismatches(CLAIMS, _service(Variant(signer=signer)))
         assert (mismatch.factor, mismatch.found, mismatch.expected) == (factor, found, expected)
 
     def test_factors_of_two_variants_do_not_add_up(self) -> None:
+        """F076: all factors of one variant must hold."""
         wrong_signer = Signer(mrsigner=B, isvprodid=7)
         right_signer = Signer(mrsigner=SIGNER, isvprodid=7)
         service = _service(Variant(mrenclave=(A,), signer=wrong_signer), Variant(mrenclave=(B,), signer=right_signer))
@@ -207,12 +210,14 @@ class TestTcb:
         assert mismatch.factor == "tcb_status"
 
     def test_category_alone_does_not_ignore_advisories(self) -> None:
+        """F191: an advisory needs its category and its name."""
         claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615"}))
         (mismatch,) = _mismatches(claims, security=_tolerate("software-hardening-needed"))
         assert mismatch.factor == "ignore_advisories: INTEL-SA-00615"
         assert "add INTEL-SA-00615 to security.attestation.ignore_advisories" in mismatch.advice
 
     def test_advisory_alone_does_not_tolerate_its_category(self) -> None:
+        """F191: the name alone is not enough either."""
         claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615"}))
         (mismatch,) = _mismatches(claims, security=_tolerate(ignore=("INTEL-SA-00615",)))
         assert mismatch.factor == "tolerate: software-hardening-needed"
@@ -232,6 +237,7 @@ class TestTcb:
         ],
     )
     def test_shortcut_alone_is_enough_for_its_own_advisory(self, shortcut: str, advisory: str) -> None:
+        """F191: a shortcut stands for both."""
         claims = _with(tcb_status="ConfigurationNeeded", advisories=frozenset({advisory}))
         assert appraise(claims, _service(), _tolerate(shortcut), binding=BINDING).tolerated == (advisory,)
         factors = {mismatch.factor for mismatch in _mismatches(claims)}
@@ -349,7 +355,9 @@ class TestPlatforms:
 
     @pytest.mark.parametrize("platforms", [(OTHER,), (QE * 2,), (X,), (X, OTHER)])
     def test_another_machine_is_refused(self, platforms: tuple[bytes | Variable, ...]) -> None:
-        """Also where the list has only what can never match, or what is not resolved."""
+        """F088: `platforms` restrict a service to them.
+
+        Also where the list has only what can never match, or what is not resolved."""
         (mismatch,) = _mismatches(_with(qe_id=self.QE), self._service(*platforms))
         assert (mismatch.factor, mismatch.found) == ("platforms", f"INTEL_QE_ID:{self.QE.hex()}")
         assert "add this one" in mismatch.advice

@@ -84,6 +84,7 @@ def test_what_is_exported_to_others_is_refused(
 def test_what_is_not_exported_is_refused(
     desk: Desk, people: tuple[Caller, Caller], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """F146: both sides must name each other."""
     desk.upload(session("a", "name: x, kind: ascii"), people[0])
     desk.upload(importer(), people[1])
     refused(desk, caplog, "does not export")
@@ -110,6 +111,7 @@ def test_an_import_from_another_cas_is_refused_by_name(
 def test_an_export_to_a_session_does_not_reach_those_below_it_and_one_to_a_namespace_does(
     desk: Desk, people: tuple[Caller, Caller], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """F149: an export to a session does not reach those nested in it."""
     first = desk.upload(exporter(), people[0])
     desk.upload(session("b"), people[1])
     desk.upload(importer("b/c"), people[1])

@@ -53,6 +53,7 @@ def test_without_the_namespace_there_is_nothing_to_create_in(desk: Desk, alice: 
 
 
 def test_a_namespace_that_does_not_admit_the_author_refuses(desk: Desk, alice: Caller, eve: Caller) -> None:
+    """F024: creating in a namespace needs its create_sessions right."""
     desk.upload(text("a"), alice)
     with pytest.raises(NotAuthorizedError, match="create sessions in namespace a"):
         desk.upload(text("a/b"), eve)
@@ -180,3 +181,23 @@ def test_of_two_updates_at_once_one_conflicts(desk: Desk, alice: Caller) -> None
     (loss,) = refused(both(desk, (update("one"), alice), (update("two"), alice)))
     assert isinstance(loss, ConflictError)
     assert "is not the hash of the current version" in str(loss)
+
+
+def test_the_last_component_of_a_service_id_is_the_service(desk: Desk, alice: Caller) -> None:
+    """F025: `a/b/c` starts service c of session a/b."""
+    desk.upload(text("a"), alice)
+    service = "[{name: c, command: hello}]"
+    desk.upload(text("a/b", services=service, security="{attestation: {mode: none}}"), alice)
+    assert desk.argv("a/b/c") == [b"hello"]
+
+
+def test_an_update_may_change_the_version_of_the_language_and_keeps_values(desk: Desk, alice: Caller) -> None:
+    """F018: from 0.2 to 0.3.12 a generated value survives."""
+    body = (
+        "name: grown\nsecrets: [{name: token, kind: ascii}]\n"
+        "services: [{name: s, command: $$SCONE::token$$, mrenclaves: ['" + "ab" * 32 + "']}]\n"
+    )
+    first = desk.upload(f'version: "0.2"\n{body}', alice)
+    before = desk.cas.sessions.require("grown").values
+    desk.upload(f'version: "0.3.12"\npredecessor: "{first}"\n{body}', alice)
+    assert desk.cas.sessions.require("grown").values == before

@@ -42,6 +42,7 @@ def _signals() -> Iterator[None]:
 
 
 def test_argv_is_the_sessions_with_host_arguments_where_it_says() -> None:
+    """F073: text of the host is never interpreted."""
     configuration = released(b"prog", HostArgument(position=2), b"-x", HostArgument(position=1))
     assert build_argv(configuration, [b"one", b"@@1 $$SCONE::x$$", b"three"], b"/bin/other") == [
         b"prog",
@@ -57,6 +58,7 @@ def test_without_command_the_program_gets_its_name_and_no_host_argument() -> Non
 
 @pytest.mark.parametrize("given", [[], [b"one"]])
 def test_a_missing_host_argument_stops_the_start(given: list[bytes]) -> None:
+    """F067: too few host arguments stop the start."""
     with pytest.raises(ConfigurationError, match=f"asks for host argument 2, and only {len(given)} stand after"):
         build_argv(released(b"prog", HostArgument(position=2)), given, None)
 
@@ -67,6 +69,7 @@ def test_no_command_anywhere() -> None:
 
 
 def test_the_environment_is_exactly_the_sessions() -> None:
+    """F044: the environment is the session's alone."""
     environment = ((b"A", b"1"), (b"HOME", HostVariable(name=b"HOME")), (b"NO", HostVariable(name=b"NO")))
     host = {b"HOME": b"/root", b"PATH": b"/bin", b"A": b"host"}
     assert build_environment(released(environment=environment), host) == {b"A": b"1", b"HOME": b"/root", b"NO": b""}
@@ -80,6 +83,7 @@ def test_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing", "No such file"), ("file", "Not a directory")])
 def test_a_working_directory_that_is_none(name: str, reason: str, tmp_path: Path) -> None:
+    """F048: the working directory must exist."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=f"{name} cannot be entered; it must exist here: {reason}"):
         enter_directory(str(tmp_path / name))
