@@ -213,6 +213,19 @@ def test_the_cas_key_must_match_whatever_else_is_known(scone: Scone, service: Ru
     assert scone("session", "read", UNVERIFIED, "--cas-key", right, name).code == 64
 
 
+def test_with_a_cas_key_no_other_certificate_of_the_file_vouches(
+    scone: Scone, service: RunningService, name: str, tmp_path: Path
+) -> None:
+    other = make_identity()
+    certificate = other[other.index("-----BEGIN CERTIFICATE") :]
+    both = tmp_path / "both.pem"
+    both.write_text(certificate + service.ca_file.read_text())
+    options = ("session", "read", "--cas", f"127.0.0.1:{service.client_port}", "--cas-ca", str(both))
+    assert scone(*options, name).code == 2, "each of them is an anchor"
+    shown = scone(*options, "--cas-key", key_hash(other), name)
+    assert (shown.code, "is not the CAS that was asked for" in shown.err) == (1, True)
+
+
 def test_diff_reads_versions_from_the_cas(scone: Scone, name: str) -> None:
     file = template(scone, name)
     first = scone.good("session", "create", *VARIABLES, file).strip()

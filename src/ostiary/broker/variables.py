@@ -30,6 +30,7 @@ from ostiary.session.model import (
     Variable,
     Variant,
 )
+from ostiary.session.normal import count_nodes
 from ostiary.session.placeholder import Placeholder
 
 Lookup = Callable[[Placeholder], JsonValue]
@@ -41,6 +42,9 @@ _Place = Callable[[JsonValue], Mapping[str, JsonValue]]
 
 MAX_READINGS = 256
 """How many values, and entries of them, are read for one section; each costs about a millisecond."""
+
+MAX_READ_NODES = 5_000
+"""Nodes of all values that are read for one section: whoever asks for a start, unknown as yet, causes the reading."""
 
 _DIGEST = "0" * 64
 _MAA_URL = "https://tenant.region.attest.azure.net"
@@ -54,6 +58,7 @@ class Variables:
         self._version = session.version
         self._lookup = lookup
         self._readings = 0
+        self._nodes = 0
         self.failures: list[str] = []
 
     def service(self, service: Service) -> Service:
@@ -297,17 +302,21 @@ class Variables:
         found = None if value is None else self._parse(place(value))
         if found is None:
             # The parser's own words would quote the value.
-            why = (
-                f"there are over {MAX_READINGS} values and entries to be read; put them into one fragment"
-                if self._readings > MAX_READINGS
-                else "its value is not what the language takes in this place"
-            )
+            if self._readings > MAX_READINGS:
+                why = f"there are over {MAX_READINGS} values and entries to be read; put them into one fragment"
+            elif self._nodes > MAX_READ_NODES:
+                why = f"the values to be read have over {MAX_READ_NODES} nodes together; write the section out"
+            else:
+                why = "its value is not what the language takes in this place"
             self.failures.append(f"{_shown(variable)}: {why}")
         return found
 
     def _parse(self, members: Mapping[str, JsonValue]) -> Session | None:
         self._readings += 1
-        if self._readings > MAX_READINGS:
+        if self._readings > MAX_READINGS or self._nodes > MAX_READ_NODES:
+            return None
+        self._nodes += count_nodes(members)
+        if self._nodes > MAX_READ_NODES:
             return None
         text = json.dumps({"version": self._version, "name": "x", **members}, ensure_ascii=False)
         try:

@@ -65,7 +65,7 @@ def connect(arguments: Arguments, terminal: Terminal) -> Client:
         terminal.warn(f"CAS {address.authority} is not authenticated; do not trust what it says, nor send it secrets")
     wanted = arguments.value("cas_key")
     if wanted is not None:
-        _check_key(wanted, anchors)
+        anchors = _of_key(wanted, anchors)
     return Client(
         address,
         anchors=anchors,
@@ -137,7 +137,8 @@ def _root(entry: KnownCas) -> str:
         raise ConfigurationError(f"the chain of cas_db entry {entry.name!r} is no PEM certificate") from None
 
 
-def _check_key(wanted: str, anchors: str | None) -> None:
+def _of_key(wanted: str, anchors: str | None) -> str:
+    """The one certificate that is compared with the wanted key: others in the same file must not vouch for the CAS."""
     if anchors is None:
         raise UsageError(f"--cas-key needs a certificate to compare with; it cannot go with {UNVERIFIED}")
     try:
@@ -146,6 +147,7 @@ def _check_key(wanted: str, anchors: str | None) -> None:
         raise UsageError(f"--cas-key {wanted}: expected a key hash, but {error}") from None
     if not hmac.compare_digest(expected, decode_key_hash(key_hash(anchors))):
         raise ConfigurationError("the CAS has another key than --cas-key says; ask its owner for the right one")
+    return x509.load_pem_x509_certificates(anchors.encode())[0].public_bytes(Encoding.PEM).decode()
 
 
 def _retries(arguments: Arguments, terminal: Terminal) -> int:

@@ -96,6 +96,12 @@ def _configure(options: Options, program: Program | None) -> Configuration:
             options.service,
             (lambda report_data: attester.attest(report_data, program)) if options.attestation else None,
         )
+        if configuration.file_templates and options.cas_ca is None:
+            raise ConfigurationError(
+                "the CAS asks for files of this machine, and nothing says that it is the right CAS",
+                f"the first of them: {configuration.file_templates[0].path}",
+                "give --cas-ca FILE with the certificate of the CAS, or give the files content in the session",
+            )
         files = render_templates(connection, options.service, configuration)
         return replace(configuration, injection_files=files)
     finally:

@@ -83,6 +83,9 @@ def _read_named(
         reading.findings.error(namespace, "session and namespace exclude each other; keep one of them")
     elif session is None and namespace is None and not near:
         reading.findings.error(node, "session is missing; name the other session")
+    for key, value in (("session", session), ("namespace", namespace)):
+        if isinstance(value, Scalar) and not value.is_null and not value.text:
+            reading.findings.error(value, f"{key} is empty; name one")
     hash_node = named.get("session_hash")
     if hash_node is not None and namespace is not None and session is None:
         reading.findings.error(hash_node, "a namespace has no hash; remove session_hash, or name a session")

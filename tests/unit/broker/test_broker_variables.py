@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.broker.read import read_session
-from ostiary.broker.variables import MAX_READINGS, Variables
+from ostiary.broker.variables import MAX_READ_NODES, MAX_READINGS, Variables
 from ostiary.errors import NotAuthorizedError, OstiaryError, ReleaseRefusedError
 from ostiary.session import JsonValue
 from ostiary.session.model import (
@@ -323,6 +323,18 @@ def test_what_is_read_is_bounded() -> None:
         f"$$SCONE::x$$: there are over {MAX_READINGS} values and entries to be read; put them into one fragment"
     ]
     assert variables(y=[HASH] * (MAX_READINGS + 1)).access_policy(AccessPolicy(update=(Y,))).update == (Y,)  # type: ignore[union-attr]
+
+
+def test_the_size_of_what_is_read_is_bounded_too() -> None:
+    """A start is asked for by anybody, and each value may be as large as a session."""
+    large = [A.hex()] * MAX_READ_NODES
+    resolver = variables(x=A.hex(), y=large)
+    resolved = resolver.service(Service(name="s", attestation=(Variant(mrenclave=(X, Y, X)),)))
+    (variant,) = resolved.attestation
+    assert isinstance(variant, Variant)
+    assert variant.mrenclave == (A, Y, X)
+    why = f"the values to be read have over {MAX_READ_NODES} nodes together; write the section out"
+    assert resolver.failures == [f"$$SCONE::y$$: {why}", f"$$SCONE::x$$: {why}"]
 
 
 def test_certificates_of_a_service_may_come_from_a_secret(alice: Caller) -> None:

@@ -43,6 +43,13 @@ def arguments(cas: CasSimulator, daemon: QuotingDaemonSimulator, *rest: str) -> 
     return ["--cas", cas.address, "--service", "shop/web", "--platform-socket", str(daemon.path), *rest]
 
 
+def anchor(cas: CasSimulator, directory: Path) -> list[str]:
+    """Options that make the simulator the right CAS."""
+    path = directory / "cas.pem"
+    path.write_bytes(cas.ca_pem)
+    return ["--cas-ca", str(path)]
+
+
 def launch(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
     options.setdefault("env", {"PATH": "/usr/bin:/bin", "HOST": "only"})
     return subprocess.run(launcher_command(command), capture_output=True, timeout=60, check=False, **options)
@@ -84,20 +91,20 @@ def test_injection_files_come_before_the_program(daemon: QuotingDaemonSimulator,
 
 
 def test_a_template_of_this_machine_comes_back_with_its_secrets(
-    daemon: QuotingDaemonSimulator, open_directory: Path
+    daemon: QuotingDaemonSimulator, open_directory: Path, tmp_path: Path
 ) -> None:
     path = open_directory / "app.conf"
     path.write_bytes(b"\xfftoken=" + PLACEHOLDER)
     released = configuration(argv=("cat", str(path)), templates={str(path): 0o440})
     with CasSimulator(released) as cas:
-        done = launch(arguments(cas, daemon, "--", "cat"))
+        done = launch(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "cat"))
     assert (done.stdout, done.stderr, done.returncode) == (b"\xfftoken=s3cret", b"", 0)
     assert path.read_bytes() == b"\xfftoken=" + PLACEHOLDER
     assert cas.seen.connections == 1
 
 
 def test_a_template_that_was_measured_must_be_the_one_that_is_sent(
-    told: Told, daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+    told: Told, daemon: QuotingDaemonSimulator, program: Path, open_directory: Path, tmp_path: Path
 ) -> None:
     path = open_directory / "app.conf"
     path.write_text("measured")
@@ -107,13 +114,13 @@ def test_a_template_that_was_measured_must_be_the_one_that_is_sent(
         return http(200, configuration(templates={str(path): 0o440}))
 
     with CasSimulator({}, script={"/v1/configure": answer}) as cas:
-        code, text = told(arguments(cas, daemon, "--measure", str(path), "--", str(program)))
+        code, text = told(arguments(cas, daemon, *anchor(cas, tmp_path), "--measure", str(path), "--", str(program)))
     assert code == 78
     assert "app.conf is not the file that was measured" in text
 
 
 def test_a_script_made_of_a_template_of_this_machine_must_be_measured(
-    daemon: QuotingDaemonSimulator, open_directory: Path
+    daemon: QuotingDaemonSimulator, open_directory: Path, tmp_path: Path
 ) -> None:
     """The CAS gave its secrets, not its text; a script that the CAS gave whole needs no measuring."""
     path = open_directory / "script"
@@ -121,10 +128,10 @@ def test_a_script_made_of_a_template_of_this_machine_must_be_measured(
     (open_directory / "measured").touch()
     released = configuration(argv=("sh", str(path)), templates={str(path): 0o440})
     with CasSimulator(released) as cas:
-        done = launch(arguments(cas, daemon, "--", "/bin/sh", str(open_directory / "measured")))
+        done = launch(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "/bin/sh", str(open_directory / "measured")))
         assert done.returncode == 78
         assert b"script, which was not measured" in done.stderr
-        assert launch(arguments(cas, daemon, "--", "/bin/sh", str(path))).stdout == b"ran\n"
+        assert launch(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "/bin/sh", str(path))).stdout == b"ran\n"
 
 
 @pytest.mark.parametrize(("make", "reason"), [
@@ -138,7 +145,7 @@ def test_a_template_that_cannot_be_read_stops_the_start(
 ) -> None:
     make(tmp_path / "file")
     with CasSimulator(configuration(templates={str(tmp_path / "file"): 0o400})) as cas:
-        code, text = told(arguments(cas, daemon, "--", "/bin/true"))
+        code, text = told(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "/bin/true"))
     assert code == 78
     assert f"injection file {tmp_path}/file" in text
     assert reason in text
@@ -158,7 +165,7 @@ def test_a_template_that_the_cas_does_not_render_stops_the_start(
     (tmp_path / "file").touch()
     released = configuration(templates={str(tmp_path / "file"): 0o400})
     with CasSimulator(released, script={"/v1/render": lambda: answer}) as cas:
-        found, text = told(arguments(cas, daemon, "--", "/bin/true"))
+        found, text = told(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "/bin/true"))
     assert (found, reason in text) == (code, True), text
 
 
@@ -168,9 +175,24 @@ def test_files_and_rendered_files_are_bounded_together(
     (tmp_path / "file").write_bytes(bytes(MAX_FILE_BYTES))
     files = {f"/f{number}": (0o400, bytes(MAX_FILE_BYTES)) for number in range(8)}
     with CasSimulator(configuration(files=files, templates={str(tmp_path / "file"): 0o400})) as cas:
-        code, text = told(arguments(cas, daemon, "--", "/bin/true"))
+        code, text = told(arguments(cas, daemon, *anchor(cas, tmp_path), "--", "/bin/true"))
     assert code == 76
     assert "injection_files: 9437184 bytes together, at most 8388608" in text
+
+
+def test_no_file_of_this_machine_goes_to_a_cas_that_nothing_names(
+    told: Told, daemon: QuotingDaemonSimulator, open_directory: Path
+) -> None:
+    """Whoever answers could ask for any file that the program may read."""
+    path = open_directory / "app.conf"
+    path.write_text("mine")
+    with CasSimulator(configuration(templates={str(path): 0o440})) as cas:
+        code, text = told(arguments(cas, daemon, "--", "/bin/true"))
+    assert code == 78
+    assert "nothing says that it is the right CAS" in text
+    assert str(path) in text
+    assert "--cas-ca" in text
+    assert cas.seen.render == []
 
 
 def test_same_process_id_and_death_by_signal(daemon: QuotingDaemonSimulator) -> None:

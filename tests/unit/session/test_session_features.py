@@ -317,6 +317,8 @@ REFUSED = [
         ("F147", secrets(f"{{name: s, kind: ascii, export: {target}}}"), f"secrets[0].export{path}", says)
         for target, path, says in (
             ("{}", "", "session is missing"),
+            ('{session: ""}', ".session", "session is empty; name one"),
+            ('{namespace: ""}', ".namespace", "namespace is empty; name one"),
             ("[{session: a, namespace: b}]", "[0].namespace", "exclude each other"),
             ("[{to: {session: a}}]", "[0].to", "to: is for volumes"),
             ("[{session: a b}]", "[0].session", "with the character"),
