@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
-ID_BYTES = 32
 
 _SALT = b"ostiary-store-v1"
 
