@@ -689,7 +689,11 @@ def test_each_feature_needs_its_version(minor: int, body: str) -> None:
 
 def test_f016_plain_0_3_gates_like_0_3_9() -> None:
     """F016."""
-    session(at("0.3", "security: {singleton_enclaves: true, service_access_token: 0123456789abcdef}"))
+    security = session(
+        at("0.3", "security: {singleton_enclaves: true, service_access_token: 0123456789abcdef}")
+    ).session.security
+    assert isinstance(security, Security)
+    assert (security.singleton_enclaves, security.service_access_token) == (True, "0123456789abcdef")
 
 
 @pytest.mark.parametrize("name", ["A-z_0.9~", "a" * 512, "a/b/c", "/"])
