@@ -243,4 +243,4 @@ def test_an_expanded_list_is_the_list_with_the_fragment_in_its_place(value: Json
 
 @given(st.binary(max_size=1000))
 def test_a_file_without_placeholders_keeps_every_byte(data: bytes) -> None:
-    assert render_file_template(parse_file_template(data, "f"), "f", {}, None) == data
+    assert render_file_template(parse_file_template(data, "f"), "f", {}) == data

@@ -14,9 +14,8 @@ from ostiary.broker.denial import deny
 from ostiary.broker.release import MAX_TRIES, Start
 from ostiary.broker.resolution import Resolution
 from ostiary.errors import ConflictError, InputError, RefusedError, ReleaseRefusedError
-from ostiary.secret import parse_file_template, render_file_template, secrets_used
+from ostiary.secret import parse_file_template, render_file_template, require_provided, secrets_used
 from ostiary.session import Template
-from ostiary.session.model import Image, Session
 
 
 async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
@@ -24,8 +23,9 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
 
     Guarantees on return: the program was admitted on the connection that `start` belongs to; `path` is a file without
     content of its service, and was not rendered before; every placeholder names a secret that the image provides to its
-    files; the session is still the version that admitted it, and what was imported was exported to it, when this stood
-    durably in the audit log.
+    files, and the key of a certificate stands there only if the secret that holds the key is provided too; the session
+    is still the version that admitted it, and what was imported was exported to it, when this stood durably in the
+    audit log.
     Does not guarantee anything about `data`, which is the program's word, and its host's where that is not measured.
 
     Raises DeniedRelease (a placeholder that may not or cannot be replaced, over a bound, the session changed since),
@@ -56,10 +56,15 @@ async def _render(cas: Cas, start: Start, path: str, template: Template) -> byte
         raise ReleaseRefusedError(f"session {session.name} was updated since this program was admitted", _AGAIN)
     image = next(image for image in session.images if image.name == start.service.image_name)
     wanted = secrets_used(session, (template,))
-    _check_provided(session, image, template, path)
+    provided = image.provide_secrets
+    if provided is not None:
+        # Before any value is looked at, as an import that is not provided must not even be tried.
+        require_provided(template, path, current.secrets, provided)
     resolution = Resolution(cas.sessions, random=cas.random, now=cas.now())
     values = resolution.released(current, wanted, software_identity=start.software_identity)
-    content = render_file_template(template, path, values, image.provide_secrets)
+    if provided is not None:
+        values = resolution.provided(current, values, provided)
+    content = render_file_template(template, path, values)
     if len(content) > start.room_bytes:
         raise ReleaseRefusedError(f"with file {path!r}, all injection files together are over {MAX_FILES_BYTES} bytes")
     if wanted:
@@ -68,15 +73,3 @@ async def _render(cas: Cas, start: Start, path: str, template: Template) -> byte
     start.room_bytes -= len(content)
     log.info("rendered a file for %s", start.service_id)
     return content
-
-
-def _check_provided(session: Session, image: Image, template: Template, path: str) -> None:
-    """Before any value is looked at, as an import that is not provided must not even be tried."""
-    if image.provide_secrets is None:
-        return
-    for placeholder in template.placeholders:
-        if not secrets_used(session, (Template(parts=(placeholder,)),)) <= {*image.provide_secrets}:
-            raise ReleaseRefusedError(
-                f"file {path!r}: placeholder {placeholder}: provide_secrets of image {image.name} does not have this "
-                "secret; add it there"
-            )

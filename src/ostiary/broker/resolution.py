@@ -8,7 +8,7 @@ several sessions. Source: session language, "Secret sharing".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ostiary.broker.exports import exported_secret, is_exported
@@ -99,6 +99,18 @@ class Resolution:
         self._rest_on(stored.is_current)
         return self._released(stored, wanted, software_identity, ())
 
+    def provided(
+        self, stored: StoredSession, values: Mapping[str, Released], names: Collection[str]
+    ) -> dict[str, Released]:
+        """What `released` returned, with the key of a certificate only where `names` has the secret of that key too."""
+        return {
+            name: replace(value, private_key=None)
+            if isinstance(value, CertificateValue)
+            and not self._has_key(stored, stored.secrets[name], lambda key: key in names)
+            else value
+            for name, value in values.items()
+        }
+
     def _released(
         self,
         stored: StoredSession,
@@ -162,11 +174,13 @@ class Resolution:
         return _Imported(value=import_value(secret, source=origin, value=value, with_key=with_key), origin=origin)
 
     def _exports_key(self, exporter: StoredSession, certificate: Secret, importer: StoredSession) -> bool:
-        """Whether the key of `certificate` is exported to the importer too, or is part of the certificate's secret."""
+        return self._has_key(exporter, certificate, lambda key: is_exported(exporter.secrets[key], importer.parsed))
+
+    def _has_key(self, stored: StoredSession, certificate: Secret, admitted: Callable[[str], bool]) -> bool:
+        """Whether a secret with the key of `certificate` is admitted too, or the key is part of that secret itself."""
         if isinstance(certificate, X509Secret | X509CaSecret) and certificate.private_key is None:
             return True
-        names = self._key_names(exporter, certificate)
-        return any(is_exported(exporter.secrets[name], importer.parsed) for name in names)
+        return any(admitted(name) for name in self._key_names(stored, certificate))
 
     def _key_names(self, stored: StoredSession, certificate: Secret) -> tuple[str, ...]:
         """The secrets of a session that hold the key of one of its certificates, which may itself be imported."""

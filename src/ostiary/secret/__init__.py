@@ -3,7 +3,7 @@
 from ostiary.secret.akv import decode_akv
 from ostiary.secret.certificate import issue_certificate, needs_renewal
 from ostiary.secret.dependency import made_of
-from ostiary.secret.file_template import parse_file_template, render_file_template, require_callable
+from ostiary.secret.file_template import parse_file_template, render_file_template, require_callable, require_provided
 from ostiary.secret.fragment import expand, fragment
 from ostiary.secret.generate import generate, renew
 from ostiary.secret.import_value import import_value
@@ -70,5 +70,6 @@ __all__ = [
     "render_file_template",
     "renew",
     "require_callable",
+    "require_provided",
     "secrets_used",
 ]

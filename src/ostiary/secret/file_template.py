@@ -23,28 +23,30 @@ def parse_file_template(data: bytes, path: str) -> Template:
     return parse_template(data.decode("utf-8", "surrogateescape"))
 
 
-def render_file_template(
-    template: Template, path: str, values: Mapping[str, Released], provided: Collection[str] | None
-) -> bytes:
+def render_file_template(template: Template, path: str, values: Mapping[str, Released]) -> bytes:
     """The file with its placeholders replaced, as `render` does.
 
-    provided: `provide_secrets` of the image; None: the files may use all secrets.
-    Guarantees: no placeholder names a secret that is not provided; text that is no placeholder keeps its bytes.
+    Guarantees: text that is no placeholder keeps its bytes. Does not guarantee that the file may use these secrets.
     Raises ReleaseRefusedError naming the file and the placeholder.
     """
     try:
-        if provided is not None:
-            _require_provided(template, values, provided)
         return render(template, values, literal=lambda text: text.encode("utf-8", "surrogateescape"))
     except ReleaseRefusedError as error:
         raise ReleaseRefusedError(f"file {path!r}: {error.message}", *error.causes) from None
 
 
-def _require_provided(template: Template, values: Mapping[str, Released], provided: Collection[str]) -> None:
+def require_provided(template: Template, path: str, secrets: Collection[str], provided: Collection[str]) -> None:
+    """Check that every placeholder of the file names a secret that is provided.
+
+    secrets: all names of the session. provided: `provide_secrets` of the image.
+    Does not guarantee that a certificate's key is provided: only its value says where that is.
+    Raises ReleaseRefusedError naming the file and the placeholder.
+    """
     for placeholder in template.placeholders:
-        if named_secret(placeholder.name, values) not in provided:
+        if named_secret(placeholder.name, secrets) not in provided:
             raise ReleaseRefusedError(
-                f"placeholder {placeholder}: provide_secrets of the image does not have this secret; add it there"
+                f"file {path!r}: placeholder {placeholder}: provide_secrets of the image does not have this secret; "
+                "add it there"
             )
 
 

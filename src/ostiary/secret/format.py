@@ -83,7 +83,10 @@ def _ca_file_pem(value: CertificateValue) -> bytes:
 
 def _key_der(value: CertificateValue) -> bytes:
     if value.private_key is None:
-        raise ReleaseRefusedError("the certificate's private key is not known here; give the secret its private_key")
+        raise ReleaseRefusedError(
+            "the certificate's private key is not known here; give the secret its private_key, and export, import or "
+            "provide the secret of that key too"
+        )
     return value.private_key
 
 

@@ -97,6 +97,48 @@ def test_a_secret_that_is_not_provided_refuses_the_start_and_is_not_even_looked_
     refused(desk, start, template.encode(), "file '/etc/app.conf'", f"placeholder {placeholder}", "provide_secrets")
 
 
+CERTIFICATE = """- {name: key, kind: private-key}
+- {name: cert, kind: x509-ca, private_key: key, export: {namespace: /}}
+"""
+KEY_FORMS = ["$$SCONE::cert:privatekey$$", "$$SCONE::cert.key$$"]
+
+
+@pytest.mark.parametrize("placeholder", KEY_FORMS)
+def test_the_key_of_a_certificate_is_provided_by_its_own_name_only(desk: Desk, alice: Caller, placeholder: str) -> None:
+    """The host may write the template: a certificate that may stand anywhere must not bring its key."""
+    desk.upload(text(provide="provide_secrets: [cert]", more=CERTIFICATE), alice)
+    start = asyncio.run(desk.begin("a/s"))
+    assert render(desk, start, b"$$SCONE::cert$$", "/srv/rel").startswith(b"-----BEGIN CERTIFICATE")
+    refused(desk, start, placeholder.encode(), placeholder, "private key is not known here", "provide the secret")
+
+
+@pytest.mark.parametrize("placeholder", KEY_FORMS)
+@pytest.mark.parametrize("provide", ["", "provide_secrets: [cert, key]"])
+def test_the_key_of_a_certificate_that_is_provided(desk: Desk, alice: Caller, provide: str, placeholder: str) -> None:
+    desk.upload(text(provide=provide, more=CERTIFICATE), alice)
+    start = asyncio.run(desk.begin("a/s"))
+    assert render(desk, start, placeholder.encode()).startswith(b"-----BEGIN PRIVATE KEY")
+
+
+@pytest.mark.parametrize(("names", "has_key"), [("[c]", False), ("[c, k]", True)])
+def test_the_key_of_an_imported_certificate_is_provided_by_its_own_name_only(
+    desk: Desk, alice: Caller, names: str, has_key: bool
+) -> None:
+    exported = CERTIFICATE.replace(
+        "{name: key, kind: private-key}", "{name: key, kind: private-key, export: {namespace: /}}"
+    )
+    desk.upload(f"version: '0.3.12'\nname: b\nsecrets:\n{exported}", alice)
+    imports = "".join(
+        f"- {{name: {n}, import: {{session: b, secret: {s}}}}}\n" for n, s in (("c", "cert"), ("k", "key"))
+    )
+    desk.upload(text(provide=f"provide_secrets: {names}", more=imports), alice)
+    start = asyncio.run(desk.begin("a/s"))
+    if has_key:
+        assert render(desk, start, b"$$SCONE::c:privatekey$$").startswith(b"-----BEGIN PRIVATE KEY")
+    else:
+        refused(desk, start, b"$$SCONE::c:privatekey$$", "private key is not known here")
+
+
 def test_an_unknown_secret_refuses_the_start_naming_file_and_placeholder(desk: Desk, start: Start) -> None:
     refused(desk, start, b"$$SCONE::nonesuch:hex$$", "file '/etc/app.conf'", "$$SCONE::nonesuch:hex$$", "no secret")
 

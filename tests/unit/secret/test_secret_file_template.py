@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from ostiary.errors import ReleaseRefusedError
-from ostiary.secret.file_template import parse_file_template, render_file_template, require_callable
+from ostiary.secret.file_template import parse_file_template, render_file_template, require_callable, require_provided
 from ostiary.secret.render import MAX_RENDERED_BYTES
 from ostiary.secret.value import AsciiValue, BinaryValue, Released
 
@@ -15,7 +15,10 @@ VALUES: dict[str, Released] = {"word": AsciiValue(text="hunter2"), "data": Binar
 
 
 def rendered(data: bytes, provided: Collection[str] | None = None) -> bytes:
-    return render_file_template(parse_file_template(data, "/etc/a.conf"), "/etc/a.conf", VALUES, provided)
+    template = parse_file_template(data, "/etc/a.conf")
+    if provided is not None:
+        require_provided(template, "/etc/a.conf", VALUES, provided)
+    return render_file_template(template, "/etc/a.conf", VALUES)
 
 
 @pytest.mark.parametrize(

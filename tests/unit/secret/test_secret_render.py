@@ -216,7 +216,8 @@ def test_a_certificate_whose_key_is_not_known_gives_no_key(chain: Mapping[str, V
     values = {"c": replace(leaf, private_key=None)}
     placeholder = Placeholder(name=name, format=form)
     assert refusal(values, name, form) == (
-        f"placeholder {placeholder}: the certificate's private key is not known here; give the secret its private_key"
+        f"placeholder {placeholder}: the certificate's private key is not known here; give the secret its private_key, "
+        "and export, import or provide the secret of that key too"
     )
     assert one(values, "c") == one(chain, "leaf")
 
