@@ -61,11 +61,12 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, answers: Sequence[b
             if canned is None:
                 continue
             with context.wrap_socket(plain, server_side=True) as stream:
-                server.requests.append(_request(stream))
+                server.requests.append(read_request(stream))
                 stream.sendall(canned)
 
 
-def _request(stream: ssl.SSLSocket) -> bytes:
+def read_request(stream: ssl.SSLSocket) -> bytes:
+    """One request with its whole body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += stream.recv(65536)

@@ -21,6 +21,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"broker", "client"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
+    frozenset({"https"}),
     frozenset({"errors"}),
     frozenset({"__init__"}),
 )
