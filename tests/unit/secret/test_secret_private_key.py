@@ -91,7 +91,7 @@ def test_a_version_2_beside_another_public_key_is_refused(keys: Mapping[str, Val
     value, other = keys["Ed25519"], generate_private_key("Ed25519")
     assert isinstance(value, PrivateKeyValue)
     mixed = encode_pem("PRIVATE KEY", value.pkcs8_der[:-32] + other.pkcs8_der[-32:]).decode()
-    with pytest.raises(InputError, match=r"^value: expected a key beside its own public key, found an Ed25519 key besi"):
+    with pytest.raises(InputError, match=r"^value: expected a key beside its own public key, found an Ed25519 key"):
         parse_private_key(mixed)
 
 
