@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import Claims
+from ostiary.evidence.claims import IDENTITIES, Claims
 from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
 
 _MADE_HERE = object()
@@ -205,10 +205,10 @@ def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mism
         return
     if not variant.mrenclave and variant.signer is None:
         yield _without_factors(claims)
-    if variant.mrenclave and claims.mrenclave not in variant.mrenclave:
+    if variant.mrenclave and claims.measurements.get("mrenclave") not in variant.mrenclave:
         yield Mismatch(
             factor="mrenclave",
-            found=claims.mrenclave.hex(),
+            found=_found(claims.measurements.get("mrenclave")),
             expected=" or ".join(_shown(value) for value in variant.mrenclave),
             advice="start the program that was measured, or update the session if the change is meant",
         )
@@ -219,26 +219,27 @@ def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mism
 
 
 def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
-    if claims.mrsigner != signer.mrsigner:
+    if claims.signer is None or claims.signer != signer.mrsigner:
         yield Mismatch(
             factor="signer.mrsigner",
-            found=claims.mrsigner.hex(),
+            found=_found(claims.signer),
             expected=_shown(signer.mrsigner),
             advice="start a program of that signer",
         )
-    if claims.isvprodid != signer.isvprodid:
+    if claims.product_id is None or claims.product_id != signer.isvprodid:
         yield Mismatch(
             factor="signer.isvprodid",
-            found=str(claims.isvprodid),
+            found=_found(claims.product_id),
             expected=_shown(signer.isvprodid),
             advice="start that product of the signer",
         )
     low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
     high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
-    if isinstance(low, Variable) or isinstance(high, Variable) or not low <= claims.isvsvn <= high:
+    svn = claims.svn
+    if isinstance(low, Variable) or isinstance(high, Variable) or svn is None or not low <= svn <= high:
         yield Mismatch(
             factor="signer.isvsvn",
-            found=str(claims.isvsvn),
+            found=_found(svn),
             expected=f"{_shown(low)} to {_shown(high)}",
             advice="start a version of the program with such a security version number",
         )
@@ -264,6 +265,10 @@ def _shown(value: bytes | int | Variable) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def _found(value: bytes | int | None) -> str:
+    return "none in evidence of this TEE" if value is None else _shown(value)
+
+
 def _unresolved(factor: str, variable: Variable) -> Mismatch:
     return Mismatch(
         factor=factor,
@@ -276,7 +281,7 @@ def _unresolved(factor: str, variable: Variable) -> Mismatch:
 def _without_factors(claims: Claims) -> Mismatch:
     return Mismatch(
         factor="attestation",
-        found=f"mrenclave {claims.mrenclave.hex()}",
+        found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",
         expected="a variant with at least one factor; the session names none",
         advice="add mrenclave or signer to the service's attestation",
     )

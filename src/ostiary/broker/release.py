@@ -122,7 +122,7 @@ async def _release(
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""
     session = stored.parsed.session
     key, now = (session.name, service.name), cas.now()
-    identity = None if result.claims is None else result.claims.mrenclave
+    identity = None if result.claims is None else result.claims.identity
     made = cas.configurations.recall(key, now)
     writes: tuple[Write, ...] = ()
     if made is None:
@@ -162,10 +162,10 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         else {
             "tee": claims.tee,
             "platform": "software" if claims.software else "hardware",
-            "measurement": claims.mrenclave.hex(),
-            "signer": claims.mrsigner.hex(),
-            "product": claims.isvprodid,
-            "svn": claims.isvsvn,
+            "measurement": claims.identity.hex(),
+            **({} if claims.signer is None else {"signer": claims.signer.hex()}),
+            **({} if claims.product_id is None else {"product": claims.product_id}),
+            **({} if claims.svn is None else {"svn": claims.svn}),
         }
     )
     data = {

@@ -18,10 +18,10 @@ SIGNER = bytes([0x5]) * 32
 BINDING = bytes(range(64))
 CLAIMS = Claims(
     tee="sgx",
-    mrenclave=A,
-    mrsigner=SIGNER,
-    isvprodid=7,
-    isvsvn=3,
+    measurements={"mrenclave": A},
+    signer=SIGNER,
+    product_id=7,
+    svn=3,
     report_data=BINDING,
     debug=False,
     software=False,
@@ -125,6 +125,13 @@ class TestVariants:
             "signer.isvprodid",
             "signer.isvsvn",
         ]
+
+    @pytest.mark.parametrize("missing", ["signer", "product_id", "svn", "measurements"])
+    def test_a_factor_that_the_evidence_says_nothing_of_does_not_hold(self, missing: str) -> None:
+        signer = Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=0)
+        claims = _with(**{missing: {"mrtd": A} if missing == "measurements" else None})
+        (mismatch,) = _mismatches(claims, _service(Variant(mrenclave=(A,), signer=signer)))
+        assert mismatch.found == "none in evidence of this TEE"
 
     @pytest.mark.parametrize("variants", [(), (Variant(),), (Variant(), Variant(mrenclave=()))])
     def test_no_reference_values_admit_nothing(self, variants: tuple[Variant, ...]) -> None:
@@ -271,7 +278,11 @@ class TestTcb:
 
 def test_every_mismatch_is_reported_at_once() -> None:
     claims = _with(
-        mrenclave=B, debug=True, tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}), report_data=bytes(64)
+        measurements={"mrenclave": B},
+        debug=True,
+        tcb_status="OutOfDate",
+        advisories=frozenset({"INTEL-SA-00615"}),
+        report_data=bytes(64),
     )
     assert [mismatch.factor for mismatch in _mismatches(claims)] == [
         "report_data",
@@ -314,14 +325,14 @@ class TestResult:
         (X, "$$SCONE::x$$, which is not resolved"),
         (Variant(mrenclave=(X,)), "the unresolved $$SCONE::x$$"),
         (Variant(mrenclave=(A,), signer=X), "which is not resolved"),
-        (Variant(signer=Signer(mrsigner=X, isvprodid=CLAIMS.isvprodid)), "the unresolved $$SCONE::x$$"),
-        (Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=X)), "the unresolved $$SCONE::x$$"),
+        (Variant(signer=Signer(mrsigner=X, isvprodid=7)), "the unresolved $$SCONE::x$$"),
+        (Variant(signer=Signer(mrsigner=SIGNER, isvprodid=X)), "the unresolved $$SCONE::x$$"),
         (
-            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_min=X)),
+            Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=X)),
             "the unresolved $$SCONE::x$$ to 65535",
         ),
         (
-            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_max=X)),
+            Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_max=X)),
             "0 to the unresolved $$SCONE::x$$",
         ),
     ],

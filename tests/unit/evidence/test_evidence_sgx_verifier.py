@@ -51,7 +51,7 @@ def test_a_known_platform_gives_the_claims_that_the_full_check_gives(
     claims = warm.verify(quote, collateral, now=NOW + JUST_BEFORE)
     assert counting.calls == 0
     assert claims == verify(quote, collateral, roots=[platform.software_root], now=NOW)
-    assert claims.mrenclave == b"m" * 32
+    assert claims.identity == b"m" * 32
     assert claims.debug
 
 
@@ -132,5 +132,5 @@ def test_the_least_recently_used_platform_is_forgotten(
     bounded = Verifier((platform.software_root, other.software_root))
     other_collateral = other.collateral()
     for quote, endorsements in ((platform.quote(), collateral), (other.quote(), other_collateral)) * 2:
-        assert bounded.verify(quote, endorsements, now=NOW).mrenclave == MR_ENCLAVE
+        assert bounded.verify(quote, endorsements, now=NOW).identity == MR_ENCLAVE
     assert counting.calls == 4

@@ -47,10 +47,10 @@ def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: Sg
     claims = verify(platform.quote(), platform.collateral(), roots=roots, now=NOW)
     assert claims == Claims(
         tee="sgx",
-        mrenclave=MR_ENCLAVE,
-        mrsigner=MR_SIGNER,
-        isvprodid=7,
-        isvsvn=3,
+        measurements={"mrenclave": MR_ENCLAVE},
+        signer=MR_SIGNER,
+        product_id=7,
+        svn=3,
         report_data=REPORT_DATA,
         debug=True,
         software=True,
@@ -286,10 +286,13 @@ def test_genuine_vectors_give_the_expected_claims_or_refusal(case: str) -> None:
         return
     claims = verify(quote, collateral, roots=[intel_root()], now=now)
     wanted = expected["claims"]
-    for name in ("mrenclave", "mrsigner", "report_data"):
-        assert getattr(claims, name).hex() == wanted[name]
-    for name in ("isvprodid", "isvsvn", "tcb_status"):
-        assert getattr(claims, name) == wanted[name]
+    assert claims.identity.hex() == wanted["mrenclave"]
+    assert claims.signer is not None
+    assert claims.signer.hex() == wanted["mrsigner"]
+    assert claims.report_data.hex() == wanted["report_data"]
+    assert claims.product_id == wanted["isvprodid"]
+    assert claims.svn == wanted["isvsvn"]
+    assert claims.tcb_status == wanted["tcb_status"]
     assert sorted(claims.advisories) == wanted["advisories"]
     assert not claims.debug
     assert not claims.software

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
@@ -92,21 +92,13 @@ def _claims(quote: bytes, platform: _Platform) -> Claims:
     r, s = (int.from_bytes(signature[half : half + 32], "big") for half in (0, 32))
     platform.key.verify(encode_dss_signature(r, s), quote[:SIGNED_BYTES], ec.ECDSA(hashes.SHA256()))
     report = parse_report_body(quote[REPORT_BODY])
-    known = platform.claims
-    return Claims(
-        tee=known.tee,
-        mrenclave=report.mr_enclave,
-        mrsigner=report.mr_signer,
-        isvprodid=report.isv_prod_id,
-        isvsvn=report.isv_svn,
+    return replace(
+        platform.claims,
+        measurements={"mrenclave": report.mr_enclave},
+        signer=report.mr_signer,
+        product_id=report.isv_prod_id,
+        svn=report.isv_svn,
         report_data=report.report_data,
-        debug=known.debug,
-        software=known.software,
-        tcb_status=known.tcb_status,
-        advisories=known.advisories,
-        tcb_date=known.tcb_date,
-        platform_id=known.platform_id,
-        qe_id=known.qe_id,
     )
 
 

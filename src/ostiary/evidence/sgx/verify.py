@@ -56,10 +56,10 @@ def verify(quote: bytes, endorsements: bytes, *, roots: Sequence[TrustedRoot], n
     _require_same_report(report, parsed.report)
     return Claims(
         tee="sgx",
-        mrenclave=parsed.report.mr_enclave,
-        mrsigner=parsed.report.mr_signer,
-        isvprodid=parsed.report.isv_prod_id,
-        isvsvn=parsed.report.isv_svn,
+        measurements={"mrenclave": parsed.report.mr_enclave},
+        signer=parsed.report.mr_signer,
+        product_id=parsed.report.isv_prod_id,
+        svn=parsed.report.isv_svn,
         report_data=parsed.report.report_data,
         debug=parsed.report.debug or root.software,
         software=root.software,
