@@ -11,10 +11,11 @@ from tests.simulators.snp_chip import make_chip
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, InputError
 from ostiary.evidence.bundle import parse_bundle
+from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.nitro.layout import parse_document
 from ostiary.evidence.nitro.verify import Verifier as NitroVerifier
-from ostiary.evidence.sgx import Quote, parse_quote, verify
-from ostiary.evidence.sgx.collateral import parse_collateral
+from ostiary.evidence.sgx.layout import Quote, parse_quote
+from ostiary.evidence.sgx.verify import verify
 from ostiary.evidence.snp.layout import parse_report
 from ostiary.evidence.snp.verify import Verifier as SnpVerifier
 from ostiary.platform.daemon import Request, parse_request
@@ -43,8 +44,8 @@ def test_parse_quote_gives_a_quote_or_its_documented_error(data: bytes) -> None:
     except EvidenceFormatError:
         return
     assert isinstance(quote, Quote)
-    assert data.startswith(quote.signed)
-    assert data.endswith(quote.pck_chain)
+    assert data.startswith(quote.frame.signed)
+    assert quote.frame.certification in data
 
 
 @given(st.one_of(st.binary(max_size=500), changed(COLLATERAL)))

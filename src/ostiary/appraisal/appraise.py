@@ -56,7 +56,7 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
        connection.
     2. The program's memory is closed to its host, unless the session says `debug-mode`. Evidence of a software
        platform, which protects nothing, needs `debug-mode` or `software-platform`; the latter admits no debug enclave
-       of hardware.
+       of hardware. Each of the claims' `conditions` is tolerated by its name.
     3. The TCB status is UpToDate, or the session tolerates every category that the status stands for. A status that
        comes only of advisories with a shortcut in `tolerate` needs no category. Revoked and unknown statuses never
        pass.
@@ -79,6 +79,7 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     mismatches = list(_judge_binding(claims, binding))
     # 2.
     mismatches += _judge_debug(claims, security, tolerated)
+    mismatches += _judge_conditions(claims, security, tolerated)
     # 3.
     mismatches += _judge_status(claims, security, tolerated)
     # 4.
@@ -144,6 +145,19 @@ def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[
             expected="a production enclave",
             advice="start the production build of the program",
         )
+
+
+def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+    for condition in sorted(claims.conditions):
+        if condition in security.tolerate:
+            tolerated.append(condition)
+        else:
+            yield Mismatch(
+                factor=f"tolerate: {condition}",
+                found=f"evidence with {condition}",
+                expected=f"evidence without {condition}",
+                advice=f"start it without, or add {condition} to security.attestation.tolerate",
+            )
 
 
 def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:

@@ -12,7 +12,7 @@ from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
-from ostiary.evidence.sgx import Verifier
+from ostiary.evidence.intel.verifier import Verifier
 from ostiary.store import Store
 
 if TYPE_CHECKING:

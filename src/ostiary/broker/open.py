@@ -15,8 +15,8 @@ from ostiary.broker.challenge import Challenges
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
+from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
-from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store, open_store
 
 MAX_CACHED_ADMISSIONS = 4096

@@ -48,7 +48,7 @@ def parse_bundle(data: bytes) -> Bundle:
             f"{MAX_CHAIN_CERTIFICATES} and {MAX_REVOCATION_LISTS}"
         )
     return Bundle(
-        chain=_in_order([parse_certificate(der, "a certificate of the endorsements") for der in certificates]),
+        chain=in_order([parse_certificate(der, "a certificate of the endorsements") for der in certificates]),
         revocation_lists=tuple(parse_revocation_list(der, "a revocation list of the endorsements") for der in lists),
     )
 
@@ -60,7 +60,11 @@ def _decode(text: bytes) -> bytes:
         raise EvidenceFormatError("endorsements: a PEM block is not base64") from error
 
 
-def _in_order(certificates: list[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+def in_order(certificates: list[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """The chain that begins with the one certificate that is no CA; what leads nowhere is left out.
+
+    Raises EvidenceFormatError if not exactly one is no CA.
+    """
     leaves = [certificate for certificate in certificates if not _is_ca(certificate)]
     if len(leaves) != 1:
         raise EvidenceFormatError(

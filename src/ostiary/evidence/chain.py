@@ -25,6 +25,7 @@ MAX_CRL_BYTES = 4 * 1024 * 1024
 MAX_EXTENSIONS = 32
 """Of one certificate; vendors use at most a dozen."""
 
+_REVOKED = "a certificate of the evidence or its endorsements is revoked"
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -58,13 +59,13 @@ class VerifiedChain:
         """Raises EvidenceRefusedError unless all of it is in force at `now` (aware)."""
         if now < self.not_before:
             raise EvidenceRefusedError(
-                "a certificate is from the future",
-                f"the chain holds from {self.not_before:%Y-%m-%dT%H:%M:%SZ}; compare the clocks",
+                "a certificate is from the future; compare the clocks of platform and service",
+                f"the chain holds from {self.not_before:%Y-%m-%dT%H:%M:%SZ}",
             )
         if now > self.not_after:
             raise EvidenceRefusedError(
-                "a certificate or revocation list has run out",
-                f"the chain held until {self.not_after:%Y-%m-%dT%H:%M:%SZ}; have the platform fetch new endorsements",
+                "a certificate or revocation list has run out; have the platform fetch new endorsements",
+                f"the chain held until {self.not_after:%Y-%m-%dT%H:%M:%SZ}",
             )
 
 
@@ -242,7 +243,9 @@ def _require_not_revoked(
     for certificate in path:
         issued_by_it = certificate.issuer == revocations.issuer
         if issued_by_it and revocations.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-            raise EvidenceRefusedError(f"{_named(certificate)} is revoked")
+            raise EvidenceRefusedError(
+                "a certificate of the evidence or its endorsements is revoked", _named(certificate)
+            )
 
 
 def _signed(revocations: x509.CertificateRevocationList, signer: x509.Certificate) -> bool:

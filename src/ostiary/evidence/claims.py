@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict
 
 Tee: TypeAlias = Literal["sgx", "tdx", "snp", "nitro", "tpm"]
 JsonValue: TypeAlias = "bool | int | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -18,6 +18,17 @@ IDENTITIES: Mapping[Tee, str] = {
     "tpm": "pcrs",
 }
 """Which of its measurements stands for the program of a TEE."""
+
+
+class ProgramClaims(TypedDict):
+    """The claims that are a program's own, not its platform's: members of `Claims` by their names."""
+
+    measurements: Mapping[str, bytes]
+    signer: bytes | None
+    product_id: int | None
+    svn: int | None
+    report_data: bytes
+    raw: Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,10 @@ class Claims:
     nobody did. product_id, svn: 0 to 2^32 - 1, None where the TEE has none.
     report_data: what the program bound into the evidence: 64 bytes of SGX, TDX and SNP; of Nitro and TPM the nonce.
     debug: the program's memory is open to its host: a debug enclave or guest, or any evidence of a software root.
+    conditions: what vendors' tools refuse by themselves and a session may tolerate by the same name:
+        sept-ve-disable-off  of TDX: the host may make the guest take page faults that it does not expect
+        service-td           of TDX: another TD is bound to this one, which may migrate it
+        migration-agent      of SNP: a migration agent may be given the guest's keys
     software: made under a root that the CAS owner configured as a software platform; such claims always carry `debug`.
     tcb_status: Intel's word, such as `UpToDate`; of others `UpToDate`, if the endorsements say nothing against it.
     advisories: ids of the TCB level. tcb_date: its date, None if unknown.
@@ -57,6 +72,7 @@ class Claims:
     tcb_date: datetime | None
     platform_id: str
     qe_id: bytes | None = None
+    conditions: frozenset[str] = frozenset()
     raw: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property

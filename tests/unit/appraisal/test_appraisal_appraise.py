@@ -31,6 +31,7 @@ CLAIMS = Claims(
     platform_id="00",
 )
 STRICT = SecurityAttestation()
+CONDITIONS = frozenset({"service-td", "sept-ve-disable-off"})
 X = Variable(placeholder=Placeholder(name="x"))
 
 
@@ -55,6 +56,18 @@ def _mismatches(
 
 def _with(**changes: object) -> Claims:
     return dataclasses.replace(CLAIMS, **changes)  # type: ignore[arg-type]
+
+
+def test_conditions_are_tolerated_by_name_one_by_one() -> None:
+    claims = _with(conditions=CONDITIONS)
+    found = _mismatches(claims, security=_tolerate("service-td", "debug-mode"))
+    assert [mismatch.factor for mismatch in found] == ["tolerate: sept-ve-disable-off"]
+    assert [mismatch.factor for mismatch in _mismatches(claims)] == [
+        "tolerate: sept-ve-disable-off",
+        "tolerate: service-td",
+    ]
+    result = appraise(claims, _service(), _tolerate(*CONDITIONS), binding=BINDING)
+    assert set(result.tolerated) == CONDITIONS
 
 
 def test_claims_that_satisfy_everything_are_admitted_with_nothing_tolerated() -> None:

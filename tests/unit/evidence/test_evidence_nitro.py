@@ -20,7 +20,7 @@ from ostiary.evidence.roots import nitro_root
 HOST = make_host()
 GENUINE = cases("nitro")
 REASONS = {
-    "nitro-dstack-2025-expired": "has run out: the chain held until 2025-12-25T19:04:19Z",
+    "nitro-dstack-2025-expired": "fetch new endorsements: the chain held until 2025-12-25T19:04:19Z",
     "nitro-fortanix-bad-certificate": "Nitro document, certificate: not a certificate in DER that can be read",
     "nitro-fortanix-bad-signature": "the document is not signed by the key of its certificate",
     "nitro-marlin-own-root": "a root that this service does not trust: the last of them is issued by 'CN=root'",

@@ -38,7 +38,7 @@ def refused(chip: Chip, report: bytes | None = None, *, more: bytes = b"") -> st
 REASONS = {
     "snp-coco-milan-bad-vcek-legacy": "a certificate is not signed by the next one of its chain",
     "snp-coco-milan-bad-vcek-new": "a certificate is not signed by the next one of its chain",
-    "snp-coco-vlek-expired": "has run out: the chain held until 2025-12-10T22:14:21Z",
+    "snp-coco-vlek-expired": "fetch new endorsements: the chain held until 2025-12-10T22:14:21Z",
     "snp-fraunhofer-bad-signature": "the report is not signed by the key of its certificate",
     "snp-wrong-chip-vcek": "the certificate is that of another chip than the report",
 }
@@ -159,8 +159,8 @@ def test_a_signature_of_zeros_is_refused() -> None:
 
 def test_a_chip_that_is_revoked_is_refused() -> None:
     revoked = revoke(CHIP.middle, CHIP.leaf.certificate.serial_number)
-    assert "certificate 'CN=SEV-VCEK' is revoked" in refused(CHIP, more=pem(revoked))
-    assert "certificate 'CN=SEV-Test' is revoked" in refused(
+    assert "is revoked: certificate 'CN=SEV-VCEK'" in refused(CHIP, more=pem(revoked))
+    assert "is revoked: certificate 'CN=SEV-Test'" in refused(
         CHIP, more=pem(revoke(CHIP.root, CHIP.middle.certificate.serial_number))
     )
 

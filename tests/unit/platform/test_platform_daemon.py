@@ -22,7 +22,7 @@ from ostiary.appraisal import appraise
 from ostiary.attester import resolve_program
 from ostiary.errors import AppraisalRefusedError, ConfigurationError, InputError
 from ostiary.evidence import Claims, software_root
-from ostiary.evidence.sgx import verify
+from ostiary.evidence.sgx.verify import verify
 from ostiary.platform import Platform, measure_program, serve_platform
 from ostiary.platform import daemon as daemon_module
 from ostiary.platform.daemon import parse_request

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ostiary.errors import ConfigurationError
 from ostiary.evidence import software_root
-from ostiary.evidence.sgx import verify
+from ostiary.evidence.sgx.verify import verify
 from ostiary.platform import directory as directory_module
 from ostiary.platform.directory import init_platform
 
