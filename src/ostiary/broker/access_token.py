@@ -1,6 +1,6 @@
 """A session's access token: program and service prove to each other that they have it, and neither sends it.
 
-Source: docs/enclave-protocol.md section 4; session language, 12.7. The program's side is `launcher.access_token`.
+Source: docs/enclave-protocol.md section 3.1; session language, 12.7. The program's side is `launcher.access_token`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The program's side of a session's access token: show that it is here, and see that the CAS has it.
 
-Standard library only. Source: docs/enclave-protocol.md section 4. The service's side is `broker.access_token`.
+Standard library only. Source: docs/enclave-protocol.md section 3.1. The service's side is `broker.access_token`.
 """
 
 from __future__ import annotations

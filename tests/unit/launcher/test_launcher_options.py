@@ -161,7 +161,12 @@ def test_addresses_refused(address: str, message: str) -> None:
         ("a//b", "expected SESSION/SERVICE"),
         ("a/b c", "expected SESSION/SERVICE"),
         ("ä/b", "expected SESSION/SERVICE"),
-        ("a/b@123456", "one-time passwords .* are not supported yet"),
+        ("a/b@", "--service a/b@…: a one-time password has 6 digits"),
+        *(
+            (f"a/b@{text}", "a one-time password has 6 digits")
+            for text in ("12345", "1234567", "12345x", "\u0661\u0662\u0663\u0664\u0665\u0666", "@12345")
+        ),
+        ("a@123456", "expected SESSION/SERVICE"),
         ("a/" + "b" * 1024, "at most 1025"),
     ],
 )
