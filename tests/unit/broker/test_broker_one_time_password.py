@@ -356,3 +356,41 @@ def test_a_record_of_a_later_version_is_not_guessed_at(desk: Desk, alice: Caller
     desk.cas.store.commit([write], b"leaf").result()
     with pytest.raises(StoreError, match="has form 2, expected 1: a newer Ostiary wrote it"):
         desk.start(f"a/s@{password_at(now(desk))}")
+
+
+DELEGATED = """\
+version: "0.3.12"
+name: a
+security: {SECURITY}
+services: [{{name: s, command: p}}]
+secrets: [{{name: x, import: {{session: source, secret: x}}}}]
+"""
+SOURCE = """\
+version: "0.3.12"
+name: source
+secrets: [{{name: x, kind: config-fragment, value: {VALUE}, export: {{session: a}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("security", "value"),
+    [
+        ("$$SCONE::x$$", f"{{attestation: {{mode: none, one_time_password_shared_secret: {SECRET_BASE32}}}}}"),
+        ("{attestation: $$SCONE::x$$}", f"{{mode: none, one_time_password_shared_secret: {SECRET_BASE32}}}"),
+    ],
+)
+def test_f205_a_delegated_section_asks_for_a_password_until_it_changes(
+    desk: Desk, alice: Caller, security: str, value: str
+) -> None:
+    """F205: a fragment's changes take effect at the next start; one that does not fit refuses, as one that is gone."""
+    first = desk.upload(SOURCE.format(VALUE=value), alice)
+    desk.upload(DELEGATED.format(SECURITY=security), alice)
+    assert "asks for a one-time password" in desk.denied("a/s")
+    assert desk.argv(f"a/s@{password_at(now(desk))}") == [b"p"]
+    short = SOURCE.format(VALUE=value.replace(SECRET_BASE32, SECRET_BASE32[:16])) + f"predecessor: {first}\n"
+    second = desk.upload(short, alice)
+    for service_id in ("a/s", f"a/s@{password_at(now(desk), steps=-1)}"):
+        assert "security rests on $$SCONE::x$$, which cannot be resolved" in desk.denied(service_id)
+    without = value.replace(f", one_time_password_shared_secret: {SECRET_BASE32}", "")
+    desk.upload(SOURCE.format(VALUE=without) + f"predecessor: {second}\n", alice)
+    assert desk.argv("a/s") == [b"p"]
