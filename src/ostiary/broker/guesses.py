@@ -1,7 +1,7 @@
 """How often one-time passwords of a session may be guessed: five wrong ones a minute, then nobody is heard for a while.
 
 Kept in memory only: a restart forgets. Whoever can restart the service again and again, or turn its clock, has more
-guesses; each still costs him a challenge and a connection.
+guesses; each still costs him a challenge.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ async def spend_one_time_password(
 
 def _steps_of(password: str, secret: bytes, now: datetime) -> tuple[int, ...]:
     """The steps that count at `now` and have this password: mostly none or one."""
-    totp = TOTP(secret, DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303 - RFC 6238; HMAC does not need its hash to be collision free
+    totp = TOTP(secret, DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303 - RFC 6238; HMAC needs no collision resistance
     current = int(now.timestamp()) // STEP_SECONDS
     return tuple(step for step in (current, current - 1) if step >= 0 and _is_of(totp, password, step))
 
