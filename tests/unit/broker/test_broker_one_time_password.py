@@ -169,31 +169,44 @@ def test_two_passwords_of_two_steps_at_once_are_both_let_in(desk: Desk, alice: C
     assert asyncio.run(both()) == [(b"p",), (b"p",)]
 
 
-def test_a_password_is_spent_once_however_often_the_release_begins_anew(desk: Desk, alice: Caller) -> None:
-    """The session is updated between the password and the release, which is then judged by the new version."""
-    first = desk.upload(text(), alice)
-    password = password_at(now(desk))
-    update = text(more=f"predecessor: {first}\n").replace("command: p", "command: new")
+def overtaken(desk: Desk, service_id: str, update: str, author: Caller) -> object:
+    """The argv of a start whose session is updated after its password was spent and before it is released."""
+    store = desk.cas.store
 
-    async def overtaken() -> tuple[object, ...]:
-        store = desk.cas.store
+    async def queued(count: int) -> None:
+        while len(store._waiting) != count:
+            await asyncio.sleep(0.001)
 
-        async def queued(count: int) -> None:
-            while len(store._waiting) != count:
-                await asyncio.sleep(0.001)
-
+    async def run() -> object:
         with store._lock:
             # The writer takes this one and stands before the lock.
             bait = asyncio.wrap_future(store.commit([], b"leaf"))
             await queued(0)
-            started = asyncio.create_task(desk.begin(f"a/s@{password}"))
+            started = asyncio.create_task(desk.begin(service_id))
             await queued(1)
-            updated = asyncio.create_task(upload_session(desk.cas, update.encode(), alice))
+            updated = asyncio.create_task(upload_session(desk.cas, update.encode(), author))
             await queued(2)
         await asyncio.gather(bait, updated)
         return (await started).configuration.argv
 
-    assert asyncio.run(overtaken()) == (b"new",)
+    return asyncio.run(run())
+
+
+def test_a_password_is_spent_once_however_often_the_release_begins_anew(desk: Desk, alice: Caller) -> None:
+    """The release is judged by the new version, and the password is not asked for a second time."""
+    first = desk.upload(text(), alice)
+    update = text(more=f"predecessor: {first}\n").replace("command: p", "command: new")
+    assert overtaken(desk, f"a/s@{password_at(now(desk))}", update, alice) == (b"new",)
+
+
+def test_a_password_that_an_update_makes_wrong_opens_nothing(desk: Desk, alice: Caller) -> None:
+    """It was right, and is spent, under the secret of the version before."""
+    first = desk.upload(text(), alice)
+    update = text(of_session=base64.b32encode(OTHER).decode(), more=f"predecessor: {first}\n")
+    with pytest.raises(DeniedRelease) as denied:
+        overtaken(desk, f"a/s@{password_at(now(desk))}", update, alice)
+    assert str(denied.value.told) == WRONG
+    assert desk.argv(f"a/s@{password_at(now(desk), OTHER)}") == [b"p"]
 
 
 def test_f202_a_service_s_own_secret_beats_the_session_s(desk: Desk, alice: Caller) -> None:
