@@ -156,20 +156,15 @@ secret_config: {store_in: !akv {vault: v.vault.azure.net}}
 secrets:
 - {name: t, kind: aad-token, tenant_id: t, client_id: c, application_secret: s}
 security:
-  singleton_enclaves: true
-  service_access_token: 0123456789abcdef
   attestation:
     mode: maa
     url: https://t.weu.attest.azure.net
-    tolerate: [maa-managed-tcb, local-attestation-trust-cas-tcb]
-    must_be_sgx_local: true
-    one_time_password_shared_secret: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
+    tolerate: [maa-managed-tcb]
 services:
 - name: a
   image_name: …
   attestation: {mrenclave: 0000000000000000000000000000000000000000000000000000000000000000}
   platforms: ["INTEL_QE_ID:00000000000000000000000000000000"]
-  one_time_password_shared_secret: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
   fspf_path: /…
   fspf_key: 0000000000000000000000000000000000000000000000000000000000000000
   fspf_tag: 00000000000000000000000000000000

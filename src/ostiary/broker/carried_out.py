@@ -45,24 +45,13 @@ def _at_release(session: Session, service: Service, security: Security | Variabl
         yield f"{variable.placeholder}: a variable that is not resolved"
     if isinstance(security, Variable):
         return
-    if security.singleton_enclaves is True:
-        yield "security.singleton_enclaves: true"
-    if security.service_access_token is not None:
-        yield "security.service_access_token"
     attestation = security.attestation
-    if isinstance(attestation, SecurityAttestation):
-        if attestation.mode == "maa":
-            yield "security.attestation.mode: maa"
-        if attestation.must_be_sgx_local is True:
-            yield "security.attestation.must_be_sgx_local: true"
-        if attestation.one_time_password_shared_secret is not None:
-            yield "security.attestation.one_time_password_shared_secret"
+    if isinstance(attestation, SecurityAttestation) and attestation.mode == "maa":
+        yield "security.attestation.mode: maa"
     yield from _of_service(session, service)
 
 
 def _of_service(session: Session, service: Service) -> Iterator[str]:
-    if service.one_time_password_shared_secret is not None:
-        yield "one_time_password_shared_secret"
     if service.fspf_path is not None:
         yield f"fspf_path: {service.fspf_path}"
     for image in (image for image in session.images if image.name == service.image_name):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.guesses import Guesses
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.intel.verifier import Verifier
@@ -33,6 +34,7 @@ class Cas:
     store: Store
     sessions: SessionRecords
     challenges: Challenges
+    guesses: Guesses
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier

@@ -12,6 +12,7 @@ from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.guesses import Guesses
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
@@ -49,6 +50,7 @@ def make_cas(
         store=store,
         sessions=SessionRecords(store),
         challenges=Challenges(random),
+        guesses=Guesses(),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES

@@ -41,6 +41,7 @@ def test_the_kinds_are_a_closed_list() -> None:
         "session_updated",
         "service_attested",
         "service_file_rendered",
+        "one_time_password_used",
         "cas_started",
         "cas_exited",
     }
