@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
 from ostiary.broker.memory import Memory
+from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.sgx import Verifier
 from ostiary.store import Store
@@ -27,6 +28,7 @@ class Cas:
 
     verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
     admissions, configurations: made before, by names of session and service.
+    outside: the way to Azure's directory and key vaults.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
@@ -36,5 +38,6 @@ class Cas:
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier
+    outside: Outside
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

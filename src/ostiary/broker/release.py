@@ -13,6 +13,7 @@ from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
 from ostiary.broker.memory import Made
+from ostiary.broker.outside import Errands
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
@@ -78,6 +79,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     """
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
+        errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
             await cas.sessions.prepare(request.session)
             stored = cas.sessions.require(request.session)
@@ -85,9 +87,9 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
             admission = admission_of(cas, stored, service)
             result = _attest(cas, stored.parsed.session, admission.thing, request)
             try:
-                return await _release(cas, stored, service, result, admission.rests_on)
+                return await _release(cas, stored, service, result, admission.rests_on, errands)
             except ConflictError:
-                continue
+                errands.forget()
         raise ReleaseRefusedError(
             f"session {request.session} changes faster than it can be released", "start the program again"
         )
@@ -117,19 +119,20 @@ def _attest(cas: Cas, session: Session, admission: Admission, request: Request) 
 
 
 async def _release(
-    cas: Cas, stored: StoredSession, service: Service, result: AttestationResult, rests_on: tuple[Expect, ...]
+    cas: Cas,
+    stored: StoredSession,
+    service: Service,
+    result: AttestationResult,
+    rests_on: tuple[Expect, ...],
+    errands: Errands,
 ) -> Start:
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""
     session = stored.parsed.session
-    key, now = (session.name, service.name), cas.now()
     identity = None if result.claims is None else result.claims.mrenclave
-    made = cas.configurations.recall(key, now)
+    made = cas.configurations.recall((session.name, service.name), cas.now())
     writes: tuple[Write, ...] = ()
     if made is None:
-        resolution = Resolution(cas.sessions, random=cas.random, now=now)
-        made, writes = _configure(resolution, stored, service, identity), resolution.writes
-        if resolution.lasting and not writes:
-            cas.configurations.keep(key, made)
+        made, writes = await _make(cas, stored, service, identity, errands)
     expect = tuple({*rests_on, *made.rests_on})
     await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
     log.debug("released %s/%s", session.name, service.name)
@@ -142,6 +145,21 @@ async def _release(
         waiting={template.path for template in configuration.templates},
         room_bytes=MAX_FILES_BYTES - sum(len(file.content) for file in configuration.files),
     )
+
+
+async def _make(
+    cas: Cas, stored: StoredSession, service: Service, identity: bytes | None, errands: Errands
+) -> tuple[Made[Configuration], tuple[Write, ...]]:
+    """The configuration, and what must be stored before it is used. It is kept ready if it would be the same again."""
+
+    def attempt() -> tuple[Resolution, Made[Configuration]]:
+        resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), errands=errands)
+        return resolution, _configure(resolution, stored, service, identity)
+
+    resolution, made = await errands.with_outside(attempt)
+    if resolution.lasting and not resolution.writes:
+        cas.configurations.keep((stored.parsed.session.name, service.name), made)
+    return made, resolution.writes
 
 
 def _configure(
