@@ -155,9 +155,7 @@ security:
   singleton_enclaves: true
   service_access_token: 0123456789abcdef
   attestation:
-    mode: maa
-    url: https://t.weu.attest.azure.net
-    tolerate: [maa-managed-tcb, local-attestation-trust-cas-tcb]
+    tolerate: [local-attestation-trust-cas-tcb]
     must_be_sgx_local: true
     one_time_password_shared_secret: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
 services:

@@ -51,8 +51,6 @@ def _at_release(session: Session, service: Service, security: Security | Variabl
         yield "security.service_access_token"
     attestation = security.attestation
     if isinstance(attestation, SecurityAttestation):
-        if attestation.mode == "maa":
-            yield "security.attestation.mode: maa"
         if attestation.must_be_sgx_local is True:
             yield "security.attestation.must_be_sgx_local: true"
         if attestation.one_time_password_shared_secret is not None:

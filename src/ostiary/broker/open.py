@@ -12,6 +12,7 @@ from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
@@ -70,6 +71,7 @@ def make_cas(
         ),
         verifier=Verifier(roots),
         outside=outside,
+        key_sets=KeySets(outside, now=now),
         now=now,
         random=random,
     )

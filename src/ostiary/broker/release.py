@@ -9,6 +9,7 @@ from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.admission import Admission, admission_of
+from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
@@ -17,6 +18,7 @@ from ostiary.broker.outside import Errands
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
+from ostiary.evidence.claims import Claims
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -30,7 +32,7 @@ class Request:
     """What a program says of itself on one TLS connection.
 
     client_spki, server_spki: DER SubjectPublicKeyInfo that each end showed in this connection's handshake. nonce: 32
-    bytes. tee: "sgx" or "none". evidence, endorsements: bytes nobody has looked at yet.
+    bytes. tee: "sgx", "maa" or "none". evidence, endorsements: bytes nobody has looked at yet.
     """
 
     session: str
@@ -69,9 +71,9 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
-    a configured root and bound to this connection; (3) the session admits it, in the version that was current when the
-    release was written down, and so were all records that its variables and imports rest on; (4) the release stands
-    durably in the audit log.
+    a configured root, or by the attestation service that the session names, and bound to this connection; (3) the
+    session admits it, in the version that was current when the release was written down, and so were all records that
+    its variables and imports rest on; (4) the release stands durably in the audit log.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
@@ -85,7 +87,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
             stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
             admission = admission_of(cas, stored, service)
-            result = _attest(cas, stored.parsed.session, admission.thing, request)
+            result = await _attest(cas, stored.parsed.session, admission.thing, request)
             try:
                 return await _release(cas, stored, service, result, admission.rests_on, errands)
             except ConflictError:
@@ -104,16 +106,24 @@ def _service(session: Session, name: str) -> Service:
     raise NotFoundError(f"session {session.name} has no service {name!r}")
 
 
-def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
+async def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
     service, security = admission.service, admission.security
     if security.mode == "none":
         return admit_unattested(service, security)
-    if request.tee != "sgx":
+    if request.tee == "none":
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence and the program sent none",
             "start it where a TEE or the software platform makes evidence, without --no-attestation",
         )
-    claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+    wanted = "maa" if security.mode == "maa" else "sgx"
+    if request.tee != wanted:
+        raise ReleaseRefusedError(
+            f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
+        )
+    if wanted == "maa":
+        claims = await claims_of_token(cas, session.name, security, request.evidence)
+    else:
+        claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
     binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
     return appraise(claims, service, security, binding=binding)
 
@@ -179,7 +189,7 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         if claims is None
         else {
             "tee": claims.tee,
-            "platform": "software" if claims.software else "hardware",
+            "platform": _platform(claims),
             "measurement": claims.mrenclave.hex(),
             "signer": claims.mrsigner.hex(),
             "product": claims.isvprodid,
@@ -193,3 +203,8 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         **evidence,
     }
     return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+
+
+def _platform(claims: Claims) -> str:
+    """What the audit log says of who vouched for the platform: an attestation service by its address."""
+    return claims.attestation_service or ("software" if claims.software else "hardware")

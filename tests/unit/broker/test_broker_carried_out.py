@@ -53,7 +53,6 @@ def attestation(**members: object) -> Session:
         (attestation(tolerate=frozenset({X})), APP, "$$SCONE::x$$"),
         (session(security=Security(singleton_enclaves=True)), APP, "singleton_enclaves"),
         (session(security=Security(service_access_token="t")), APP, "service_access_token"),
-        (attestation(mode="maa"), APP, "mode: maa"),
         (attestation(must_be_sgx_local=True), APP, "must_be_sgx_local"),
         (attestation(mode="none", one_time_password_shared_secret=bytes(16)), APP, "one_time_password"),
         (session(), Service(name="app", one_time_password_shared_secret=bytes(16)), "one_time_password"),
@@ -70,6 +69,11 @@ def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, s
 def test_a_variable_in_the_attestation_is_left_to_the_appraisal() -> None:
     service = Service(name="app", attestation=(X,))
     assert check_release(session(), service, Security()) == SecurityAttestation()
+
+
+def test_the_attestation_service_of_microsoft_is_carried_out() -> None:
+    asked = attestation(mode="maa", url="https://t.r.attest.azure.net")
+    assert check_release(asked, APP, asked.security).mode == "maa"
 
 
 def test_what_another_service_asks_for_stops_nobody_else() -> None:
