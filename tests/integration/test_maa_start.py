@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -280,6 +283,32 @@ def test_keys_are_asked_for_once_and_kept_for_an_hour(
     service.clock.ahead = KEY_SET_LIFE
     admitted(start(program, maa, service_id))
     assert certs_asked(azure) == 2
+
+
+def test_programs_that_start_at_once_have_the_keys_asked_for_once(
+    azure: Azure, service: RunningService, maa: AttestationService, upload: Upload, alice: Client, eve: Client
+) -> None:
+    """And a start that needs none does not wait for them."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        asked.set()
+        go_on.wait(60)
+        return answer(200, maa.key_set())
+
+    azure.certs = slow
+    service_id, other_id = upload(), upload()
+    with contextlib.ExitStack() as stack:
+        programs = [stack.enter_context(attesting(service, client)) for client in (alice, eve, alice, eve)]
+        pool = stack.enter_context(ThreadPoolExecutor(len(programs)))
+        started = [pool.submit(start, program, maa, service_id) for program in programs]
+        assert asked.wait(60)
+        with attesting(service, alice) as quick:
+            refused(quick.configure(quick.challenge(), b"", b"", other_id, tee="none"), "the program sent none")
+        go_on.set()
+        for program in started:
+            admitted(program.result())
+    assert certs_asked(azure) == 1
 
 
 def test_a_withdrawn_key_counts_no_longer_than_that(

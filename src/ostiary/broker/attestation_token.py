@@ -22,5 +22,5 @@ async def claims_of_token(cas: Cas, session: str, security: SecurityAttestation,
     if not isinstance(url, str) or len(certificates) != len(security.certificates):
         raise ReleaseRefusedError(f"session {session}: url or certificates of security.attestation are not resolved")
     key_id = parse_token(token).key_id
-    key_set = await cas.key_sets.key_set(Trust(url=url, certificates=certificates), key_id, session=session)
+    key_set = await cas.key_sets.key_set(Trust(url=url, certificates=certificates), key_id)
     return verify(token, key_set, issuer=url, now=cas.now())

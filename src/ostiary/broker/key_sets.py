@@ -69,10 +69,10 @@ class KeySets:
         self._entries: OrderedDict[Trust, _Entry] = OrderedDict()
         self._asking: WeakValueDictionary[Trust, asyncio.Lock] = WeakValueDictionary()
 
-    async def key_set(self, trust: Trust, key_id: str, *, session: str) -> bytes:
+    async def key_set(self, trust: Trust, key_id: str) -> bytes:
         """The key set of an attestation service, with the key `key_id` if the service has it.
 
-        session: whose turn it takes to ask. The result was fetched less than KEY_SET_LIFE ago and is a key set.
+        The result was fetched less than KEY_SET_LIFE ago and is a key set.
         Raises KeysUnavailableError, whose causes are not for the peer.
         """
         entry = self._recall(trust)
@@ -84,16 +84,17 @@ class KeySets:
             if not (entry.is_fresh(now) and entry.has(key_id)) and not (
                 timedelta(0) <= now - entry.asked < ASK_AT_MOST_EVERY
             ):
-                entry = await self._ask(trust, entry, session)
+                entry = await self._ask(trust, entry)
                 self._remember(trust, entry)
         if not entry.is_fresh(self._now()):
             raise KeysUnavailableError("the keys of the session's attestation service cannot be had", *entry.why)
         return entry.data
 
-    async def _ask(self, trust: Trust, entry: _Entry, session: str) -> _Entry:
+    async def _ask(self, trust: Trust, entry: _Entry) -> _Entry:
         now = self._now()
         try:
-            data = await self._outside.run(session, lambda: self._fetch(trust), seconds=DEFAULT_SECONDS)
+            # Under a name of its own: several sessions wait for it, and none of them shall hold up the others.
+            data = await self._outside.run(trust.url, lambda: self._fetch(trust), seconds=DEFAULT_SECONDS)
             parse_key_set(data)
         except (OutsideError, ConfigurationError, EvidenceFormatError) as error:
             return replace(entry, asked=now, why=error.chain)

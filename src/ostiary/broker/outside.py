@@ -67,12 +67,14 @@ class Outside:
         """What one release needs, from now on for MAX_RELEASE_SECONDS."""
         return Errands(self, end=time.monotonic() + MAX_RELEASE_SECONDS)
 
-    async def run(self, session: str, work: Callable[[], _Thing], *, seconds: float) -> _Thing:
-        """What `work`, which may block, returns or raises; it is run on a thread when `session` has its turn.
+    async def run(self, whose: str, work: Callable[[], _Thing], *, seconds: float) -> _Thing:
+        """What `work`, which may block, returns or raises; it is run on a thread.
 
+        whose: of one name, MAX_OF_ONE_SESSION run at a time, the others wait for their turn.
         Raises OutsideError if that took `seconds`; `work` must see to its own end.
         """
-        turn = self._turns.setdefault(session, asyncio.Semaphore(MAX_OF_ONE_SESSION))
+        self._require_open()
+        turn = self._turns.setdefault(whose, asyncio.Semaphore(MAX_OF_ONE_SESSION))
         try:
             async with asyncio.timeout(max(seconds, 0)), turn:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -88,8 +90,9 @@ class Outside:
 
     def ask(self, request: AzureRequest, *, end: float, max_bytes: int) -> Answer:
         """Ask one server of Azure, on a thread. end: in the clock of time.monotonic. Raises OutsideError."""
+        self._require_open()
         left = end - time.monotonic()
-        if left <= 0 or self._closed:
+        if left <= 0:
             raise OutsideError(f"there was no time left, of {MAX_RELEASE_SECONDS:g} s for one release")
         return ask(
             request.url,
@@ -105,6 +108,10 @@ class Outside:
         """Let running requests end, and begin no other."""
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise OutsideError("the service is ending")
 
 
 @dataclass(frozen=True, kw_only=True)
