@@ -97,6 +97,7 @@ EC_CERTIFICATE = certified(make_certificate(LOOPBACK)[1])
     "entry",
     [
         rsa_jwk(1024),
+        {**rsa_jwk(2048), "use": "enc"},
         {"kid": "k", "kty": "RSA", "n": "AQAB", "e": "AQAB"},
         {"kid": "k", "kty": "RSA", "n": "*", "e": "AQAB"},
         {"kid": "k", "kty": "RSA", "n": 7, "e": "AQAB"},

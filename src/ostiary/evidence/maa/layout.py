@@ -81,7 +81,7 @@ def parse_key_set(data: bytes) -> KeySet:
 
     A JSON object (RFC 7517, 5) with `keys`, a list of objects with `kid`, and either `n` and `e` or `x5c`, whose first
     certificate (RFC 7517, 4.7; base64 of DER) has the key. Of certificates nothing but the key counts. A key of another
-    type or size is `unfit`, as is one that cannot be read.
+    type, size or `use` than `sig` is `unfit`, as is one that cannot be read.
     Raises EvidenceFormatError: over MAX_KEY_SET_BYTES or MAX_KEYS, not of this form, two keys of one `kid`.
     """
     if len(data) > MAX_KEY_SET_BYTES:
@@ -170,6 +170,8 @@ def _key_id(members: dict[str, object], where: str) -> str:
 
 
 def _rsa_key(entry: dict[str, object]) -> rsa.RSAPublicKey | None:
+    if entry.get("use", "sig") != "sig":
+        return None
     try:
         key = _certified_key(entry) if "n" not in entry else _bare_key(entry)
     except (ValueError, TypeError, InvalidKeyError, UnsupportedAlgorithm, x509.InvalidVersion):
