@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 import ssl
+import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.simulators.azure import CLIENT, LOCALHOST, SECRET, TENANT, TOKEN, Azure
 from tests.simulators.canned import answer
 from tests.simulators.outside import LOOPBACK, make_certificate
+from tests.simulators.processes import ostiary, serve_process
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, running_service
 from tests.simulators.sgx_platform import MR_ENCLAVE, NOW, SgxPlatform, make_platform
@@ -618,3 +620,27 @@ def test_nothing_is_fetched_for_the_public(
     seen = Client().request(service.client_port, "GET", f"/v1/values/session={name},secret=mine")
     assert seen.status == 404
     assert azure.asked == []
+
+
+# --- as a process ----------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_names_the_cloud_on_the_command_line(azure: Azure, tmp_path: Path, alice: Client) -> None:
+    """`ostiary serve` with its options, `ostiary run` of a program that prints what it received."""
+    azure.entries["word"] = {"value": "from-the-vault"}
+    anchors = tmp_path / "azure.pem"
+    anchors.write_text(azure.server.certificate)
+    options = ("--azure-directory", azure.server.url, "--azure-vaults", f"localhost:{azure.port}")
+    program = tmp_path / "program.py"
+    program.write_text("import os; print(os.environ['GOT'])")
+    text = session_text("processes", VAULTED, argument=str(program)).decode()
+    text = text.replace("{tolerate: [debug-mode]}", "{mode: none}").replace("{A: b}", "{GOT: $$SCONE::word$$}")
+    text = text.replace("{name: image, injection_files: [{path: /t}]}", "{name: image}")
+    with serve_process(tmp_path / "data", *options, "--azure-ca", str(anchors)) as served:
+        port = int(served["client"].rpartition(":")[2])
+        assert alice.request(port, "POST", "/session", text.encode()).status == 201
+        run = ("run", "--cas", served["enclave"], "--service", "processes/app", "--no-attestation")
+        assert ostiary(*run, "--", sys.executable) == "from-the-vault\n"
+    log = (tmp_path / "data.log").read_text()
+    for hidden in ("from-the-vault", TOKEN, SECRET):
+        assert hidden not in log
