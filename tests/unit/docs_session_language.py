@@ -155,11 +155,6 @@ name: s
 secret_config: {store_in: !akv {vault: v.vault.azure.net}}
 secrets:
 - {name: t, kind: aad-token, tenant_id: t, client_id: c, application_secret: s}
-security:
-  attestation:
-    mode: maa
-    url: https://t.weu.attest.azure.net
-    tolerate: [maa-managed-tcb]
 services:
 - name: a
   image_name: …

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import IDENTITIES, Claims
+from ostiary.evidence.claims import IDENTITIES, MAA_MANAGED, Claims
 from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
 
 _MADE_HERE = object()
@@ -19,6 +19,7 @@ _CATEGORIES_OF_STATUS = {
     "ConfigurationAndSWHardeningNeeded": ("insecure-configuration", "software-hardening-needed"),
     "OutOfDate": ("outdated-tcb",),
     "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
+    MAA_MANAGED: ("maa-managed-tcb",),
 }
 _ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
@@ -63,16 +64,19 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
     5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
        mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
-    6. If the service names platforms, the quoting enclave is of one of them. That alone never admits.
+    6. If the service names platforms, the quoting enclave is of one of them. That alone never admits. With mode maa,
+       where no evidence names one, `platforms` has no effect.
     7. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
        or platforms fulfils nothing, one in `security` refuses the start.
+    8. With mode maa the attestation service that the session names vouches for the claims, whose TCB status then needs
+       `maa-managed-tcb`; 2 and 5 hold all the same. With any other mode no such service does.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
     the program is free of bugs.
 
     Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
-    Source: session language 6, 6.6, 12.1, 12.2; RFC 9334, 8.5.
+    Source: session language 6, 6.6, 12.1, 12.2, 12.4; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
     # 1.
@@ -88,9 +92,11 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     variant, variant_mismatches = _judge_variants(claims, service)
     mismatches += variant_mismatches
     # 6.
-    mismatches += _judge_platform(claims, service)
+    mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
     # 7.
     mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
+    # 8.
+    mismatches += _judge_attestation_service(claims, security)
     if mismatches:
         raise AppraisalRefusedError(
             f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
@@ -178,8 +184,15 @@ def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list
                     factor=f"tolerate: {category}",
                     found=f"TCB status {claims.tcb_status}",
                     expected="UpToDate",
-                    advice=f"update the platform, or add {category} to security.attestation.tolerate",
+                    advice=_ADVICE.get(
+                        category, f"update the platform, or add {category} to security.attestation.tolerate"
+                    ),
                 )
+
+
+_ADVICE = {
+    "maa-managed-tcb": "let Microsoft's service judge the TCB: add maa-managed-tcb to security.attestation.tolerate",
+}
 
 
 def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
@@ -267,6 +280,21 @@ def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
             expected=" or ".join(_qe(entry) for entry in service.platforms),
             advice="start the program on one of these machines, or add this one to the service's platforms",
         )
+
+
+def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Mismatch]:
+    expected = security.url if security.mode == "maa" else None
+    if claims.attestation_service != expected or (security.mode == "maa" and expected is None):
+        yield Mismatch(
+            factor="security.attestation.mode",
+            found=_vouched(claims.attestation_service),
+            expected=_vouched(expected) if expected is None or isinstance(expected, str) else _shown(expected),
+            advice="send evidence of the kind that the session's mode and url ask for",
+        )
+
+
+def _vouched(service: str | None) -> str:
+    return "evidence of the TEE itself" if service is None else f"a token of {service}"
 
 
 def _qe(entry: bytes | Variable) -> str:

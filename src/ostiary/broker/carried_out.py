@@ -1,8 +1,8 @@
 """What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
 
 What can work without being carried out stays: an export to another CAS, a signer in an access policy whose signatures
-no upload carries yet, a toleration that is never needed. Imports from another CAS and from a key vault are refused
-where a value is asked for, by `resolution`.
+no upload carries yet, a toleration that is never needed. Imports from another CAS are refused where a value is asked
+for, by `resolution`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,6 @@ def _at_upload(session: Session) -> Iterator[str]:
 def _at_release(session: Session, service: Service, security: Security | Variable) -> Iterator[str]:
     for variable in dict.fromkeys(variables_in(security)):
         yield f"{variable.placeholder}: a variable that is not resolved"
-    if isinstance(security, Variable):
-        return
-    attestation = security.attestation
-    if isinstance(attestation, SecurityAttestation) and attestation.mode == "maa":
-        yield "security.attestation.mode: maa"
     yield from _of_service(session, service)
 
 

@@ -31,6 +31,10 @@ class ProgramClaims(TypedDict):
     raw: Mapping[str, JsonValue]
 
 
+MAA_MANAGED = "MaaManaged"
+"""The `tcb_status` of claims whose platform was judged by Microsoft's attestation service, which does not say how."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claims:
     """What a verified statement says. Authentic under a configured root; nobody has judged yet whether to accept it.
@@ -51,11 +55,12 @@ class Claims:
         service-td           of TDX: another TD is bound to this one, which may migrate it
         migration-agent      of SNP: a migration agent may be given the guest's keys
     software: made under a root that the CAS owner configured as a software platform; such claims always carry `debug`.
-    tcb_status: Intel's word, such as `UpToDate`; of others `UpToDate`, if the endorsements say nothing against it.
-    advisories: ids of the TCB level. tcb_date: its date, None if unknown.
+    tcb_status: Intel's word, such as `UpToDate`, or MAA_MANAGED; of others `UpToDate`, if the endorsements say nothing
+    against it. advisories: ids of the TCB level. tcb_date: its date, None if unknown.
     platform_id: hex text that names the machine: the PPID or, without one, the FMSPC; the chip id; "" if unknown.
     qe_id: 16 bytes by which Intel's quoting enclave names itself and its machine, the same in all of its quotes; None
     where the evidence has no such thing.
+    attestation_service: https address of the service that verified the evidence in our place; None: we did.
     raw: every field of the statement by the vendor's name, bytes as hex, for people and for rules beyond these.
     """
 
@@ -73,6 +78,7 @@ class Claims:
     platform_id: str
     qe_id: bytes | None = None
     conditions: frozenset[str] = frozenset()
+    attestation_service: str | None = None
     raw: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property

@@ -29,7 +29,7 @@ from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
 
-_TEES = ("sgx", "none")
+_TEES = ("sgx", "maa", "none")
 _PATHS = ("/v1/challenge", "/v1/configure", "/v1/render")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
 _PROOF = "access_token_proof"

@@ -9,7 +9,7 @@ import pytest
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import Claims
+from ostiary.evidence.claims import MAA_MANAGED, Claims
 from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant
 from ostiary.session.placeholder import Placeholder
 
@@ -395,3 +395,62 @@ class TestPlatforms:
         service = dataclasses.replace(self._service(self.QE), attestation=(Variant(mrenclave=(B,)),))
         (mismatch,) = _mismatches(_with(qe_id=self.QE), service)
         assert mismatch.factor == "mrenclave"
+
+
+class TestAttestationService:
+    """Mode maa: Microsoft's service vouches for the platform, the session judges the program all the same."""
+
+    URL = "https://t.r.attest.azure.net"
+    SECURITY = SecurityAttestation(mode="maa", url=URL, tolerate=frozenset({"maa-managed-tcb"}))
+    TOKEN = _with(tcb_status=MAA_MANAGED, attestation_service=URL)
+
+    def test_what_the_service_vouches_for_is_admitted(self) -> None:
+        result = appraise(self.TOKEN, _service(), self.SECURITY, binding=BINDING)
+        assert result.tolerated == ("maa-managed-tcb",)
+
+    def test_f195_without_the_toleration_it_is_refused(self) -> None:
+        """F195: a session must say that Microsoft's service judges the TCB."""
+        security = dataclasses.replace(self.SECURITY, tolerate=frozenset())
+        (mismatch,) = _mismatches(self.TOKEN, security=security)
+        assert (mismatch.factor, mismatch.found) == ("tolerate: maa-managed-tcb", "TCB status MaaManaged")
+        assert "add maa-managed-tcb" in mismatch.advice
+
+    def test_f196_another_program_is_refused_though_the_service_agrees(self) -> None:
+        """F196: both policies count."""
+        (mismatch,) = _mismatches(
+            _with(tcb_status=MAA_MANAGED, attestation_service=self.URL, measurements={"mrenclave": B}),
+            security=self.SECURITY,
+        )
+        assert mismatch.factor == "mrenclave"
+
+    def test_f196_a_debug_enclave_is_refused_though_the_service_agrees(self) -> None:
+        """F196: the session's rule on debug mode counts."""
+        debug = dataclasses.replace(self.TOKEN, debug=True)
+        (mismatch,) = _mismatches(debug, security=self.SECURITY)
+        assert mismatch.factor == "tolerate: debug-mode"
+
+    def test_the_connection_must_be_the_same(self) -> None:
+        (mismatch,) = _mismatches(self.TOKEN, security=self.SECURITY, binding=bytes(64))
+        assert mismatch.factor == "report_data"
+
+    def test_f090_platforms_have_no_effect(self) -> None:
+        """F090: a token names no quoting enclave."""
+        service = dataclasses.replace(_service(), platforms=(bytes(16),))
+        assert appraise(self.TOKEN, service, self.SECURITY, binding=BINDING).claims == self.TOKEN
+
+    @pytest.mark.parametrize(
+        ("claims", "security", "found"),
+        [
+            (TOKEN, STRICT, "a token of https://t.r.attest.azure.net"),
+            (TOKEN, dataclasses.replace(SECURITY, url="https://other.example"), "a token of https://t.r"),
+            (CLAIMS, SECURITY, "evidence of the TEE itself"),
+            (CLAIMS, dataclasses.replace(SECURITY, url=None), "evidence of the TEE itself"),
+            (TOKEN, dataclasses.replace(SECURITY, url=None), "a token of https://t.r.attest.azure.net"),
+            (TOKEN, dataclasses.replace(SECURITY, url=X), "a token of https://t.r.attest.azure.net"),
+        ],
+    )
+    def test_evidence_must_be_of_the_kind_that_the_session_asks_for(
+        self, claims: Claims, security: SecurityAttestation, found: str
+    ) -> None:
+        factors = {mismatch.factor: mismatch.found for mismatch in _mismatches(claims, security=security)}
+        assert factors["security.attestation.mode"].startswith(found)

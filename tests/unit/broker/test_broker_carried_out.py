@@ -51,7 +51,6 @@ def attestation(**members: object) -> Session:
         (session(security=Security(attestation=X)), APP, "$$SCONE::x$$"),
         (session(security=Security(service_access_token=X)), APP, "$$SCONE::x$$"),
         (attestation(tolerate=frozenset({X})), APP, "$$SCONE::x$$"),
-        (attestation(mode="maa"), APP, "mode: maa"),
         (session(), Service(name="app", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16)), "fspf_path: /f"),
         (session(images=(Image(name="img", volumes=(MOUNT,)),)), APP, "volumes of image img"),
     ],
@@ -65,6 +64,11 @@ def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, s
 def test_a_variable_in_the_attestation_is_left_to_the_appraisal() -> None:
     service = Service(name="app", attestation=(X,))
     assert check_release(session(), service, Security()) == SecurityAttestation()
+
+
+def test_the_attestation_service_of_microsoft_is_carried_out() -> None:
+    asked = attestation(mode="maa", url="https://t.r.attest.azure.net")
+    assert check_release(asked, APP, asked.security).mode == "maa"
 
 
 def test_what_another_service_asks_for_stops_nobody_else() -> None:
