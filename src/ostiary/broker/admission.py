@@ -50,9 +50,11 @@ def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admi
         log.warning("session %s, service %s: variable %s", session.name, service.name, failure)
     left = sorted(str(variable.placeholder) for variable in variables_in(security))
     if left:
-        rests_on = ", ".join(_few(left))
+        # Nothing is known of the peer yet: it learns that this cannot be resolved, and no name of a secret.
         raise SecretUnavailableError(
-            f"service {session.name}/{service.name}: security rests on {rests_on}, which cannot be resolved", *failures
+            f"service {session.name}/{service.name}: security rests on what cannot be resolved",
+            ", ".join(_few(left)),
+            *failures,
         )
     attestation = check_release(session, resolved, security)
     made = Made(
