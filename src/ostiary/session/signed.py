@@ -25,20 +25,21 @@ from dataclasses import InitVar, dataclass, field
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from ostiary.errors import InputError, TooLargeError
 from ostiary.session.access import signer_key
 from ostiary.session.document import MAX_DOCUMENT_BYTES
 
 MAX_SIGNATURES = 64
+MAX_SIGNATURE_BYTES = 128
+"""The longest, of P-384 in DER, has 104."""
 MAX_SIGNED_BYTES = 3 * MAX_DOCUMENT_BYTES
 """The JSON form. Text grows in JSON, at most threefold unless it is full of control characters."""
 
 _PREFIX = b"\x00\x01"
 _MEMBERS = ("session", "signatures")
 _SIGNATURE_MEMBERS = ("signer", "signature")
-_MAX_SIGNATURE_BYTES = 128  # the longest, of P-384 in DER, has 104
 _OLD_SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 
 
@@ -92,6 +93,12 @@ def message_to_be_signed(session_hash: bytes) -> bytes:
     return _PREFIX + session_hash
 
 
+def signer_pem(spki: bytes) -> str:
+    """The PEM of a signer's key, as OpenSSL writes it."""
+    key = load_der_public_key(spki)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def parse_signed_session(text: bytes | str) -> SignedSession:
     """Read the JSON form. Trusts nothing; the session in it stays a text.
 
@@ -133,8 +140,8 @@ def read_signature(text: str) -> bytes:
         signature = bytes.fromhex(text) if _OLD_SIGNATURE.fullmatch(text) else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("it is neither base64 nor 128 hex digits") from None
-    if not 0 < len(signature) <= _MAX_SIGNATURE_BYTES:
-        raise ValueError(f"it has {len(signature)} bytes, expected 1 to {_MAX_SIGNATURE_BYTES}")
+    if not 0 < len(signature) <= MAX_SIGNATURE_BYTES:
+        raise ValueError(f"it has {len(signature)} bytes, expected 1 to {MAX_SIGNATURE_BYTES}")
     return signature
 
 
