@@ -12,6 +12,7 @@ from ostiary.errors import InputError
 from ostiary.session import ParsedSession, SignerSubject, parse_session
 from ostiary.session.encrypted import decrypt_session, parse_encrypted_session
 from ostiary.session.signed import VerifiedSigners, parse_signed_session, verify_signatures
+from ostiary.store import Store
 
 
 async def upload_signed_session(cas: Cas, body: bytes) -> Uploaded:
@@ -33,8 +34,11 @@ async def upload_encrypted_session(cas: Cas, body: bytes) -> Uploaded:
 
     Raises InputError besides: encrypted for another service, or by another scheme.
     """
-    signed = decrypt_session(parse_encrypted_session(body), encryption_key(cas.store))
-    return await upload_signed_session(cas, signed)
+    return await upload_signed_session(cas, await asyncio.to_thread(_decrypt, cas.store, body))
+
+
+def _decrypt(store: Store, body: bytes) -> bytes:
+    return decrypt_session(parse_encrypted_session(body), encryption_key(store))
 
 
 def _read(body: bytes) -> tuple[ParsedSession, VerifiedSigners]:

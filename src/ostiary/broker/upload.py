@@ -84,7 +84,7 @@ async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Upload
 def _permit(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
     name = parsed.session.name
     current = cas.sessions.current(name)
-    _check_predecessor(parsed, current)
+    _check_succession(parsed, current)
     if current is None:
         return _permit_creation(cas, parsed, caller)
     policy = access_policy_of(cas, current)
@@ -95,6 +95,8 @@ def _permit(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
         creator=current.creator,
         caller=caller,
     )
+    # After the rights: whoever has none must not find out by trying whether a hash is the right one.
+    _check_predecessor(parsed, current)
     if name != ROOT or current.record:
         return _Permit(current=current, expect=policy.rests_on)
     if cas.sessions.root_is_sealed:
@@ -203,7 +205,8 @@ def _read(text: bytes, caller: Caller | None) -> ParsedSession:
     return parsed
 
 
-def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> None:
+def _check_succession(parsed: ParsedSession, current: StoredSession | None) -> None:
+    """A predecessor is named if there is one, and only then."""
     name, predecessor = parsed.session.name, parsed.session.predecessor
     if current is None:
         if predecessor is not None:
@@ -219,6 +222,11 @@ def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> 
             "Session already exists, please specify predecessor hash",
             "read the session, merge, and set `predecessor` to its hash",
         )
+
+
+def _check_predecessor(parsed: ParsedSession, current: StoredSession) -> None:
+    # It is there, as `_check_succession` has seen; what is not there equals nothing.
+    name, predecessor = parsed.session.name, parsed.session.predecessor or b""
     if not hmac.compare_digest(predecessor, current.parsed.hash):
         raise ConflictError(
             f"Failed to update session '{name}'",

@@ -63,6 +63,17 @@ def test_f036_a_salt_of_one_session_says_nothing_about_another(desk: Desk, alice
         ask(desk, None, "a/b")
 
 
+def test_who_may_not_update_learns_nothing_about_the_hash_by_trying(desk: Desk, alice: Caller, eve: Caller) -> None:
+    """Short secrets in a text could be tried one after the other."""
+    first = desk.upload(text(), alice)
+    told = []
+    for guess in (first, "ab" * 32):
+        with pytest.raises(NotAuthorizedError) as refusal:
+            desk.upload(text(predecessor=guess), eve)
+        told.append(str(refusal.value))
+    assert told[0] == told[1]
+
+
 def test_the_hash_of_a_session_that_does_not_exist_is_not_found(desk: Desk) -> None:
     with pytest.raises(NotFoundError, match="Session not found"):
         ask(desk, None)
