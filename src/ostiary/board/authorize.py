@@ -90,7 +90,7 @@ def authorize(
     if any(request.satisfied_by(subject) is not None for subject in subjects):
         return
     refusal = f"You have insufficient rights to {_VERBS[operation]} {session}"
-    if caller is None and any(isinstance(subject, _IDENTITIES) for subject in _with_parts(subjects)):
+    if caller is None and any(_asks_for_a_key(subject, creator) for subject in _with_parts(subjects)):
         raise IdentityRequiredError(
             refusal, "no client certificate was shown; connect with the one that the session's access policy admits"
         )
@@ -112,7 +112,13 @@ _VERBS = {
     Operation.UPDATE: "update session",
     Operation.CREATE_SESSIONS: "create sessions in namespace",
 }
-_IDENTITIES = (KeySubject, CreatorSubject, CertificateHashSubject)
+
+
+def _asks_for_a_key(subject: Subject, creator: Creator) -> bool:
+    """Whether some TLS identity could satisfy it. CREATOR is none where the creator is a signer."""
+    if isinstance(subject, CreatorSubject):
+        return not isinstance(creator, SignerSubject)
+    return isinstance(subject, KeySubject | CertificateHashSubject)
 
 
 def _shown_keys(signers: VerifiedSigners) -> str:

@@ -149,6 +149,11 @@ def test_a_caller_without_certificate_is_not_told_to_show_one_where_none_would_h
         decide(NoneSubject(), caller=None)
 
 
+def test_a_caller_without_certificate_is_not_told_to_show_that_of_a_creator_who_is_a_signer() -> None:
+    with pytest.raises(NotAuthorizedError):
+        authorize(Operation.UPDATE, AccessPolicy(), session="s", creator=SignerSubject(spki=b"k"), caller=None)
+
+
 def test_a_missing_creator_and_a_missing_caller_are_not_equal() -> None:
     with pytest.raises(IdentityRequiredError):
         decide(CreatorSubject(), creator=None, caller=None)

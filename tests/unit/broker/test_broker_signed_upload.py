@@ -21,7 +21,6 @@ from ostiary.broker.signed_upload import upload_encrypted_session, upload_signed
 from ostiary.broker.upload import store_upload
 from ostiary.errors import (
     ConflictError,
-    IdentityRequiredError,
     InputError,
     NotAuthorizedError,
     NotFoundError,
@@ -68,7 +67,7 @@ def test_a_session_is_created_and_updated_by_its_signer_and_by_nobody_else(desk:
         put(desk, owned("s", BEN, predecessor=first), BEN)
     with pytest.raises(NotAuthorizedError, match="no caller of this key"):
         desk.upload(text("s", "{read: ANY}", predecessor=first), eve)
-    with pytest.raises(IdentityRequiredError):
+    with pytest.raises(NotAuthorizedError, match="update session s"):
         desk.upload(text("s", "{read: ANY, update: ANY}", predecessor=first), None)
     second = put(desk, owned("s", ANN, predecessor=first), ANN, DAN)
     stored = desk.cas.sessions.require("s")

@@ -19,8 +19,7 @@ from ostiary.session.signed import SignedSession, parse_signed_session, verify_s
 _SIGNED, _ENCRYPTED = "signatures", "encrypted_session"
 """Members by which the JSON of a signed, and of an encrypted session is known."""
 
-
-_Read = TypeVar("_Read")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def _signed(file: str, content: str) -> Source:
     return Source(file=file, text=signed.text, parsed=parsed, signed=signed)
 
 
-def _of_file(file: str, what: str, read: Callable[[], _Read]) -> _Read:
+def _of_file(file: str, what: str, read: Callable[[], _Found]) -> _Found:
     """What `read` makes of the file. Raises InputError that names it."""
     try:
         return read()
