@@ -6,9 +6,11 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
+from ostiary.appraisal.variants import judge_variants
+from ostiary.appraisal.wording import shown, unresolved
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import IDENTITIES, MAA_MANAGED, Claims
-from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
+from ostiary.evidence.claims import MAA_MANAGED, Claims
+from ostiary.session.model import SecurityAttestation, Service, Variable, variables_in
 
 _MADE_HERE = object()
 
@@ -89,12 +91,12 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     # 4.
     mismatches += _judge_advisories(claims, security, tolerated)
     # 5.
-    variant, variant_mismatches = _judge_variants(claims, service)
+    variant, variant_mismatches = judge_variants(claims, service)
     mismatches += variant_mismatches
     # 6.
     mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
     # 7.
-    mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
+    mismatches += [unresolved("security.attestation", variable) for variable in variables_in(security)]
     # 8.
     mismatches += _judge_attestation_service(claims, security)
     if mismatches:
@@ -214,64 +216,6 @@ def _covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
     return frozenset(advisory for value, advisory in _ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
 
 
-def _judge_variants(claims: Claims, service: Service) -> tuple[int | None, tuple[Mismatch, ...]]:
-    """The index of the first variant that holds and nothing; or None and the mismatches of the nearest variant."""
-    nearest: tuple[Mismatch, ...] = ()
-    for index, variant in enumerate(service.attestation):
-        found = tuple(_judge_variant(claims, variant))
-        if not found:
-            return index, ()
-        if not nearest or len(found) < len(nearest):
-            nearest = found
-    return None, nearest or (_without_factors(claims),)
-
-
-def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mismatch]:
-    if isinstance(variant, Variable):
-        yield _unresolved("attestation", variant)
-        return
-    if not variant.mrenclave and variant.signer is None:
-        yield _without_factors(claims)
-    if variant.mrenclave and claims.measurements.get("mrenclave") not in variant.mrenclave:
-        yield Mismatch(
-            factor="mrenclave",
-            found=_found(claims.measurements.get("mrenclave")),
-            expected=" or ".join(_shown(value) for value in variant.mrenclave),
-            advice="start the program that was measured, or update the session if the change is meant",
-        )
-    if isinstance(variant.signer, Variable):
-        yield _unresolved("signer", variant.signer)
-    elif variant.signer:
-        yield from _judge_signer(claims, variant.signer)
-
-
-def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
-    if claims.signer is None or claims.signer != signer.mrsigner:
-        yield Mismatch(
-            factor="signer.mrsigner",
-            found=_found(claims.signer),
-            expected=_shown(signer.mrsigner),
-            advice="start a program of that signer",
-        )
-    if claims.product_id is None or claims.product_id != signer.isvprodid:
-        yield Mismatch(
-            factor="signer.isvprodid",
-            found=_found(claims.product_id),
-            expected=_shown(signer.isvprodid),
-            advice="start that product of the signer",
-        )
-    low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
-    high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
-    svn = claims.svn
-    if isinstance(low, Variable) or isinstance(high, Variable) or svn is None or not low <= svn <= high:
-        yield Mismatch(
-            factor="signer.isvsvn",
-            found=_found(svn),
-            expected=f"{_shown(low)} to {_shown(high)}",
-            advice="start a version of the program with such a security version number",
-        )
-
-
 def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
     if service.platforms and claims.qe_id not in service.platforms:
         yield Mismatch(
@@ -288,7 +232,7 @@ def _judge_attestation_service(claims: Claims, security: SecurityAttestation) ->
         yield Mismatch(
             factor="security.attestation.mode",
             found=_vouched(claims.attestation_service),
-            expected=_vouched(expected) if expected is None or isinstance(expected, str) else _shown(expected),
+            expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
             advice="send evidence of the kind that the session's mode and url ask for",
         )
 
@@ -298,32 +242,4 @@ def _vouched(service: str | None) -> str:
 
 
 def _qe(entry: bytes | Variable) -> str:
-    return _shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"
-
-
-def _shown(value: bytes | int | Variable) -> str:
-    if isinstance(value, Variable):
-        return f"the unresolved {value.placeholder}"
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _found(value: bytes | int | None) -> str:
-    return "none in evidence of this TEE" if value is None else _shown(value)
-
-
-def _unresolved(factor: str, variable: Variable) -> Mismatch:
-    return Mismatch(
-        factor=factor,
-        found="a variable that is not resolved",
-        expected=f"the secret of {variable.placeholder} to be there and to fit",
-        advice="look why the secret cannot be read; the session may have lost an import",
-    )
-
-
-def _without_factors(claims: Claims) -> Mismatch:
-    return Mismatch(
-        factor="attestation",
-        found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",
-        expected="a variant with at least one factor; the session names none",
-        advice="add mrenclave or signer to the service's attestation",
-    )
+    return shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"
