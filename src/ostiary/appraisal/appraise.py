@@ -6,15 +6,15 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
-from ostiary.appraisal.variants import judge_variants
-from ostiary.appraisal.wording import shown, unresolved
-from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
+from ostiary.appraisal.variants import admitting_variant, judge_variants, without_factors
+from ostiary.appraisal.wording import any_of, judged, shown, unresolved
+from ostiary.errors import AppraisalRefusedError, AppraisalReport, Factor, Held, Mismatch, RefusedError
 from ostiary.evidence.claims import MAA_MANAGED, Claims
 from ostiary.session.model import SecurityAttestation, Service, Variable, variables_in
 
 _MADE_HERE = object()
 
-_CATEGORIES_OF_STATUS = {
+CATEGORIES_OF_STATUS = {
     "UpToDate": (),
     "SWHardeningNeeded": ("software-hardening-needed",),
     "ConfigurationNeeded": ("insecure-configuration",),
@@ -23,7 +23,7 @@ _CATEGORIES_OF_STATUS = {
     "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
     MAA_MANAGED: ("maa-managed-tcb",),
 }
-_ADVISORY_OF_SHORTCUT = {
+ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
     "insecure-igpu": "INTEL-SA-00219",
     "aepic-leak": "INTEL-SA-00657",
@@ -77,35 +77,60 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
     the program is free of bugs.
 
-    Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
+    Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest, and with a
+    report of everything that was looked at.
     Source: session language 6, 6.6, 12.1, 12.2, 12.4; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
-    # 1.
-    mismatches = list(_judge_binding(claims, binding))
-    # 2.
-    mismatches += _judge_debug(claims, security, tolerated)
-    mismatches += _judge_conditions(claims, security, tolerated)
-    # 3.
-    mismatches += _judge_status(claims, security, tolerated)
-    # 4.
-    mismatches += _judge_advisories(claims, security, tolerated)
+    # 1. to 4., 6. to 8.
+    general = tuple(_judge_start(claims, service, security, binding, tolerated))
     # 5.
-    variant, variant_mismatches = judge_variants(claims, service)
-    mismatches += variant_mismatches
-    # 6.
-    mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
-    # 7.
-    mismatches += [unresolved("security.attestation", variable) for variable in variables_in(security)]
-    # 8.
-    mismatches += _judge_attestation_service(claims, security)
-    if mismatches:
+    variant = admitting_variant(claims, service)
+    if variant is None or any(isinstance(factor, Mismatch) for factor in general):
+        report = _report(claims, service, general)
         raise AppraisalRefusedError(
-            f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
+            f"service {service.name}: the evidence is authentic, but the session does not admit it",
+            report.mismatches,
+            report,
         )
     return AttestationResult(
         service=service.name, claims=claims, variant=variant, tolerated=tuple(tolerated), made_by=_MADE_HERE
     )
+
+
+def examine(claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes) -> AppraisalReport:
+    """Everything that `appraise` looks at, whether it holds or not: it admits exactly if the report has no mismatch.
+
+    Admits nobody: no configuration is released for a report.
+    """
+    return _report(claims, service, tuple(_judge_start(claims, service, security, binding, [])))
+
+
+def _report(claims: Claims, service: Service, general: tuple[Factor, ...]) -> AppraisalReport:
+    variants = judge_variants(claims, service)
+    return AppraisalReport(general=general if variants else (*general, without_factors(claims)), variants=variants)
+
+
+def _judge_start(
+    claims: Claims, service: Service, security: SecurityAttestation, binding: bytes, tolerated: list[str]
+) -> Iterator[Factor]:
+    """What has to hold whatever the variant. The numbers are those of `appraise`."""
+    # 1.
+    yield from _judge_binding(claims, binding)
+    # 2.
+    yield from _judge_debug(claims, security, tolerated)
+    yield from _judge_conditions(claims, security, tolerated)
+    # 3.
+    yield from _judge_status(claims, security, tolerated)
+    # 4.
+    yield from _judge_advisories(claims, security, tolerated)
+    # 6.
+    if security.mode != "maa":
+        yield from _judge_platform(claims, service)
+    # 7.
+    yield from (unresolved("security.attestation", variable) for variable in variables_in(security))
+    # 8.
+    yield from _judge_attestation_service(claims, security)
 
 
 def admit_unattested(service: Service, security: SecurityAttestation) -> AttestationResult:
@@ -122,23 +147,27 @@ def admit_unattested(service: Service, security: SecurityAttestation) -> Attesta
     return AttestationResult(service=service.name, claims=None, variant=None, tolerated=(), made_by=_MADE_HERE)
 
 
-def _judge_binding(claims: Claims, binding: bytes) -> Iterator[Mismatch]:
-    if not hmac.compare_digest(claims.report_data, binding):
-        yield Mismatch(
-            factor="report_data",
-            found="evidence made for another nonce or another connection",
-            expected="the hash of this connection's nonce and keys",
-            advice="ask for a new challenge and attest over the same connection",
-        )
+def _judge_binding(claims: Claims, binding: bytes) -> Iterator[Factor]:
+    bound = hmac.compare_digest(claims.report_data, binding)
+    yield judged(
+        bound,
+        factor="report_data",
+        found=f"evidence made for {'this' if bound else 'another nonce or another'} connection",
+        expected="the hash of this connection's nonce and keys",
+        advice="ask for a new challenge and attest over the same connection",
+    )
 
 
-def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
     if not (claims.debug or claims.software):
+        yield Held(factor="debug", found="a production enclave", expected="a production enclave")
         return
     admitting = ("software-platform", "debug-mode") if claims.software else ("debug-mode",)
     needed = next((value for value in admitting if value in security.tolerate), None)
     if needed:
         tolerated.append(needed)
+        found = "a software platform" if claims.software else "a debug enclave"
+        yield Held(factor=f"tolerate: {needed}", found=found, expected=f"hardware in production, or {needed}")
     elif claims.software:
         yield Mismatch(
             factor="tolerate: software-platform",
@@ -155,10 +184,11 @@ def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[
         )
 
 
-def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
     for condition in sorted(claims.conditions):
         if condition in security.tolerate:
             tolerated.append(condition)
+            yield Held(factor=f"tolerate: {condition}", found=f"evidence with {condition}", expected="tolerated")
         else:
             yield Mismatch(
                 factor=f"tolerate: {condition}",
@@ -168,19 +198,26 @@ def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: 
             )
 
 
-def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
-    categories = _CATEGORIES_OF_STATUS.get(claims.tcb_status)
+def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
+    categories = CATEGORIES_OF_STATUS.get(claims.tcb_status)
     if categories is None:
         yield Mismatch(
             factor="tcb_status",
             found=claims.tcb_status,
-            expected=f"one of {', '.join(_CATEGORIES_OF_STATUS)}",
+            expected=f"one of {', '.join(CATEGORIES_OF_STATUS)}",
             advice="use another machine, no session can tolerate this one",
         )
-    elif not claims.advisories or not claims.advisories <= _covered_by_shortcuts(security):
+    elif not categories:
+        yield Held(factor="tcb_status", found=claims.tcb_status, expected="UpToDate")
+    elif claims.advisories and claims.advisories <= covered_by_shortcuts(security):
+        yield Held(factor="tcb_status", found=claims.tcb_status, expected="nothing but tolerated advisories")
+    else:
         for category in categories:
             if category in security.tolerate:
                 tolerated.append(category)
+                yield Held(
+                    factor=f"tolerate: {category}", found=f"TCB status {claims.tcb_status}", expected="tolerated"
+                )
             else:
                 yield Mismatch(
                     factor=f"tolerate: {category}",
@@ -197,12 +234,15 @@ _ADVICE = {
 }
 
 
-def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
-    ignored = security.ignore_advisories | _covered_by_shortcuts(security)
+def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
+    ignored = security.ignore_advisories | covered_by_shortcuts(security)
     everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
     for advisory in sorted(claims.advisories):
         if everything or advisory in ignored:
             tolerated.append(advisory)
+            yield Held(
+                factor=f"ignore_advisories: {advisory}", found=f"a platform open to {advisory}", expected="ignored"
+            )
         else:
             yield Mismatch(
                 factor=f"ignore_advisories: {advisory}",
@@ -212,29 +252,31 @@ def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: 
             )
 
 
-def _covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
-    return frozenset(advisory for value, advisory in _ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
+def covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
+    """Advisories that values of `tolerate` stand for."""
+    return frozenset(advisory for value, advisory in ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
 
 
-def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
-    if service.platforms and claims.qe_id not in service.platforms:
-        yield Mismatch(
+def _judge_platform(claims: Claims, service: Service) -> Iterator[Factor]:
+    if service.platforms:
+        yield judged(
+            claims.qe_id in service.platforms,
             factor="platforms",
             found="evidence that names no quoting enclave" if claims.qe_id is None else _qe(claims.qe_id),
-            expected=" or ".join(_qe(entry) for entry in service.platforms),
+            expected=any_of(service.platforms, _qe),
             advice="start the program on one of these machines, or add this one to the service's platforms",
         )
 
 
-def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Mismatch]:
+def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Factor]:
     expected = security.url if security.mode == "maa" else None
-    if claims.attestation_service != expected or (security.mode == "maa" and expected is None):
-        yield Mismatch(
-            factor="security.attestation.mode",
-            found=_vouched(claims.attestation_service),
-            expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
-            advice="send evidence of the kind that the session's mode and url ask for",
-        )
+    yield judged(
+        claims.attestation_service == expected and not (security.mode == "maa" and expected is None),
+        factor="security.attestation.mode",
+        found=_vouched(claims.attestation_service),
+        expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
+        advice="send evidence of the kind that the session's mode and url ask for",
+    )
 
 
 def _vouched(service: str | None) -> str:
