@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
+from ostiary.appraisal.demands import unprovable
 from ostiary.appraisal.variants import admitting_variant, judge_variants, without_factors
 from ostiary.appraisal.wording import any_of, judged, shown, unresolved
 from ostiary.errors import AppraisalRefusedError, AppraisalReport, Factor, Held, Mismatch, RefusedError
@@ -98,12 +99,23 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     )
 
 
-def examine(claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes) -> AppraisalReport:
-    """Everything that `appraise` looks at, whether it holds or not: it admits exactly if the report has no mismatch.
+def examine(
+    claims: Claims,
+    service: Service,
+    security: SecurityAttestation,
+    *,
+    binding: bytes,
+    singleton_enclaves: bool = False,
+) -> AppraisalReport:
+    """Everything that `refuse_unprovable` and `appraise` look at: both admit exactly if the report has no mismatch.
 
     Admits nobody: no configuration is released for a report.
     """
-    return _report(claims, service, tuple(_judge_start(claims, service, security, binding, [])))
+    general = (
+        *unprovable(security, singleton_enclaves=singleton_enclaves),
+        *_judge_start(claims, service, security, binding, []),
+    )
+    return _report(claims, service, general)
 
 
 def _report(claims: Claims, service: Service, general: tuple[Factor, ...]) -> AppraisalReport:

@@ -1,0 +1,445 @@
+"""From a refusal to the smallest change of the session that would admit the program, and whether that is wise. Pure.
+
+What an operator reads here is no decision: `appraise` decides, on the session that somebody made of this.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, examine
+from ostiary.appraisal.patch import Operation, Wisdom
+from ostiary.appraisal.variants import judge_variant
+from ostiary.errors import AppraisalReport, InputError, Mismatch
+from ostiary.evidence.claims import IDENTITIES, Claims
+from ostiary.session import ParsedSession, language, parse_session
+from ostiary.session.model import SecurityAttestation, Service, Variable
+from ostiary.session.normal import JsonValue
+from ostiary.session.yaml_text import write_yaml
+
+_ADVISORY = re.compile(r"INTEL-SA-[0-9]{5}")
+_TOLERATE, _IGNORE = "tolerate: ", "ignore_advisories: "
+_DEMANDS = {
+    "singleton_enclaves": "security.singleton_enclaves",
+    "must_be_sgx_local": "security.attestation.must_be_sgx_local",
+}
+_ATTESTATION = "security.attestation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """operations: the smallest change known that admits the program, if nothing stands in its way.
+
+    obstacles: what no change of this session mends, a sentence each; with any of them the operations do not suffice.
+    """
+
+    operations: tuple[Operation, ...] = ()
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the program is admitted once the operations are carried out."""
+        return not self.obstacles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """What was appraised, and by what.
+
+    written: the session as its author wrote it. service, security: of it, with variables resolved as far as they could
+    be. binding, singleton_enclaves: as of `examine`.
+    """
+
+    claims: Claims
+    written: ParsedSession
+    service: Service
+    security: SecurityAttestation
+    binding: bytes
+    singleton_enclaves: bool = False
+
+    def report(self) -> AppraisalReport:
+        """Everything that the appraisal looks at."""
+        return self._report(self.service, self.security)
+
+    def still_refused(self, service: Service, security: SecurityAttestation) -> tuple[Mismatch, ...]:
+        """What would be wrong beside the variants, if the session said this."""
+        report = self._report(replace(service, attestation=()), security)
+        # The last factor is that there are no variants.
+        return tuple(factor for factor in report.general[:-1] if isinstance(factor, Mismatch))
+
+    def _report(self, service: Service, security: SecurityAttestation) -> AppraisalReport:
+        return examine(self.claims, service, security, binding=self.binding, singleton_enclaves=self.singleton_enclaves)
+
+    @property
+    def index(self) -> int:
+        """The place of the service in the session."""
+        return next(i for i, one in enumerate(self.written.session.services) if one.name == self.service.name)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The service as it is written, in normal form."""
+        services: Any = self.written.normal["services"]
+        return dict(services[self.index])
+
+
+def advise(refused: Refused) -> Advice:
+    """The smallest change of the session that admits what was refused.
+
+    Guarantees: without obstacles, the session with all operations carried out admits these claims, in a start whose
+    evidence is bound to its connection; without any one of the operations it does not. Each operation says whether it
+    is wise, which only a person can decide: the claims are what somebody runs, not what the author meant.
+    Does not guarantee that there is no other change of as few operations.
+    """
+    needs, obstacles = _needs(refused)
+    operations = [*_in_security(refused, needs), *_in_service(refused, needs)]
+    report = refused.report()
+    if not report.variants or all(variant.mismatches for variant in report.variants):
+        operation = _variant_operation(refused, report)
+        if operation is None:
+            obstacles.append(f"service {refused.service.name}: no variant can be written for such evidence here")
+        else:
+            operations.append(operation)
+    return _in_language(refused, operations, obstacles)
+
+
+# --- what does not depend on the variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Need:
+    """kind: `tolerate`, `ignore`, `platform` or `drop`."""
+
+    kind: str
+    value: str
+
+
+def _needs(refused: Refused) -> tuple[list[_Need], list[str]]:
+    """What has to be added or dropped, none of it in vain, and what stands in the way all the same."""
+    mismatches = refused.still_refused(refused.service, refused.security)
+    needs = [need for mismatch in mismatches if (need := _need_of(refused, mismatch)) is not None]
+    choices = [_without_vain(refused, choice) for choice in (needs, _by_shortcuts(refused, needs))]
+    best = min(choices, key=lambda choice: (len(_left(refused, choice)), len(choice)))
+    return best, [_obstacle(mismatch) for mismatch in _left(refused, best)]
+
+
+def _need_of(refused: Refused, mismatch: Mismatch) -> _Need | None:
+    factor = mismatch.factor
+    if factor.startswith(_TOLERATE) and factor.removeprefix(_TOLERATE) in language.TOLERATE:
+        return _Need(kind="tolerate", value=factor.removeprefix(_TOLERATE))
+    if factor.startswith(_IGNORE) and _ADVISORY.fullmatch(factor.removeprefix(_IGNORE)):
+        return _Need(kind="ignore", value=factor.removeprefix(_IGNORE))
+    if factor == "platforms" and refused.claims.qe_id is not None:
+        return _Need(kind="platform", value=f"INTEL_QE_ID:{refused.claims.qe_id.hex()}")
+    if factor in _DEMANDS:
+        return _Need(kind="drop", value=factor)
+    return None
+
+
+def _by_shortcuts(refused: Refused, needs: list[_Need]) -> list[_Need]:
+    """The same, with the advisories that have a shortcut tolerated by it: then a status may need no category."""
+    shortcuts = {advisory: shortcut for shortcut, advisory in ADVISORY_OF_SHORTCUT.items()}
+    short = [shortcuts[advisory] for advisory in sorted(refused.claims.advisories) if advisory in shortcuts]
+    missing = [value for value in short if value not in refused.security.tolerate]
+    return [*needs, *(_Need(kind="tolerate", value=value) for value in missing)]
+
+
+def _without_vain(refused: Refused, needs: list[_Need]) -> list[_Need]:
+    """Without every one that changes nothing, the first ones first: shortcuts, which come last, are to stay."""
+    least = len(_left(refused, needs))
+    kept = list(needs)
+    for need in needs:
+        rest = [other for other in kept if other != need]
+        if len(_left(refused, rest)) == least:
+            kept = rest
+    return kept
+
+
+def _left(refused: Refused, needs: Sequence[_Need]) -> tuple[Mismatch, ...]:
+    """What would still be wrong."""
+    service, security = refused.service, refused.security
+    wanted: dict[str, list[str]] = {"tolerate": [], "ignore": [], "platform": [], "drop": []}
+    for need in needs:
+        wanted[need.kind].append(need.value)
+    platforms = tuple(bytes.fromhex(value.removeprefix("INTEL_QE_ID:")) for value in wanted["platform"])
+    service = replace(service, platforms=(*service.platforms, *platforms))
+    security = replace(
+        security,
+        tolerate=security.tolerate | set(wanted["tolerate"]),
+        ignore_advisories=security.ignore_advisories | set(wanted["ignore"]),
+        must_be_sgx_local=False if "must_be_sgx_local" in wanted["drop"] else security.must_be_sgx_local,
+    )
+    still = replace(
+        refused, singleton_enclaves=refused.singleton_enclaves and "singleton_enclaves" not in wanted["drop"]
+    )
+    return still.still_refused(service, security)
+
+
+def _obstacle(mismatch: Mismatch) -> str:
+    beyond = "" if mismatch.advice else "; no change of the session mends this"
+    return f"{mismatch.factor}: found {mismatch.found}; {mismatch.advice}{beyond}"
+
+
+def _in_security(refused: Refused, needs: Sequence[_Need]) -> Iterator[Operation]:
+    for need in needs:
+        if need.kind == "tolerate":
+            wisdom, why = _of_toleration(need.value, refused.claims)
+            yield Operation(action="add", path=f"{_ATTESTATION}.tolerate", value=need.value, wisdom=wisdom, why=why)
+        elif need.kind == "drop":
+            yield Operation(
+                action="remove",
+                path=_DEMANDS[need.value],
+                wisdom=Wisdom.NEVER,
+                why=f"the author asked for {need.value}, and it protects the session; no start here can fulfil it",
+            )
+    advisories = [need.value for need in needs if need.kind == "ignore"]
+    if not advisories:
+        return
+    path, why = f"{_ATTESTATION}.ignore_advisories", "until the platform is updated; read what it says first"
+    if refused.security.ignore_all_advisories:
+        # `*` may not stand beside names, and does nothing without debug-mode.
+        named: list[JsonValue] = list(advisories)
+        yield Operation(action="set", path=path, value=named, wisdom=Wisdom.FOR_A_TIME, why=f"{why}; * has no effect")
+        return
+    for advisory in advisories:
+        yield Operation(action="add", path=path, value=advisory, wisdom=Wisdom.FOR_A_TIME, why=f"{advisory}: {why}")
+
+
+def _in_service(refused: Refused, needs: Sequence[_Need]) -> Iterator[Operation]:
+    for need in needs:
+        if need.kind == "platform":
+            yield Operation(
+                action="add",
+                path=f"services[{refused.index}].platforms",
+                value=need.value,
+                wisdom=Wisdom.AFTER_REVIEW,
+                why="only if this machine is one of yours; ask whoever runs it for its quoting enclave's id",
+            )
+
+
+_NEVER = {
+    "debug-mode": "the host reads and changes the memory of a debug enclave, so every secret of the session is open",
+    "software-platform": "a software platform protects nothing; only a session for development may name it",
+}
+_FOR_A_TIME = {
+    "outdated-tcb": "firmware or microcode is out of date and its flaws are known; update it, then take this out again",
+    "insecure-configuration": "the platform's settings are unsafe; have them changed, then take this out again",
+}
+_REVIEW = {
+    "software-hardening-needed": "only if the program was compiled with the mitigations that the advisories ask for",
+    "maa-managed-tcb": "with mode maa Microsoft's service judges the platform, and whoever uses it has to accept that",
+    "hyperthreading": "only if what another thread of the same core can observe does not matter to the program",
+}
+
+
+def _of_toleration(value: str, claims: Claims) -> tuple[Wisdom, str]:
+    if value in _NEVER:
+        return Wisdom.NEVER, _NEVER[value]
+    if value in _FOR_A_TIME:
+        advisories = ", ".join(sorted(claims.advisories)) or "none named"
+        return Wisdom.FOR_A_TIME, f"{_FOR_A_TIME[value]} (advisories: {advisories})"
+    if value in _REVIEW:
+        return Wisdom.AFTER_REVIEW, _REVIEW[value]
+    return Wisdom.AFTER_REVIEW, f"only if the program is safe with {value}; ask who wrote it"
+
+
+# --- variants
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """variant: in normal form, with the operation carried out."""
+
+    variant: dict[str, Any]
+    operation: Operation
+
+
+def _variant_operation(refused: Refused, report: AppraisalReport) -> Operation | None:
+    """The first candidate that the language knows and that admits the claims."""
+    for candidate in _candidates(refused, report):
+        if _admits(candidate.variant, refused.claims):
+            return candidate.operation
+    return None
+
+
+def _admits(variant: dict[str, Any], claims: Claims) -> bool:
+    text = write_yaml(
+        {
+            "version": language.spell(max(language.LEVELS.values())),
+            "name": "variant",
+            "services": [{"name": "service", "attestation": [variant]}],
+        }
+    )
+    try:
+        (parsed,) = parse_session(text).session.services[0].attestation
+    except InputError:
+        return False
+    return not any(isinstance(factor, Mismatch) for factor in judge_variant(claims, parsed))
+
+
+def _candidates(refused: Refused, report: AppraisalReport) -> Iterator[_Candidate]:
+    """The author's nearest variant with one factor widened; another one like it; one by the program's measurement."""
+    service = f"services[{refused.index}]"
+    if "mrenclaves" in refused.form or _oldest(refused):
+        measurement = refused.claims.measurements.get("mrenclave", b"").hex()
+        operation = _measurement(f"{service}.mrenclaves", measurement)
+        yield _Candidate(variant={"mrenclave": [measurement]}, operation=operation)
+        return
+    written = _nearest_written(refused, report)
+    if written is not None:
+        place, form, mismatches = written
+        if len(mismatches) == 1:
+            yield from _widened(f"{service}.attestation[{place}]", form, mismatches[0])
+        yield from _another(service, _with_found(form, mismatches))
+    identity = IDENTITIES[refused.claims.tee]
+    value = refused.claims.measurements.get(identity, b"").hex()
+    yield from _another(service, {identity: [value]} if refused.claims.tee == "sgx" else None)
+    yield from _another(service, {refused.claims.tee: {identity: value}})
+
+
+def _oldest(refused: Refused) -> bool:
+    """A session of a version that has no `attestation` yet."""
+    return _level(refused) < language.KEYS["service"]["attestation"]
+
+
+def _nearest_written(
+    refused: Refused, report: AppraisalReport
+) -> tuple[int, dict[str, Any], tuple[Mismatch, ...]] | None:
+    """Place, form and mismatches of the nearest variant, if the session says it without a variable."""
+    nearest = report.nearest
+    if nearest is None:
+        return None
+    variant = refused.service.attestation[nearest.index]
+    own = refused.written.session.services[refused.index].attestation
+    if isinstance(variant, Variable) or variant not in own:
+        return None
+    place = own.index(variant)
+    return place, dict(refused.form["attestation"][place]), nearest.mismatches
+
+
+def _widened(path: str, form: dict[str, Any], mismatch: Mismatch) -> Iterator[_Candidate]:
+    """One more value of a factor that is a list, or a bound moved to the value found."""
+    *way, last = mismatch.factor.split(".")
+    parent = _at(form, way)
+    if parent is None:
+        return
+    there = parent.get(last)
+    if isinstance(there, list | str):
+        variant = copy.deepcopy(form)
+        values = [*there] if isinstance(there, list) else [there]
+        _at(variant, way, {})[last] = [*values, mismatch.found]
+        yield _Candidate(variant=variant, operation=_measurement(f"{path}.{mismatch.factor}", mismatch.found))
+    for bound, wisdom, why in (
+        (f"{last}_min", Wisdom.NEVER, "versions below were shut out, mostly for their flaws; run a newer one instead"),
+        (f"{last}_max", Wisdom.AFTER_REVIEW, "only if the versions above were looked at as well"),
+    ):
+        if isinstance(parent.get(bound), int) and mismatch.found.isdecimal():
+            variant = copy.deepcopy(form)
+            _at(variant, way, {})[bound] = int(mismatch.found)
+            bound_path = ".".join([path, *way, bound])
+            operation = Operation(action="set", path=bound_path, value=int(mismatch.found), wisdom=wisdom, why=why)
+            yield _Candidate(variant=variant, operation=operation)
+
+
+def _measurement(path: str, value: str) -> Operation:
+    return Operation(action="add", path=path, value=value, wisdom=Wisdom.AFTER_REVIEW, why=_ORIGIN)
+
+
+_ORIGIN = (
+    "a measurement is only as good as its origin: build the program yourself, or ask who did, and compare it; that it "
+    "is what was started says nothing"
+)
+
+
+def _another(service: str, variant: dict[str, Any] | None) -> Iterator[_Candidate]:
+    if variant is not None:
+        operation = Operation(
+            action="add",
+            path=f"{service}.attestation",
+            value=variant,
+            wisdom=Wisdom.AFTER_REVIEW,
+            why=f"it admits another program or version; {_ORIGIN}",
+        )
+        yield _Candidate(variant=variant, operation=operation)
+
+
+def _with_found(form: dict[str, Any], mismatches: tuple[Mismatch, ...]) -> dict[str, Any] | None:
+    """The same factors, with what was found in the places of what did not hold."""
+    variant = copy.deepcopy(form)
+    for mismatch in mismatches:
+        *way, last = mismatch.factor.split(".")
+        parent = _at(variant, way)
+        if parent is None:
+            return None
+        for bound in (f"{last}_min", f"{last}_max"):
+            parent.pop(bound, None)
+        is_number = mismatch.found.isdecimal() and not isinstance(parent.get(last), list | str)
+        found: Any = int(mismatch.found) if is_number else mismatch.found
+        parent[last] = [found] if isinstance(parent.get(last), list) else found
+    return variant
+
+
+def _at(node: Any, way: Sequence[str], otherwise: dict[str, Any] | None = None) -> Any:
+    for step in way:
+        if not isinstance(node, dict):
+            return otherwise
+        node = node.get(step)
+    return node if isinstance(node, dict) else otherwise
+
+
+# --- the text
+
+
+def _level(refused: Refused) -> int:
+    return language.LEVELS.get(refused.written.session.version, language.V0_1)
+
+
+def _in_language(refused: Refused, operations: list[Operation], obstacles: list[str]) -> Advice:
+    """What can be written into this session: its version must know it, and no variable may stand in the way."""
+    normal: Any = refused.written.normal
+    of_security = [operation for operation in operations if operation.path.startswith("security.")]
+    section = normal.get("security")
+    inner = section.get("attestation") if isinstance(section, dict) else section
+    for place in (section, inner):
+        if of_security and isinstance(place, str):
+            obstacles.append(f"security is what {place} stands for; change it there: {_listed(of_security)}")
+            operations = [operation for operation in operations if operation not in of_security]
+            break
+    needed = max((_level_of(operation) for operation in operations), default=language.V0_1)
+    if needed > _level(refused):
+        spelt = language.spell(needed)
+        if _level(refused) < language.V0_3:
+            obstacles.append(f"the session is of version {refused.written.session.version}; rewrite it for {spelt}")
+        else:
+            operations.append(
+                Operation(
+                    action="set",
+                    path="version",
+                    value=spelt,
+                    wisdom=Wisdom.AFTER_REVIEW,
+                    why=f"the other changes need version {spelt} of the language",
+                )
+            )
+    return Advice(operations=tuple(operations), obstacles=tuple(dict.fromkeys(obstacles)))
+
+
+def _listed(operations: Sequence[Operation]) -> str:
+    return ", ".join(f"{operation.action} {operation.value or operation.path}" for operation in operations)
+
+
+def _level_of(operation: Operation) -> int:
+    if operation.path.startswith(_ATTESTATION):
+        key = operation.path.removeprefix(f"{_ATTESTATION}.")
+        value = language.TOLERATE.get(str(operation.value), language.V0_1) if key == "tolerate" else language.V0_1
+        return max(language.KEYS["session"]["security"], value)
+    if isinstance(operation.value, dict):
+        return _level_of_variant(operation.value)
+    return language.V0_1
+
+
+def _level_of_variant(variant: dict[str, Any]) -> int:
+    keys = language.KEYS["attestation variant"]
+    return max([language.KEYS["service"]["attestation"], *(keys.get(key, language.V0_1) for key in variant)])
