@@ -31,7 +31,6 @@ outside in, one sentence each. Neither ever holds a secret.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 
 class OstiaryError(Exception):
@@ -141,7 +140,7 @@ class Held:
     expected: str
 
 
-Factor: TypeAlias = Held | Mismatch
+Factor = Held | Mismatch
 
 
 @dataclass(frozen=True, kw_only=True)

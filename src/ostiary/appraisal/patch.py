@@ -10,8 +10,11 @@ from enum import Enum
 from typing import Any
 
 from ostiary.errors import InputError
-from ostiary.session.normal import JsonObject, JsonValue
+from ostiary.session.normal import JsonObject, JsonValue, count_nodes
 from ostiary.session.yaml_text import write_yaml
+
+MAX_PATCH_NODES = 400
+"""Nodes of a patch as text: some eight screens."""
 
 _STEP = re.compile(r"\.?(?P<key>[A-Za-z0-9_-]+)|\[(?P<index>[0-9]{1,6})\]")
 
@@ -59,9 +62,10 @@ def change_in_place(document: MutableMapping[str, Any], operations: Sequence[Ope
 def patch_text(document: JsonObject, operations: Sequence[Operation]) -> str:
     """YAML of every part of the session that the operations change, as it is to be, and of nothing else.
 
-    Lists stand there whole, with what they had; a service by its name and what changes in it. Empty without operations.
+    Lists stand there whole, with what they had; a service by its name and what changes in it. Empty without operations,
+    and where it would have over MAX_PATCH_NODES, which nobody merges by hand.
     """
-    changed = apply_operations(document, operations)
+    changed = apply_operations(_touched(document, operations), operations)
     excerpt: dict[str, Any] = {}
     for operation in operations:
         steps = _steps(operation.path)
@@ -69,7 +73,20 @@ def patch_text(document: JsonObject, operations: Sequence[Operation]) -> str:
             _excerpt_service(excerpt, changed, steps)
         else:
             _excerpt_mapping(excerpt, changed, steps)
-    return write_yaml(excerpt) if excerpt else ""
+    return write_yaml(excerpt) if excerpt and count_nodes(excerpt) <= MAX_PATCH_NODES else ""
+
+
+def _touched(document: JsonObject, operations: Sequence[Operation]) -> dict[str, JsonValue]:
+    """The sections that the operations name; of services that they do not, the name only. Sessions may be large."""
+    paths = [_steps(operation.path) for operation in operations]
+    touched = {name: value for name, value in document.items() if any(path[0] == name for path in paths)}
+    services: Any = touched.get("services")
+    if services is not None:
+        indices = {path[1] for path in paths if path[0] == "services" and len(path) > 1}
+        touched["services"] = [
+            service if index in indices else {"name": service["name"]} for index, service in enumerate(services)
+        ]
+    return touched
 
 
 def _excerpt_mapping(excerpt: dict[str, Any], changed: Any, steps: list[str | int]) -> None:

@@ -25,6 +25,7 @@ class Kind(Enum):
     SESSION_CREATED = "session_created"
     SESSION_UPDATED = "session_updated"
     SERVICE_ATTESTED = "service_attested"
+    SERVICE_REFUSED = "service_refused"
     SERVICE_FILE_RENDERED = "service_file_rendered"
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
     CAS_STARTED = "cas_started"

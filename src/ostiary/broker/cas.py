@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.denial_records import DenialRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
@@ -38,6 +39,7 @@ class Cas:
     sessions: SessionRecords
     challenges: Challenges
     guesses: Guesses
+    denials: DenialRecords
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier

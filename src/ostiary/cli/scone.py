@@ -85,7 +85,7 @@ def run(words: Sequence[str], program: str) -> int:
 def claims(words: Sequence[str]) -> bool:
     """Whether a command line, perhaps with options before it, names a command of this module."""
     rest = words[_end_of_options(words) :]
-    return bool(rest) and rest[0] in GROUPS
+    return bool(rest) and (rest[0] in GROUPS or (rest[0],) in (command.words for command in COMMANDS))
 
 
 def own_measurement() -> str:
@@ -158,7 +158,8 @@ def _print(outcome: Outcome, top: Arguments) -> int:
             raise ConfigurationError(
                 "stdout would be bytes and not text", "pipe it on, write it with -o, or give --force"
             )
-        sys.stdout.buffer.write(outcome.data)
+        coloured = outcome.on_terminal.encode() if sys.stdout.isatty() else b""
+        sys.stdout.buffer.write(coloured or outcome.data)
         sys.stdout.buffer.flush()
         return outcome.code
     try:
@@ -193,6 +194,7 @@ def overview(program: str) -> str:
     ]
     for name in GROUPS:
         parts += [f"  {' '.join(command.words):30}{command.summary}" for command in _group(name)]
+    parts += [f"  {command.words[0]:30}{command.summary}" for command in COMMANDS if len(command.words) == 1]
     parts += [
         f"  {'version':30}Print the version of this program.",
         f"  {'help-markdown':30}Print all help pages as markdown.",
