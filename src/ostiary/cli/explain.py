@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ostiary.cli.terminal import Terminal
 from ostiary.errors import InputError, NotFoundError, OutsideError
 from ostiary.session import MAX_DOCUMENT_BYTES, parse_session
 from ostiary.session.yaml_text import write_yaml
+
+_INDENTED_LIST = re.compile(r"^( *)[A-Za-z_]+:[ \t]*\n(?: *#.*\n)*\1  - ", re.MULTILINE)
 
 EXIT_UNKNOWN = 2
 """No such denial, or not for us."""
@@ -113,6 +116,8 @@ def _patched(file: str, denial: dict[str, Any]) -> str:
     yaml.preserve_quotes = True
     yaml.width = MAX_DOCUMENT_BYTES
     text = read_text(file, "--patched")
+    if _INDENTED_LIST.search(text):
+        yaml.indent(mapping=2, sequence=4, offset=2)
     if len(text.encode()) > MAX_DOCUMENT_BYTES:
         raise InputError(f"{file} has more than {MAX_DOCUMENT_BYTES} bytes, and is no session")
     try:

@@ -169,7 +169,7 @@ def _what_helps(advice: Advice) -> str:
 def _operation(number: int, operation: Operation, pen: _Pen) -> Iterator[str]:
     value = operation.value if isinstance(operation.value, str) else json.dumps(operation.value, ensure_ascii=False)
     what = {
-        "add": f"add {value} to {operation.path}",
+        "add": f"add to {operation.path}: {value}",
         "set": f"set {operation.path} to {value}",
         "remove": f"remove {operation.path}",
     }.get(operation.action, f"{operation.action} {operation.path}")
