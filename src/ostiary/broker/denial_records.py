@@ -174,9 +174,13 @@ class DenialRecords:
 
     def close(self) -> None:
         """Commit all that waits, and wait for it. Raises nothing: trouble of the store is told by what comes next."""
+        self._wait()
         for cause, tally in tuple(self._tallies.items()):
             if tally.count:
                 self._commit(cause, tally)
+        self._wait()
+
+    def _wait(self) -> None:
         for _, future in self._committing.values():
             future.exception()
 
@@ -194,16 +198,18 @@ class DenialRecords:
             self.settle()
 
     def _commit(self, cause: Cause, tally: _Tally) -> None:
-        """Write what waits of the cause, but what is being written already: that comes the next time."""
+        """Write what waits of the cause; nothing, and the next time, if a place of it is being written already."""
         self._forget_committed()
-        free = [place for place in tally.places if place in self._waiting and place not in self._committing]
+        if self._is_under_way(tally):
+            return
+        waiting = [place for place in tally.places if place in self._waiting]
         writes = [
             Write(
                 name=_name(place),
                 value=_encode(self._waiting[place]),
                 expected_version=self._store.version(_name(place)) or 0,
             )
-            for place in free
+            for place in waiting
         ]
         session, service, stage = cause
         leaf = entry(
@@ -212,10 +218,13 @@ class DenialRecords:
             self._now(),
         )
         future = self._store.commit(writes, leaf)
-        for place in free:
+        for place in waiting:
             self._committing[place] = (self._waiting.pop(place), future)
-        tally.places -= set(free)
-        tally.count, tally.new, tally.committed = 0, bool(tally.places), self._now()
+        tally.places.clear()
+        tally.count, tally.new, tally.committed = 0, False, self._now()
+
+    def _is_under_way(self, tally: _Tally) -> bool:
+        return any(place in self._committing for place in tally.places)
 
     def _forget_committed(self) -> None:
         for place, (document, future) in tuple(self._committing.items()):
@@ -229,7 +238,8 @@ class DenialRecords:
         self._tallies.move_to_end(cause)
         tally.count += 1
         if len(self._tallies) > MAX_CAUSES:
-            oldest, forgotten = self._tallies.popitem(last=False)
+            oldest = next((one for one, old in self._tallies.items() if not self._is_under_way(old)), cause)
+            forgotten = self._tallies.pop(oldest)
             if forgotten.places:
                 self._commit(oldest, forgotten)
         return tally
