@@ -74,7 +74,8 @@ def _page(denial: Mapping[str, Any], pen: _Pen) -> Iterator[str]:
     title = f"Denial {denial['id']}: service {denial['service']} of session {denial['session']} was not started"
     yield pen.head(_clean(title))
     times = f", {denial['times']} times until {denial['last_time']}" if denial["times"] > 1 else ""
-    yield from _wrapped(f"{denial['time']}{times}; session version {denial['session_hash']}")
+    yield f"  {_clean(denial['time'] + times)}"
+    yield f"  session version {_clean(denial['session_hash'])}"
     yield ""
     yield pen.head("What was tried")
     yield from _wrapped(_evidence(denial["evidence"]))
