@@ -140,6 +140,8 @@ class Held:
     expected: str
 
 
+OTHER_TEE = "tee"
+"""The factor of the mismatch of a variant that is not for the evidence's TEE, which has no other then."""
 Factor = Held | Mismatch
 
 
@@ -155,6 +157,12 @@ class JudgedVariant:
         """What keeps it from admitting; empty: it admits."""
         return tuple(factor for factor in self.factors if isinstance(factor, Mismatch))
 
+    @property
+    def distance(self) -> tuple[bool, int]:
+        """How far it is from admitting, the nearest first: variants of another TEE are the furthest."""
+        mismatches = self.mismatches
+        return any(mismatch.factor == OTHER_TEE for mismatch in mismatches), len(mismatches)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppraisalReport:
@@ -165,8 +173,8 @@ class AppraisalReport:
 
     @property
     def nearest(self) -> JudgedVariant | None:
-        """The first variant with the fewest mismatches; None without variants."""
-        return min(self.variants, key=lambda variant: len(variant.mismatches), default=None)
+        """The first of the evidence's TEE with the fewest mismatches, else the first; None without variants."""
+        return min(self.variants, key=lambda variant: variant.distance, default=None)
 
     @property
     def mismatches(self) -> tuple[Mismatch, ...]:

@@ -9,14 +9,16 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, examine
 from ostiary.appraisal.patch import Operation, Wisdom
 from ostiary.appraisal.variants import judge_variant
 from ostiary.errors import AppraisalReport, InputError, Mismatch
-from ostiary.evidence.claims import IDENTITIES, Claims
+from ostiary.evidence.claims import Claims
 from ostiary.session import ParsedSession, language, parse_session
+from ostiary.session.duration import parse_duration
 from ostiary.session.model import SecurityAttestation, Service, Variable
 from ostiary.session.normal import JsonValue
 from ostiary.session.yaml_text import write_yaml
@@ -28,6 +30,7 @@ _DEMANDS = {
     "must_be_sgx_local": "security.attestation.must_be_sgx_local",
 }
 _ATTESTATION = "security.attestation"
+_MAX_AGE = "security.attestation.max_age"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class Refused:
     """What was appraised, and by what.
 
     written: the session as its author wrote it. service, security: of it, with variables resolved as far as they could
-    be. binding, singleton_enclaves: as of `examine`.
+    be. binding, now, singleton_enclaves: as of `examine`.
     """
 
     claims: Claims
@@ -59,6 +62,7 @@ class Refused:
     service: Service
     security: SecurityAttestation
     binding: bytes
+    now: datetime
     singleton_enclaves: bool = False
 
     def report(self) -> AppraisalReport:
@@ -72,7 +76,14 @@ class Refused:
         return tuple(factor for factor in report.general[:-1] if isinstance(factor, Mismatch))
 
     def _report(self, service: Service, security: SecurityAttestation) -> AppraisalReport:
-        return examine(self.claims, service, security, binding=self.binding, singleton_enclaves=self.singleton_enclaves)
+        return examine(
+            self.claims,
+            service,
+            security,
+            binding=self.binding,
+            now=self.now,
+            singleton_enclaves=self.singleton_enclaves,
+        )
 
     @property
     def index(self) -> int:
@@ -111,7 +122,7 @@ def advise(refused: Refused) -> Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class _Need:
-    """kind: `tolerate`, `ignore`, `platform` or `drop`."""
+    """kind: `tolerate`, `ignore`, `platform`, `max_age` or `drop`."""
 
     kind: str
     value: str
@@ -136,6 +147,9 @@ def _need_of(refused: Refused, mismatch: Mismatch) -> _Need | None:
         return _Need(kind="platform", value=f"INTEL_QE_ID:{refused.claims.qe_id.hex()}")
     if factor in _DEMANDS:
         return _Need(kind="drop", value=factor)
+    if factor == _MAX_AGE and refused.claims.issued is not None:
+        days = (refused.now - refused.claims.issued).days + 1
+        return _Need(kind="max_age", value=f"{days} days" if days > 1 else "1 day")
     return None
 
 
@@ -161,7 +175,7 @@ def _without_vain(refused: Refused, needs: list[_Need]) -> list[_Need]:
 def _left(refused: Refused, needs: Sequence[_Need]) -> tuple[Mismatch, ...]:
     """What would still be wrong."""
     service, security = refused.service, refused.security
-    wanted: dict[str, list[str]] = {"tolerate": [], "ignore": [], "platform": [], "drop": []}
+    wanted: dict[str, list[str]] = {"tolerate": [], "ignore": [], "platform": [], "max_age": [], "drop": []}
     for need in needs:
         wanted[need.kind].append(need.value)
     platforms = tuple(bytes.fromhex(value.removeprefix("INTEL_QE_ID:")) for value in wanted["platform"])
@@ -170,6 +184,7 @@ def _left(refused: Refused, needs: Sequence[_Need]) -> tuple[Mismatch, ...]:
         security,
         tolerate=security.tolerate | set(wanted["tolerate"]),
         ignore_advisories=security.ignore_advisories | set(wanted["ignore"]),
+        max_age=parse_duration(wanted["max_age"][0]) if wanted["max_age"] else security.max_age,
         must_be_sgx_local=False if "must_be_sgx_local" in wanted["drop"] else security.must_be_sgx_local,
     )
     still = replace(
@@ -188,6 +203,14 @@ def _in_security(refused: Refused, needs: Sequence[_Need]) -> Iterator[Operation
         if need.kind == "tolerate":
             wisdom, why = _of_toleration(need.value, refused.claims)
             yield Operation(action="add", path=f"{_ATTESTATION}.tolerate", value=need.value, wisdom=wisdom, why=why)
+        elif need.kind == "max_age":
+            yield Operation(
+                action="set",
+                path=_MAX_AGE,
+                value=need.value,
+                wisdom=Wisdom.FOR_A_TIME,
+                why="until new endorsements are there; what was withdrawn since the old ones is not known of",
+            )
         elif need.kind == "drop":
             yield Operation(
                 action="remove",
@@ -225,7 +248,10 @@ _NEVER = {
     "software-platform": "a software platform protects nothing; only a session for development may name it",
 }
 _FOR_A_TIME = {
-    "outdated-tcb": "firmware or microcode is out of date and its flaws are known; update it, then take this out again",
+    "outdated-tcb": (
+        "firmware or microcode is out of date and its flaws are known; tcb: {grace: …} in its place has a last day; "
+        "update it, then take this out again"
+    ),
     "insecure-configuration": "the platform's settings are unsafe; have them changed, then take this out again",
 }
 _REVIEW = {
@@ -294,10 +320,29 @@ def _candidates(refused: Refused, report: AppraisalReport) -> Iterator[_Candidat
         if len(mismatches) == 1:
             yield from _widened(f"{service}.attestation[{place}]", form, mismatches[0])
         yield from _another(service, _with_found(form, mismatches))
-    identity = IDENTITIES[refused.claims.tee]
-    value = refused.claims.measurements.get(identity, b"").hex()
-    yield from _another(service, {identity: [value]} if refused.claims.tee == "sgx" else None)
-    yield from _another(service, {refused.claims.tee: {identity: value}})
+    for variant in _identifying(refused.claims):
+        yield from _another(service, variant)
+
+
+def _identifying(claims: Claims) -> Iterator[dict[str, Any]]:
+    """Variants that name the program by what its TEE measured, the closest first."""
+    own = {name: [value.hex()] for name, value in claims.measurements.items()}
+    if claims.tee == "sgx":
+        yield {"mrenclave": own.get("mrenclave", [])}
+        return
+    # Without these the kernel of a TDX guest and its command line might be any.
+    beside = {"rtmr1", "rtmr2"} & own.keys() if claims.tee == "tdx" else set()
+    for identifying in language.IDENTIFYING[claims.tee]:
+        names = identifying | beside
+        if names <= own.keys():
+            variant: dict[str, Any] = {}
+            for name in sorted(names):
+                *way, last = _steps(f"{claims.tee}.{name}")
+                parent = variant
+                for step in way:
+                    parent = parent.setdefault(step, {})
+                parent[last] = own[name]
+            yield variant
 
 
 def _oldest(refused: Refused) -> bool:
@@ -322,7 +367,7 @@ def _nearest_written(
 
 def _widened(path: str, form: dict[str, Any], mismatch: Mismatch) -> Iterator[_Candidate]:
     """One more value of a factor that is a list, or a bound moved to the value found."""
-    *way, last = mismatch.factor.split(".")
+    *way, last = _steps(mismatch.factor)
     parent = _at(form, way)
     if parent is None:
         return
@@ -331,17 +376,28 @@ def _widened(path: str, form: dict[str, Any], mismatch: Mismatch) -> Iterator[_C
         variant = copy.deepcopy(form)
         values = [*there] if isinstance(there, list) else [there]
         _at(variant, way, {})[last] = [*values, mismatch.found]
-        yield _Candidate(variant=variant, operation=_measurement(f"{path}.{mismatch.factor}", mismatch.found))
-    for bound, wisdom, why in (
-        (f"{last}_min", Wisdom.NEVER, "versions below were shut out, mostly for their flaws; run a newer one instead"),
-        (f"{last}_max", Wisdom.AFTER_REVIEW, "only if the versions above were looked at as well"),
-    ):
+        yield _Candidate(variant=variant, operation=_measurement(".".join([path, *way, last]), mismatch.found))
+    # A factor of SNP is named by its bound, one of SGX stands for both.
+    is_bound = last.endswith(("_min", "_max"))
+    for bound in (last,) if is_bound else (f"{last}_min", f"{last}_max"):
         if isinstance(parent.get(bound), int) and mismatch.found.isdecimal():
             variant = copy.deepcopy(form)
             _at(variant, way, {})[bound] = int(mismatch.found)
             bound_path = ".".join([path, *way, bound])
+            wisdom, why = _BOUNDS[bound[-len("_min") :]]
             operation = Operation(action="set", path=bound_path, value=int(mismatch.found), wisdom=wisdom, why=why)
             yield _Candidate(variant=variant, operation=operation)
+
+
+_BOUNDS = {
+    "_min": (Wisdom.NEVER, "versions below were shut out, mostly for their flaws; run a newer one instead"),
+    "_max": (Wisdom.AFTER_REVIEW, "only if what lies above, versions or privilege levels, was looked at as well"),
+}
+
+
+def _steps(factor: str) -> list[str]:
+    """Where a factor stands in a variant: `signer.mrsigner`, and `tpm.sha256:4` at tpm, pcrs, sha256, 4."""
+    return factor.replace("tpm.", "tpm.pcrs.", 1).replace(":", ".").split(".")
 
 
 def _measurement(path: str, value: str) -> Operation:
@@ -370,7 +426,7 @@ def _with_found(form: dict[str, Any], mismatches: tuple[Mismatch, ...]) -> dict[
     """The same factors, with what was found in the places of what did not hold."""
     variant = copy.deepcopy(form)
     for mismatch in mismatches:
-        *way, last = mismatch.factor.split(".")
+        *way, last = _steps(mismatch.factor)
         parent = _at(variant, way)
         if parent is None:
             return None

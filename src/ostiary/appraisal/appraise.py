@@ -5,13 +5,15 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
+from datetime import UTC, datetime, timedelta
 
 from ostiary.appraisal.demands import unprovable
 from ostiary.appraisal.variants import admitting_variant, judge_variants, without_factors
 from ostiary.appraisal.wording import any_of, judged, shown, unresolved
 from ostiary.errors import AppraisalRefusedError, AppraisalReport, Factor, Held, Mismatch, RefusedError
 from ostiary.evidence.claims import MAA_MANAGED, Claims
-from ostiary.session.model import SecurityAttestation, Service, Variable, variables_in
+from ostiary.session.duration import format_duration
+from ostiary.session.model import SecurityAttestation, Service, TcbRules, Variable, variables_in
 
 _MADE_HERE = object()
 
@@ -22,8 +24,12 @@ CATEGORIES_OF_STATUS = {
     "ConfigurationAndSWHardeningNeeded": ("insecure-configuration", "software-hardening-needed"),
     "OutOfDate": ("outdated-tcb",),
     "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
+    "TDRelaunchAdvised": ("td-relaunch-advised",),
+    "TDRelaunchAdvisedConfigurationNeeded": ("td-relaunch-advised", "insecure-configuration"),
     MAA_MANAGED: ("maa-managed-tcb",),
 }
+GRACE = "tcb.grace"
+"""What a start needed that `outdated-tcb` would have admitted as well, in `AttestationResult.tolerated`."""
 ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
     "insecure-igpu": "INTEL-SA-00219",
@@ -37,7 +43,8 @@ class AttestationResult:
 
     service: its name. claims: what was judged; None: the session says `mode: none`, and nothing was.
     variant: index of the attestation variant that matched, from 0; None without claims.
-    tolerated: values of `tolerate` and ids of advisories that this start needed; empty for one without any problem.
+    tolerated: values of `tolerate`, GRACE, and ids of advisories that this start needed; empty for one without any
+    problem.
     Raises TypeError when made anywhere else.
     """
 
@@ -52,27 +59,35 @@ class AttestationResult:
             raise TypeError("an AttestationResult is made by appraise() or admit_unattested(), nowhere else")
 
 
-def appraise(claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes) -> AttestationResult:
-    """Decide whether verified claims satisfy one service of a session. Pure: no clock, no I/O.
+def appraise(
+    claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes, now: datetime
+) -> AttestationResult:
+    """Decide whether verified claims satisfy one service of a session. Pure: `now` (aware) is the only clock, no I/O.
 
     Guarantees on return:
-    1. `report_data` equals `binding` (64 bytes: hash of nonce and both ends' keys): this evidence is for this
-       connection.
+    1. `report_data` equals `binding` (hash of nonce and both ends' keys, as this TEE holds it): this evidence is for
+       this connection.
     2. The program's memory is closed to its host, unless the session says `debug-mode`. Evidence of a software
        platform, which protects nothing, needs `debug-mode` or `software-platform`; the latter admits no debug enclave
        of hardware. Each of the claims' `conditions` is tolerated by its name.
     3. The TCB status is UpToDate, or the session tolerates every category that the status stands for. A status that
        comes only of advisories with a shortcut in `tolerate` needs no category. Revoked and unknown statuses never
-       pass.
-    4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
-    5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
-       mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
+       pass. In place of `outdated-tcb` counts `tcb.grace`, until so long after the day on which the oldest newer level
+       is dated; where that day is unknown, never.
+    4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`; during the
+       grace of 3 also those that the newest level has not any more.
+    5. One variant of the service is for this TEE and holds in all its factors: `mrenclave` is one of those named,
+       `signer` has this mrsigner and isvprodid, and isvsvn lies within the bounds; of another TEE each measurement is
+       one of those named, and guest_svn and vmpl lie within their bounds. No variant, or one without factors that
+       name a program, admits nothing.
     6. If the service names platforms, the quoting enclave is of one of them. That alone never admits. With mode maa,
        where no evidence names one, `platforms` has no effect.
     7. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
        or platforms fulfils nothing, one in `security` refuses the start.
     8. With mode maa the attestation service that the session names vouches for the claims, whose TCB status then needs
        `maa-managed-tcb`; 2 and 5 hold all the same. With any other mode no such service does.
+    9. If the session has `max_age`, the oldest of the vendor's statements behind the claims is no older. Claims that
+       rest on none with a date do not pass.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
@@ -83,8 +98,8 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     Source: session language 6, 6.6, 12.1, 12.2, 12.4; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
-    # 1. to 4., 6. to 8.
-    general = tuple(_judge_start(claims, service, security, binding, tolerated))
+    # 1. to 4., 6. to 9.
+    general = tuple(_judge_start(claims, service, security, binding, now, tolerated))
     # 5.
     variant = admitting_variant(claims, service)
     if variant is None or any(isinstance(factor, Mismatch) for factor in general):
@@ -105,6 +120,7 @@ def examine(
     security: SecurityAttestation,
     *,
     binding: bytes,
+    now: datetime,
     singleton_enclaves: bool = False,
 ) -> AppraisalReport:
     """Everything that `refuse_unprovable` and `appraise` look at: both admit exactly if the report has no mismatch.
@@ -113,7 +129,7 @@ def examine(
     """
     general = (
         *unprovable(security, singleton_enclaves=singleton_enclaves),
-        *_judge_start(claims, service, security, binding, []),
+        *_judge_start(claims, service, security, binding, now, []),
     )
     return _report(claims, service, general)
 
@@ -124,7 +140,12 @@ def _report(claims: Claims, service: Service, general: tuple[Factor, ...]) -> Ap
 
 
 def _judge_start(
-    claims: Claims, service: Service, security: SecurityAttestation, binding: bytes, tolerated: list[str]
+    claims: Claims,
+    service: Service,
+    security: SecurityAttestation,
+    binding: bytes,
+    now: datetime,
+    tolerated: list[str],
 ) -> Iterator[Factor]:
     """What has to hold whatever the variant. The numbers are those of `appraise`."""
     # 1.
@@ -133,9 +154,10 @@ def _judge_start(
     yield from _judge_debug(claims, security, tolerated)
     yield from _judge_conditions(claims, security, tolerated)
     # 3.
-    yield from _judge_status(claims, security, tolerated)
+    graced = _is_graced(claims, security, now)
+    yield from _judge_status(claims, security, tolerated, graced=graced)
     # 4.
-    yield from _judge_advisories(claims, security, tolerated)
+    yield from _judge_advisories(claims, security, tolerated, graced=graced)
     # 6.
     if security.mode != "maa":
         yield from _judge_platform(claims, service)
@@ -143,6 +165,8 @@ def _judge_start(
     yield from (unresolved("security.attestation", variable) for variable in variables_in(security))
     # 8.
     yield from _judge_attestation_service(claims, security)
+    # 9.
+    yield from _judge_age(claims, security, now)
 
 
 def admit_unattested(service: Service, security: SecurityAttestation) -> AttestationResult:
@@ -210,7 +234,26 @@ def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: 
             )
 
 
-def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
+def _grace_end(claims: Claims, security: SecurityAttestation) -> datetime | None:
+    """Until when a TCB that is out of date is tolerated; None: no grace is given, or nobody knows from when."""
+    grace = security.tcb.grace if isinstance(security.tcb, TcbRules) else None
+    if claims.superseded is None or not isinstance(grace, timedelta):
+        return None
+    return claims.superseded + min(grace, _END - claims.superseded)
+
+
+_END = datetime.max.replace(tzinfo=UTC)
+
+
+def _is_graced(claims: Claims, security: SecurityAttestation, now: datetime) -> bool:
+    end = _grace_end(claims, security)
+    outdated = "outdated-tcb" in CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
+    return outdated and "outdated-tcb" not in security.tolerate and end is not None and now <= end
+
+
+def _judge_status(
+    claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
+) -> Iterator[Factor]:
     categories = CATEGORIES_OF_STATUS.get(claims.tcb_status)
     if categories is None:
         yield Mismatch(
@@ -230,10 +273,18 @@ def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list
                 yield Held(
                     factor=f"tolerate: {category}", found=f"TCB status {claims.tcb_status}", expected="tolerated"
                 )
+            elif category == "outdated-tcb" and graced:
+                tolerated.append(GRACE)
+                yield Held(
+                    factor=GRACE,
+                    found=f"TCB status {claims.tcb_status}",
+                    expected=f"UpToDate{_until(claims, security)}",
+                )
             else:
+                since = _until(claims, security) if category == "outdated-tcb" else ""
                 yield Mismatch(
                     factor=f"tolerate: {category}",
-                    found=f"TCB status {claims.tcb_status}",
+                    found=f"TCB status {claims.tcb_status}{since}",
                     expected="UpToDate",
                     advice=_ADVICE.get(
                         category, f"update the platform, or add {category} to security.attestation.tolerate"
@@ -246,8 +297,19 @@ _ADVICE = {
 }
 
 
-def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
-    ignored = security.ignore_advisories | covered_by_shortcuts(security)
+def _until(claims: Claims, security: SecurityAttestation) -> str:
+    end = _grace_end(claims, security)
+    return "" if end is None else f", tolerated until {_day(end)}"
+
+
+def _day(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d}"
+
+
+def _judge_advisories(
+    claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
+) -> Iterator[Factor]:
+    ignored = security.ignore_advisories | covered_by_shortcuts(security) | (claims.mended if graced else frozenset())
     everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
     for advisory in sorted(claims.advisories):
         if everything or advisory in ignored:
@@ -288,6 +350,19 @@ def _judge_attestation_service(claims: Claims, security: SecurityAttestation) ->
         found=_vouched(claims.attestation_service),
         expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
         advice="send evidence of the kind that the session's mode and url ask for",
+    )
+
+
+def _judge_age(claims: Claims, security: SecurityAttestation, now: datetime) -> Iterator[Factor]:
+    most = security.max_age
+    if most is None or isinstance(most, Variable):  # a variable refuses by 7.
+        return
+    yield judged(
+        claims.issued is not None and now - claims.issued <= most,
+        factor="security.attestation.max_age",
+        found="endorsements without a date" if claims.issued is None else f"endorsements of {_day(claims.issued)}",
+        expected=f"endorsements of the last {format_duration(most)}",
+        advice="have the platform fetch new endorsements, of AMD's with a revocation list",
     )
 
 

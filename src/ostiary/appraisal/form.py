@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ostiary.appraisal.advice import Advice
@@ -30,7 +31,9 @@ def write_claims(claims: Claims) -> dict[str, JsonValue]:
         "software": claims.software,
         "conditions": sorted(claims.conditions),
         "tcb_status": _cut(claims.tcb_status),
-        "tcb_date": None if claims.tcb_date is None else claims.tcb_date.isoformat(),
+        "tcb_date": _time(claims.tcb_date),
+        "superseded": _time(claims.superseded),
+        "issued": _time(claims.issued),
         "advisories": [_cut(advisory) for advisory in sorted(claims.advisories)],
         "platform_id": _cut(claims.platform_id),
         "qe_id": None if claims.qe_id is None else claims.qe_id.hex(),
@@ -40,7 +43,7 @@ def write_claims(claims: Claims) -> dict[str, JsonValue]:
 
 def write_report(report: AppraisalReport, *, most_variants: int) -> dict[str, JsonValue]:
     """The report with the nearest `most_variants` variants, in the order of the session; the others are counted."""
-    nearest = sorted(report.variants, key=lambda variant: len(variant.mismatches))[:most_variants]
+    nearest = sorted(report.variants, key=lambda variant: variant.distance)[:most_variants]
     told = sorted(nearest, key=lambda variant: variant.index)
     return {
         "general": [_write_factor(factor) for factor in report.general],
@@ -125,6 +128,10 @@ def _read_factor(document: Mapping[str, Any]) -> Factor:
     if document["holds"] is True:
         return Held(factor=factor, found=found, expected=expected)
     return Mismatch(factor=factor, found=found, expected=expected, advice=str(document["advice"]))
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
 
 
 def _cut(text: str) -> str:

@@ -130,17 +130,24 @@ def _follow(node: Any, way: list[str | int], path: str) -> Any:
                 raise _nowhere(path)
             node = node[step]
         elif isinstance(node, MutableMapping):
-            if node.get(step) is None:
-                node[step] = {}
-            node = node[step]
+            key = _key(node, step)
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
         else:
             raise _nowhere(path)
     return node
 
 
+def _key(node: MutableMapping[Any, Any], step: str) -> Any:
+    """The key as the mapping has it: a YAML library may have read the number of a PCR as one."""
+    return int(step) if step not in node and step.isdecimal() and int(step) in node else step
+
+
 def _change(parent: Any, last: str | int, operation: Operation) -> None:
     if not isinstance(parent, MutableMapping) or isinstance(last, int):
         raise _nowhere(operation.path)
+    last = _key(parent, last)
     if operation.action == "set":
         parent[last] = operation.value
     elif operation.action == "remove":

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ostiary.appraisal.wording import any_of, found, judged, shown, unresolved
-from ostiary.errors import Factor, JudgedVariant, Mismatch
-from ostiary.evidence.claims import IDENTITIES, Claims
-from ostiary.session.model import Service, Signer, Variable, Variant
+from ostiary.errors import OTHER_TEE, Factor, JudgedVariant, Mismatch
+from ostiary.evidence.claims import IDENTITIES, Claims, Tee
+from ostiary.session.model import Service, Signer, TeeFactors, TeeVariant, Variable, Variant
+from ostiary.session.tee import MAX_GUEST_SVN, MAX_VMPL, telling
+
+_FIRST_FACTORS: Mapping[Tee, str] = {
+    "sgx": "mrenclave or signer",
+    **{tee: f"{tee}: {{{name}: …}}" for tee, name in IDENTITIES.items() if tee != "sgx"},
+}
 
 
 def admitting_variant(claims: Claims, service: Service) -> int | None:
@@ -26,11 +32,29 @@ def judge_variants(claims: Claims, service: Service) -> tuple[JudgedVariant, ...
     )
 
 
-def judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Factor]:
-    """Every factor of the variant; it admits if none of them is a mismatch. One without factors admits nothing."""
+def judge_variant(claims: Claims, variant: Variant | TeeVariant | Variable) -> Iterator[Factor]:
+    """Every factor of the variant; it admits if none of them is a mismatch. One without factors admits nothing.
+
+    Of evidence of another TEE than the variant's, that alone is told: its factors have nothing to be compared with.
+    """
     if isinstance(variant, Variable):
         yield unresolved("attestation", variant)
         return
+    tee = variant.tee if isinstance(variant, TeeVariant) else "sgx"
+    if claims.tee != tee:
+        yield Mismatch(
+            factor=OTHER_TEE,
+            found=f"evidence of {claims.tee}",
+            expected=f"evidence of {tee}",
+            advice=f"start the program in {tee}, or add a variant for {claims.tee} to the service's attestation",
+        )
+    elif isinstance(variant, TeeVariant):
+        yield from _judge_factors(claims, variant.tee, variant.factors)
+    else:
+        yield from _judge_sgx(claims, variant)
+
+
+def _judge_sgx(claims: Claims, variant: Variant) -> Iterator[Factor]:
     if not variant.mrenclave and variant.signer is None:
         yield without_factors(claims)
     if variant.mrenclave:
@@ -46,6 +70,46 @@ def judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Facto
         yield unresolved("signer", variant.signer)
     elif variant.signer:
         yield from _judge_signer(claims, variant.signer)
+
+
+def _judge_factors(claims: Claims, tee: str, factors: TeeFactors | Variable) -> Iterator[Factor]:
+    if isinstance(factors, Variable):
+        yield unresolved(tee, factors)
+        return
+    if not telling(tee, factors):
+        yield without_factors(claims)
+    for name, values in factors.measurements:
+        own = claims.measurements.get(name)
+        yield judged(
+            own is not None and own in values,
+            factor=f"{tee}.{name}",
+            found=found(own),
+            expected=any_of(values, shown) or "a value; the session names none",
+            advice="start what was measured, or update the session if the change is meant",
+        )
+    if factors.guest_svn_min is not None:
+        yield from _judge_bound(tee, "guest_svn_min", claims.svn, factors.guest_svn_min, MAX_GUEST_SVN)
+    if factors.vmpl_max is not None:
+        yield from _judge_bound(tee, "vmpl_max", _vmpl(claims), 0, factors.vmpl_max)
+
+
+def _judge_bound(tee: str, name: str, own: int | None, least: int | Variable, most: int | Variable) -> Iterator[Factor]:
+    yield judged(
+        not (isinstance(least, Variable) or isinstance(most, Variable) or own is None) and least <= own <= most,
+        factor=f"{tee}.{name}",
+        found=found(own),
+        expected=f"{shown(least)} to {shown(most)}",
+        advice="start a guest with such a security version number" if name == "guest_svn_min" else _VMPL_ADVICE,
+    )
+
+
+_VMPL_ADVICE = "have the report made at that privilege level of the guest or a lower number"
+
+
+def _vmpl(claims: Claims) -> int | None:
+    """Of SNP: the level that asked for the report, 0 the most privileged; None for the host, which is none of them."""
+    vmpl = claims.raw.get("vmpl")
+    return vmpl if isinstance(vmpl, int) and not isinstance(vmpl, bool) and 0 <= vmpl <= MAX_VMPL else None
 
 
 def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Factor]:
@@ -81,5 +145,5 @@ def without_factors(claims: Claims) -> Mismatch:
         factor="attestation",
         found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",
         expected="a variant with at least one factor; the session names none",
-        advice="add mrenclave or signer to the service's attestation",
+        advice=f"add {_FIRST_FACTORS[claims.tee]} to the service's attestation",
     )

@@ -121,6 +121,7 @@ def _document(
         service=admission.service,
         security=admission.security,
         binding=attempt.binding,
+        now=cas.now(),
         singleton_enclaves=admission.singleton_enclaves,
     )
     return _explained(document, refused)

@@ -20,8 +20,8 @@ from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
-from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.verifier import Verifier
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write, open_store

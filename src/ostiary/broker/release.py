@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise, refuse_unprovable
-from ostiary.attester.binding import report_data
+from ostiary.attester.binding import qualifying_data, report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.access_token import answer_token_proof
 from ostiary.broker.admission import Admission, admission_of
@@ -14,6 +14,7 @@ from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import Attempt, deny
+from ostiary.broker.endorsements import endorsements_for
 from ostiary.broker.memory import Made
 from ostiary.broker.one_time_password import spend_one_time_password
 from ostiary.broker.outside import Errands
@@ -21,6 +22,7 @@ from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.verifier import TEES
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -34,8 +36,8 @@ class Request:
     """What a program says of itself on one TLS connection.
 
     client_spki, server_spki: DER SubjectPublicKeyInfo that each end showed in this connection's handshake. nonce: 32
-    bytes. tee: "sgx", "maa" or "none". evidence, endorsements: bytes nobody has looked at yet. one_time_password: what
-    stood behind the `@`, None without one. access_token_proof: empty if the program sent none.
+    bytes. tee: of `evidence.verifier.TEES`, "maa" or "none". evidence, endorsements: bytes nobody has looked at yet.
+    one_time_password: what stood behind the `@`, None without one. access_token_proof: empty if the program sent none.
     """
 
     session: str
@@ -169,21 +171,26 @@ async def _attest(
             f"service {session.name}/{service.name} needs evidence and the program sent none",
             "start it where a TEE or the software platform makes evidence, without --no-attestation",
         )
-    wanted = "maa" if security.mode == "maa" else "sgx"
-    if request.tee != wanted:
+    if (request.tee == "maa") != (security.mode == "maa"):
+        wanted = "maa" if security.mode == "maa" else " or ".join(TEES)
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
         )
-    if wanted == "maa":
+    now = cas.now()
+    if request.tee == "maa":
         claims = await claims_of_token(cas, session.name, security, request.evidence)
     else:
-        claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
-    attempt.claims, attempt.stage = claims, "appraisal"
-    attempt.binding = binding = report_data(
-        nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki
-    )
+        endorsements = endorsements_for(cas, request.tee, request.evidence, request.endorsements)
+        claims = cas.verifier.verify(request.tee, request.evidence, endorsements, now=now)
+    attempt.claims, attempt.binding, attempt.stage = claims, _binding(request, claims), "appraisal"
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
-    return appraise(claims, service, security, binding=binding)
+    return appraise(claims, service, security, binding=attempt.binding, now=now)
+
+
+def _binding(request: Request, claims: Claims) -> bytes:
+    """What evidence of this TEE must have been made over."""
+    data = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
+    return qualifying_data(data) if claims.tee == "tpm" else data
 
 
 async def _release(

@@ -21,6 +21,7 @@ from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.render_file import render_file
 from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, RefusedError, TooLargeError
+from ostiary.evidence.verifier import TEES
 from ostiary.server import limits
 from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
 from ostiary.server.identity import Identity
@@ -29,7 +30,7 @@ from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
 
-_TEES = ("sgx", "maa", "none")
+_TEES = (*TEES, "maa", "none")
 _PATHS = ("/v1/challenge", "/v1/configure", "/v1/render")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
 _PROOF = "access_token_proof"

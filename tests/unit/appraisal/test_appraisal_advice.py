@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.unit.appraisal.test_appraisal_report import BINDING, CLAIMS, QE, SIGNER, A, B, with_
+from tests.unit.appraisal.test_appraisal_report import BINDING, CLAIMS, NOW, QE, SIGNER, A, B, with_
 
 from ostiary.appraisal.advice import Advice, Refused, advise
 from ostiary.appraisal.patch import Wisdom, apply_operations, patch_text
@@ -35,6 +35,7 @@ def refused(text: str, claims: Claims = CLAIMS, binding: bytes = BINDING) -> Ref
         service=service,
         security=attestation if isinstance(attestation, SecurityAttestation) else SecurityAttestation(),
         binding=binding,
+        now=NOW,
         singleton_enclaves=security.singleton_enclaves is True,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -19,6 +20,7 @@ from ostiary.session.placeholder import Placeholder
 A, B = bytes([0xA]) * 32, bytes([0xB]) * 32
 SIGNER = bytes([0x5]) * 32
 BINDING = bytes(range(64))
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 QE = bytes(16)
 CLAIMS = Claims(
     tee="sgx",
@@ -52,6 +54,7 @@ def report(
         service,
         SecurityAttestation(**security),  # type: ignore[arg-type]
         binding=binding,
+        now=NOW,
         singleton_enclaves=singleton_enclaves,
     )
 
@@ -212,7 +215,7 @@ def test_a_long_list_of_measurements_is_counted_and_not_written_out() -> None:
 
 def test_the_refusal_carries_the_report() -> None:
     with pytest.raises(AppraisalRefusedError) as refusal:
-        appraise(CLAIMS, SERVICE, SecurityAttestation(), binding=bytes(64))
+        appraise(CLAIMS, SERVICE, SecurityAttestation(), binding=bytes(64), now=NOW)
     assert refusal.value.report == report(binding=bytes(64))
     assert refusal.value.mismatches == refusal.value.report.mismatches
 

@@ -56,8 +56,8 @@ Denial 0123456789abcdef: service web of session shop was not started
 
 What was tried
   sgx evidence: mrenclave {B.hex()}; signer
-  {"05" * 32}; product 7; version 3; TCB OutOfDate;
-  advisories: INTEL-SA-00615
+  {"05" * 32}; product 7; version 3; TCB
+  OutOfDate; advisories: INTEL-SA-00615
 
 What failed: what the evidence says, against what the session admits
   holds  report_data: evidence made for this connection
@@ -76,8 +76,9 @@ What failed: what the evidence says, against what the session admits
 
 The smallest change that admits it: 3 operations, all needed
   1. add to security.attestation.tolerate: outdated-tcb
-     Wise for a time only: firmware or microcode is out of date and its flaws are known; update it,
-     then take this out again (advisories: INTEL-SA-00615).
+     Wise for a time only: firmware or microcode is out of date and its flaws are known; tcb:
+     {{grace: …}} in its place has a last day; update it, then take this out again (advisories:
+     INTEL-SA-00615).
   2. add to security.attestation.ignore_advisories: INTEL-SA-00615
      Wise for a time only: INTEL-SA-00615: until the platform is updated; read what it says first.
   3. add to services[1].attestation[0].mrenclave:
@@ -136,10 +137,8 @@ def test_further_variants_are_told_in_short() -> None:
 
 
 def test_a_bound_that_is_moved_is_set() -> None:
-    text = (
-        HEAD
-        + f"services:\n- name: web\n  attestation: {{signer: {{mrsigner: '{'05' * 32}', isvprodid: 7, isvsvn_min: 4}}}}\n"
-    )
+    signer = f"{{mrsigner: '{'05' * 32}', isvprodid: 7, isvsvn_min: 4}}"
+    text = HEAD + f"services:\n- name: web\n  attestation: {{signer: {signer}}}\n"
     assert "1. set services[0].attestation[0].signer.isvsvn_min to 3\n     Never wise" in page(denial(text=text))
 
 
