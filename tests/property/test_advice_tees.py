@@ -109,7 +109,7 @@ def test_a_variant_of_the_right_tee_is_widened_and_not_one_of_another(tee: Tee) 
     own: dict[str, Any] = {"tpm": {"pcrs": {"sha256": {"4": "02" * 32}}}}
     own = own if tee == "tpm" else {tee: {first: "02" * SIZES[tee][first]}}
     service = {"name": "web", "attestation": [{"mrenclave": "a" * 64}, own]}
-    document = {"version": "0.3.12", "name": "law", "services": [service]}
+    document: dict[str, Any] = {"version": "0.3.12", "name": "law", "services": [service]}
     evidence = Claims(
         tee=tee,
         measurements={"pcrs": b"\1" * 32} | {one: b"\1" * size for one, size in SIZES[tee].items()},
