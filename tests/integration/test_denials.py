@@ -267,6 +267,48 @@ def test_nothing_is_kept_for_what_does_not_exist(service: RunningService, progra
     assert service.cas.store.head == before
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 400),
+        ("?session=NAME&limit=0", 400),
+        ("?session=NAME&limit=101", 400),
+        ("?session=NAME&limit=x", 400),
+        ("?session=NAME&limit=9999999999", 400),
+        ("?session=NAME&before=0123456789abcdef", 404),
+        ("?session=/NAME&limit=1", 200),
+    ],
+)
+def test_the_list_asks_for_a_session_and_a_few(service: RunningService, alice: Client, query: str, status: int) -> None:
+    name = f"listed-{next(_numbers)}"
+    text = SESSION.replace("NAME", name).replace("    MORE\n", "")
+    assert alice.request(service.client_port, "POST", "/session", text.encode()).status == 201
+    answer = alice.request(service.client_port, "GET", f"/v1/denials{query.replace('NAME', name)}")
+    assert answer.status == status, answer.body
+
+
+def test_what_a_cas_says_is_not_believed_if_it_is_of_another_denial(
+    scone: Scone, name: str, program: AttestingProgram, platform: SgxPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denial = denied(program.start(platform, f"{name}/web"))
+    monkeypatch.setattr("ostiary.client.Client.denial", lambda *_: {"denial": {"id": denial}})
+    assert "did not answer with the denial" in scone("explain", "0123456789abcdef").err
+    assert scone("explain", "--verify", "no-such-file", "--cas-ca", "x").code == 1
+
+
+def test_a_session_with_more_variants_than_fit_keeps_the_nearest(
+    service: RunningService, alice: Client, program: AttestingProgram, platform: SgxPlatform
+) -> None:
+    name = f"many-{next(_numbers)}"
+    lists = ", ".join(f"[{', '.join(f'{one:032x}{two:032x}' for one in range(20))}]" for two in range(30))
+    variants = "".join(f"      - mrenclave: {one}\n" for one in lists.split(", [") for one in [f"[{one.strip('[')}"])
+    text = f'version: "0.3.12"\nname: {name}\nservices:\n  - name: web\n    attestation:\n{variants}'
+    assert alice.request(service.client_port, "POST", "/session", text.encode()).status == 201
+    report = read(service, alice, denied(program.start(platform, f"{name}/web"))).body["denial"]["report"]
+    assert len(report["variants"]) == 8
+    assert report["variants_left_out"] == 22
+
+
 def test_a_restart_keeps_denials(tmp_path: Path, platform: SgxPlatform, alice: Client, eve: Client) -> None:
     directory = tmp_path / "data"
     roots = (platform.software_root,)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from ostiary.session.normal import JsonValue
 from ostiary.session.yaml_text import write_yaml
 
 _ADVISORY = re.compile(r"INTEL-SA-[0-9]{5}")
+_SHORTEST_DIGEST_DIGITS = 32
 _TOLERATE, _IGNORE = "tolerate: ", "ignore_advisories: "
 _DEMANDS = {
     "singleton_enclaves": "security.singleton_enclaves",
@@ -287,8 +288,23 @@ def _variant_operation(refused: Refused, report: AppraisalReport) -> Operation |
     """The first candidate that the language knows and that admits the claims."""
     for candidate in _candidates(refused, report):
         if _admits(candidate.variant, refused.claims):
-            return candidate.operation
+            operation = candidate.operation
+            if _has_zeros(operation.value):
+                return replace(operation, wisdom=Wisdom.NEVER, why=_ZEROS)
+            return operation
     return None
+
+
+_ZEROS = "zeros stand for no program: every enclave in debug mode has them, and any such would be admitted"
+
+
+def _has_zeros(value: JsonValue) -> bool:
+    """Whether a digest of nothing but zeros stands in a value."""
+    if isinstance(value, str):
+        return len(value) >= _SHORTEST_DIGEST_DIGITS and not value.strip("0")
+    if isinstance(value, Mapping):
+        return any(_has_zeros(member) for member in value.values())
+    return isinstance(value, Sequence) and any(_has_zeros(element) for element in value)
 
 
 def _admits(variant: dict[str, Any], claims: Claims) -> bool:
@@ -375,14 +391,14 @@ def _widened(path: str, form: dict[str, Any], mismatch: Mismatch) -> Iterator[_C
     if isinstance(there, list | str):
         variant = copy.deepcopy(form)
         values = [*there] if isinstance(there, list) else [there]
-        _at(variant, way, {})[last] = [*values, mismatch.found]
+        _at(variant, way)[last] = [*values, mismatch.found]
         yield _Candidate(variant=variant, operation=_measurement(".".join([path, *way, last]), mismatch.found))
     # A factor of SNP is named by its bound, one of SGX stands for both.
     is_bound = last.endswith(("_min", "_max"))
     for bound in (last,) if is_bound else (f"{last}_min", f"{last}_max"):
         if isinstance(parent.get(bound), int) and mismatch.found.isdecimal():
             variant = copy.deepcopy(form)
-            _at(variant, way, {})[bound] = int(mismatch.found)
+            _at(variant, way)[bound] = int(mismatch.found)
             bound_path = ".".join([path, *way, bound])
             wisdom, why = _BOUNDS[bound[-len("_min") :]]
             operation = Operation(action="set", path=bound_path, value=int(mismatch.found), wisdom=wisdom, why=why)
@@ -438,12 +454,13 @@ def _with_found(form: dict[str, Any], mismatches: tuple[Mismatch, ...]) -> dict[
     return variant
 
 
-def _at(node: Any, way: Sequence[str], otherwise: dict[str, Any] | None = None) -> Any:
+def _at(node: Any, way: Sequence[str]) -> Any:
+    """The mapping that stands there; None if there is none."""
     for step in way:
         if not isinstance(node, dict):
-            return otherwise
+            return None
         node = node.get(step)
-    return node if isinstance(node, dict) else otherwise
+    return node if isinstance(node, dict) else None
 
 
 # --- the text

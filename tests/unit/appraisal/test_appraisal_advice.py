@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -226,6 +227,47 @@ def test_beside_a_variant_that_is_a_variable_a_new_one_is_advised() -> None:
 def test_a_service_without_variants_gets_one() -> None:
     text = HEAD + "services:\n- name: web\nsecurity: {attestation: {mode: none}}\n"
     assert told(advice(text)) == [("add", NEW, {"mrenclave": [A.hex()]}, AFTER_REVIEW)]
+
+
+def test_to_admit_an_image_that_says_nothing_of_itself_is_never_wise() -> None:
+    """Nitro in debug mode measures zeros, which are those of any image."""
+    claims = with_(tee="nitro", measurements={"pcr0": bytes(48), "pcr8": bytes(48)}, signer=None, debug=True)
+    assert told(advice(HEAD + ADMITTING, claims)) == [
+        ("add", TOLERATE, "debug-mode", NEVER),
+        ("add", "services[1].attestation", {"nitro": {"pcr0": ["0" * 96]}}, NEVER),
+    ]
+
+
+def test_evidence_without_what_names_a_program_gets_no_variant() -> None:
+    found = advice(HEAD + ADMITTING, with_(tee="snp", measurements={"measurement": bytes(48)}, signer=None))
+    assert found.obstacles == ("service web: no variant can be written for such evidence here",)
+
+
+def test_a_session_of_an_old_version_cannot_say_what_other_tees_measure() -> None:
+    text = f'version: "0.2"\nname: shop\nservices:\n- name: web\n  mrenclaves: [{B.hex()}]\n'
+    found = advice(text, with_(tee="tdx", measurements={"mrtd": b"1" * 48}, signer=None))
+    assert not found.suffices
+    assert found.operations == ()
+
+
+def test_a_guest_gets_a_variant_with_its_kernel() -> None:
+    claims = with_(tee="tdx", measurements={f"rtmr{n}": b"1" * 48 for n in range(4)} | {"mrtd": b"2" * 48}, signer=None)
+    ((_, path, value, wisdom),) = told(advice(HEAD + ADMITTING, claims))
+    assert (path, wisdom) == ("services[1].attestation", AFTER_REVIEW)
+    assert value == {"tdx": {"mrtd": [(b"2" * 48).hex()], "rtmr1": [(b"1" * 48).hex()], "rtmr2": [(b"1" * 48).hex()]}}
+
+
+def test_a_factor_that_stands_behind_a_variable_is_not_widened() -> None:
+    """The session says `signer: $$SCONE::x$$`; nothing can be added to that here."""
+    text = HEAD + "services:\n- name: web\n  attestation: [{signer: $$SCONE::x$$}]\n" + VARIABLES
+    assert told(advice(text)) == [("add", NEW, {"mrenclave": [A.hex()]}, AFTER_REVIEW)]
+
+
+def test_endorsements_that_are_too_old_may_be_older_for_a_time() -> None:
+    text = HEAD + ADMITTING + "security: {attestation: {max_age: 2 days}}\n"
+    claims = with_(issued=NOW - timedelta(days=4, hours=3))
+    assert told(advice(text, claims)) == [("set", "security.attestation.max_age", "5 days", FOR_A_TIME)]
+    assert advice(text, with_(issued=None)).obstacles[0].startswith("security.attestation.max_age: found endorsements")
 
 
 class TestPatch:
