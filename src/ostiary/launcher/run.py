@@ -26,6 +26,7 @@ from ostiary.launcher.host import host_environment
 from ostiary.launcher.inject import inject
 from ostiary.launcher.measured import Snapshot, require_same_program, require_unchanged, snapshot
 from ostiary.launcher.options import HELP, Options, UsageError, parse_options
+from ostiary.launcher.protected import require_no_protected_files
 from ostiary.launcher.templates import render_templates
 
 TYPE_CHECKING = False  # spares the launcher the import of typing; type checkers take the name for true
@@ -96,6 +97,7 @@ def _configure(options: Options, program: Program | None) -> Configuration:
             options.service,
             (lambda report_data: attester.attest(report_data, program)) if options.attestation else None,
         )
+        require_no_protected_files(configuration, options.service)
         if configuration.file_templates and options.cas_ca is None:
             raise ConfigurationError(
                 "the CAS asks for files of this machine, and nothing says that it is the right CAS",
