@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.evidence.sgx import Verifier
@@ -32,6 +33,7 @@ class Cas:
 
     store: Store
     sessions: SessionRecords
+    files: FileRecords
     challenges: Challenges
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]

@@ -12,6 +12,7 @@ from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.memory import Memory
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
@@ -48,6 +49,7 @@ def make_cas(
     return Cas(
         store=store,
         sessions=SessionRecords(store),
+        files=FileRecords(store),
         challenges=Challenges(random),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
         configurations=Memory(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.attester.binding import report_data
@@ -12,6 +13,8 @@ from ostiary.broker.admission import Admission, admission_of
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
+from ostiary.broker.file_state import Report
+from ostiary.broker.file_systems import Grant, file_systems, has_file_systems
 from ostiary.broker.memory import Made
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
@@ -49,7 +52,8 @@ class Start:
 
     stored: the version of the session that admitted it. software_identity: its measurement, None if it was not
     attested. configuration: what was released to it. waiting: paths of templates that it may still have rendered;
-    room_bytes: what all of them may have together.
+    room_bytes: what all of them may have together. grants: the protected file systems whose changes it may report, by
+    target; reported: its last report on the main one.
     """
 
     stored: StoredSession
@@ -58,6 +62,8 @@ class Start:
     configuration: Configuration
     waiting: set[str]
     room_bytes: int
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+    reported: Report | None = None
 
     @property
     def service_id(self) -> str:
@@ -70,7 +76,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
     a configured root and bound to this connection; (3) the session admits it, in the version that was current when the
     release was written down, and so were all records that its variables and imports rest on; (4) the release stands
-    durably in the audit log.
+    durably in the audit log; (5) every volume and main file system that it is told of has its recorded state.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
@@ -130,10 +136,16 @@ async def _release(
         made, writes = _configure(resolution, stored, service, identity), resolution.writes
         if resolution.lasting and not writes:
             cas.configurations.keep(key, made)
-    expect = tuple({*rests_on, *made.rests_on})
-    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
+    expect = {*rests_on, *made.rests_on}
+    configuration, grants = made.thing, dict[str, Grant]()
+    if has_file_systems(session, service):
+        files = file_systems(cas, stored, service)
+        configuration = replace(configuration, volumes=files.volumes, main_file_system=files.main)
+        grants.update(files.grants)
+        writes += files.writes
+        expect.update(files.rests_on)
+    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=tuple(expect)))
     log.debug("released %s/%s", session.name, service.name)
-    configuration = made.thing
     return Start(
         stored=stored,
         service=service,
@@ -141,6 +153,7 @@ async def _release(
         configuration=configuration,
         waiting={template.path for template in configuration.templates},
         room_bytes=MAX_FILES_BYTES - sum(len(file.content) for file in configuration.files),
+        grants=grants,
     )
 
 

@@ -147,7 +147,9 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Caller | None, permit:
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
     writes = upload_writes(parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current)
     leaf = entry(kind, {"session": name, **({} if caller is None else {"by": caller.key_hash.hex()})}, cas.now())
-    await asyncio.wrap_future(cas.store.commit([*writes, *permit.writes], leaf, expect=permit.expect))
+    async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
+        writes += [*permit.writes, *files.writes]
+        await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=(*permit.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
 
 

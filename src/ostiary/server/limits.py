@@ -26,6 +26,9 @@ LINGER_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15
 """Between two requests of one connection."""
 
+START_KEEP_ALIVE_SECONDS = 24 * 3600
+"""As KEEP_ALIVE_SECONDS, of the connection of a start that reports changes of its files."""
+
 MAX_CONNECTIONS = 4096
 """Open connections of one listener; fewer where the process may open fewer files."""
 
