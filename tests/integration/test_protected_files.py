@@ -653,6 +653,32 @@ def test_the_lines_survive_an_update_that_leaves_them(stage: Stage, name: str) -
         assert configuration["main_file_system"]["tags"] == [tag_of(KEY, INITIAL), line.tag]
 
 
+def test_the_lines_of_a_service_that_had_none_for_a_while_are_still_there(stage: Stage, name: str) -> None:
+    stage.store(name, main())
+    with stage.main(f"{name}/s", Disk(files=dict(INITIAL))) as line:
+        line.write("a", "1")
+        stage.store(name, f"services: [{{name: s, {SERVICE}}}]\n")
+        refused(line.program.report("main", line.tag, "cd" * 16), "the main file system is not used as it was")
+    stage.store(name, main())
+    with stage.started(f"{name}/s") as (_, configuration):
+        assert configuration["main_file_system"]["tags"] == [tag_of(KEY, INITIAL), line.tag]
+    stage.store(name, f"services: [{{name: s, {SERVICE}}}]\n")
+    stage.store(name, main(key=OTHER_KEY))
+    with stage.started(f"{name}/s") as (_, configuration):
+        assert configuration["main_file_system"]["tags"] == [tag_of(KEY, INITIAL)]
+
+
+def test_a_volume_that_comes_back_with_another_key_begins_anew(stage: Stage, name: str) -> None:
+    stage.store(name, volumes())
+    with stage.mounted(f"{name}/s", Disk()) as data:
+        data.write("a", "1")
+    stage.store(name, f"services: [{{name: s, {SERVICE}}}]\n")
+    stage.store(name, volumes(volume=f"name: data, fspf_key: '{KEY}', fspf_tag: '{'ab' * 16}'"))
+    with stage.started(f"{name}/s") as (_, configuration):
+        (released,) = configuration["volumes"]
+        assert (released["key"], released["tag"]) == (KEY, "ab" * 16)
+
+
 def test_many_instances_report_at_once(stage: Stage, name: str) -> None:
     """They share one record; each gets its turn."""
     stage.store(name, main())

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from ostiary.broker.file_state import MainState, VolumeState, main_declaration, volume_declaration
 from ostiary.errors import InputError, StoreError
-from ostiary.session.model import ImportedVolume, Session, Volume
+from ostiary.session.model import Session, Volume
 from ostiary.store import Expect, Record, Store, Write
 
 _FORM = 1
@@ -70,31 +70,48 @@ class FileRecords:
             yield self._succession(before, after)
 
     def _succession(self, before: Session | None, after: Session) -> Succession:
+        if before is None:
+            return Succession()  # Nobody can have used anything of it yet.
         writes: list[Write] = []
         expect: list[Expect] = []
-        for name, declaration, state, version in (*self._volumes(before, after), *self._mains(after)):
+        for name, declaration, state, version in (*self._volumes(before, after), *self._mains(before, after)):
             if state is None:
+                # A first start may be about to make the record as the version before declares it.
                 expect.append(Expect(name=name, version=0))
             elif state.declaration != declaration:
                 writes.append(Write(name=name, value=None, expected_version=version))
         return Succession(writes=tuple(writes), expect=tuple(expect))
 
-    def _volumes(
-        self, before: Session | None, after: Session
-    ) -> Iterator[tuple[str, bytes, VolumeState | MainState | None, int]]:
-        former = {} if before is None else {volume.name: volume for volume in before.volumes}
+    def _volumes(self, before: Session, after: Session) -> Iterator[tuple[str, bytes, VolumeState | None, int]]:
+        """Record name, new declaration, state and version of the volumes whose record may not fit any more."""
+        former = {volume.name: volume for volume in before.volumes if isinstance(volume, Volume)}
         for volume in after.volumes:
-            if isinstance(volume, Volume):
-                name = volume_record(after.name, volume.name)
-                state, version = self.volume(name)
-                _require_same_files(former.get(volume.name), state, volume)
-                yield name, volume_declaration(volume), state, version
+            if not isinstance(volume, Volume):
+                continue
+            old, declaration = former.get(volume.name), volume_declaration(volume)
+            if old is not None:
+                _require_same_files(volume, old.files)
+                if volume_declaration(old) == declaration:
+                    continue
+            name = volume_record(after.name, volume.name)
+            state, version = self.volume(name)
+            if state is not None:
+                _require_same_files(volume, state.files)
+            if state is not None or old is not None:
+                yield name, declaration, state, version
 
-    def _mains(self, after: Session) -> Iterator[tuple[str, bytes, VolumeState | MainState | None, int]]:
+    def _mains(self, before: Session, after: Session) -> Iterator[tuple[str, bytes, MainState | None, int]]:
+        former = {service.name: service for service in before.services if service.fspf_path is not None}
         for service in after.services:
-            if service.fspf_path is not None:
-                name = main_record(after.name, service.name)
-                yield name, main_declaration(service), *self.main(name)
+            if service.fspf_path is None:
+                continue
+            old, declaration = former.get(service.name), main_declaration(service)
+            if old is not None and main_declaration(old) == declaration:
+                continue
+            name = main_record(after.name, service.name)
+            state, version = self.main(name)
+            if state is not None or old is not None:
+                yield name, declaration, state, version
 
 
 def volume_record(session: str, volume: str) -> str:
@@ -132,11 +149,10 @@ def main_write(name: str, state: MainState, version: int) -> Write:
     return Write(name=name, value=json.dumps(members).encode(), expected_version=version)
 
 
-def _require_same_files(before: Volume | ImportedVolume | None, state: VolumeState | None, after: Volume) -> None:
-    found = {before.files if isinstance(before, Volume) else after.files, after.files if state is None else state.files}
-    if found != {after.files}:
+def _require_same_files(volume: Volume, files: str) -> None:
+    if volume.files != files:
         raise InputError(
-            f"volume {after.name}: files is {after.files}, and the volume of this name has other files",
+            f"volume {volume.name}: files is {volume.files}, and the volume of this name has {files} files",
             "leave it as it was, or give the volume another name, which makes a new one",
         )
 

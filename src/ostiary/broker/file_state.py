@@ -134,7 +134,7 @@ def advance_main(state: MainState, service: Service, last: Report | None, report
     follows the one before it. Of more than MAX_LINES lines, the least recently changed are forgotten.
     Raises TagConflictError: the change is of another state, or its line was continued by another start or forgotten.
     """
-    if report == last or (last is None and report.old == report.new and _admits(state, service, report.old)):
+    if report == last:
         return state
     if service.fspf_update_policy == NO_ROLLBACK_PROTECTION:
         return replace(state, heads=() if report.new == service.fspf_tag else (report.new,))
@@ -142,6 +142,8 @@ def advance_main(state: MainState, service: Service, last: Report | None, report
         raise _conflict("this start's line of the main file system", report.old, last.new)
     if not _admits(state, service, report.old):
         raise _conflict("the main file system", report.old, None)
+    if report.old == report.new:
+        return state
     heads = list(state.heads)
     if report.old != service.fspf_tag:
         heads.remove(report.old)

@@ -88,10 +88,9 @@ async def _update_main(cas: Cas, start: Start, grant: Grant, old: bytes | None, 
     if old is None:
         raise InputError("the report gives the main file system no state before the change, and it always has one")
     state, version = cas.files.main(grant.record)
-    released = Grant(
-        record=grant.record, state_id=b"" if state is None else state.id, update_policy=service.fspf_update_policy
-    )
-    if service.fspf_path is None or state is None or grant != released:
+    if service.fspf_path is None or state is None:
+        raise _changed("the main file system")
+    if grant != Grant(record=grant.record, state_id=state.id, update_policy=service.fspf_update_policy):
         raise _changed("the main file system")
     report = Report(old=old, new=new)
     after = advance_main(state, service, start.reported, report)

@@ -107,7 +107,9 @@ class EnclaveApi:
         start = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
         self._starts[connection] = start
         if start.grants:
+            # What it is told of its files is its own, and for this moment only.
             connection.keep_alive_seconds = limits.START_KEEP_ALIVE_SECONDS
+            return answer(200, _wire(start.configuration))
         ready = self._answers.get(start.configuration)
         if ready is None:
             ready = self._answers[start.configuration] = answer(200, _wire(start.configuration))
