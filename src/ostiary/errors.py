@@ -12,6 +12,7 @@
     │  ├─ NotAuthorizedError     the key shown may not do this
     │  ├─ ChallengeRefusedError  the nonce is unknown, spent, expired, or another connection's
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
+    │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
     │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
     │     ├─ SecretUnavailableError  for want of the value of a secret
@@ -107,6 +108,10 @@ class ChallengeRefusedError(RefusedError):
 
 class EvidenceRefusedError(RefusedError):
     """Evidence that is not authentic, or not judged acceptable, under the configured roots."""
+
+
+class KeysUnavailableError(RefusedError):
+    """The keys of the session's attestation service cannot be had. The causes are not for the peer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,10 @@ class AttestingProgram:
         """The report data of an honest program."""
         return report_data(nonce=nonce, client_spki=self.client_spki, server_spki=self.server_spki)
 
-    def configure(self, nonce: bytes, quote: bytes, endorsements: bytes, service: str, tee: str = "sgx") -> Answer:
-        """Ask for the configuration of `service`."""
+    def configure(
+        self, nonce: bytes, quote: bytes, endorsements: bytes, service: str, tee: str = "sgx", **more: str
+    ) -> Answer:
+        """Ask for the configuration of `service`; `more` are further members."""
         return self.post(
             "/v1/configure",
             {
@@ -47,6 +49,7 @@ class AttestingProgram:
                 "tee": tee,
                 "evidence": base64.b64encode(quote).decode(),
                 "endorsements": base64.b64encode(endorsements).decode(),
+                **more,
             },
         )
 

@@ -1,8 +1,8 @@
 """What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
 
 What can work without being carried out stays: an export to another CAS, a signer in an access policy whose signatures
-no upload carries yet, a toleration that is never needed. Imports from another CAS and from a key vault are refused
-where a value is asked for, by `resolution`.
+no upload carries yet, a toleration that is never needed. Imports from another CAS are refused where a value is asked
+for, by `resolution`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check_release(session: Session, service: Service, security: Security | Varia
     service, security: of the session, with variables resolved; one that is left in `security` raises as well.
     Raises ReleaseRefusedError naming all of it.
     """
-    found = tuple(_at_release(service, security))
+    found = tuple(_at_release(security))
     attestation = security if isinstance(security, Variable) else security.attestation
     if found or isinstance(attestation, Variable):
         raise ReleaseRefusedError(
@@ -40,22 +40,6 @@ def _at_upload(session: Session) -> Iterator[str]:
         yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
 
 
-def _at_release(service: Service, security: Security | Variable) -> Iterator[str]:
+def _at_release(security: Security | Variable) -> Iterator[str]:
     for variable in dict.fromkeys(variables_in(security)):
         yield f"{variable.placeholder}: a variable that is not resolved"
-    if isinstance(security, Variable):
-        return
-    if security.singleton_enclaves is True:
-        yield "security.singleton_enclaves: true"
-    if security.service_access_token is not None:
-        yield "security.service_access_token"
-    attestation = security.attestation
-    if isinstance(attestation, SecurityAttestation):
-        if attestation.mode == "maa":
-            yield "security.attestation.mode: maa"
-        if attestation.must_be_sgx_local is True:
-            yield "security.attestation.must_be_sgx_local: true"
-        if attestation.one_time_password_shared_secret is not None:
-            yield "security.attestation.one_time_password_shared_secret"
-    if service.one_time_password_shared_secret is not None:
-        yield "one_time_password_shared_secret"

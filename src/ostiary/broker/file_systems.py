@@ -21,6 +21,7 @@ from ostiary.broker.file_state import (
     main_declaration,
     volume_declaration,
 )
+from ostiary.broker.outside import Errands
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.broker.volume_use import exported_volume, permitted_policy
@@ -73,16 +74,18 @@ def has_file_systems(session: Session, service: Service) -> bool:
     return service.fspf_path is not None or bool(_mounts(session, service))
 
 
-def file_systems(cas: Cas, stored: StoredSession, service: Service) -> FileSystems:
+def file_systems(cas: Cas, stored: StoredSession, service: Service, errands: Errands | None = None) -> FileSystems:
     """What a service of a current version may have of its volumes and main file system at this instant.
 
     Guarantees: each volume is this session's own or was exported to it, used no more freely than the exporter allows;
     keys that are made here are in `writes`, so that all starts of all sessions receive the same one; the states are
     those recorded last when this was called, and whoever changes one later has to name it.
     Does not guarantee anything about what lies on a disk, which only the runtime can see.
-    Raises VolumeUnavailableError whose message names the volume only, ReleaseRefusedError, SecretUnavailableError.
+    errands: as in `Resolution`, for keys that a vault holds.
+    Raises VolumeUnavailableError whose message names the volume only, ReleaseRefusedError, SecretUnavailableError, and
+    Pending (`outside`).
     """
-    return _Gathering(cas, stored, service).gather()
+    return _Gathering(cas, stored, service, errands).gather()
 
 
 def volume_use(resolution: Resolution, stored: StoredSession, mount: ImageVolume) -> VolumeUse:
@@ -125,12 +128,12 @@ def _unavailable(name: str, refusal: RefusedError) -> VolumeUnavailableError:
 class _Gathering:
     """One look at all file systems of one service. `_new`: states that are made by this release, by record."""
 
-    def __init__(self, cas: Cas, stored: StoredSession, service: Service) -> None:
+    def __init__(self, cas: Cas, stored: StoredSession, service: Service, errands: Errands | None) -> None:
         self._cas = cas
         self._stored = stored
         self._service = service
         # Nothing is renewed on the way: no key is a certificate.
-        self._resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False)
+        self._resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False, errands=errands)
         self._new: dict[str, VolumeState] = {}
         self._writes: list[Write] = []
         self._grants: dict[str, Grant] = {}

@@ -13,11 +13,15 @@ from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.file_records import FileRecords
+from ostiary.broker.guesses import Guesses
+from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
+from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
+from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
-from ostiary.evidence.sgx import Verifier
+from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.store import Store, open_store
 
 MAX_CACHED_ADMISSIONS = 4096
@@ -27,14 +31,21 @@ OVERHEAD_BYTES = 1024
 """Counted for each configuration beside what it holds."""
 
 
-def open_cas(directory: Path, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
+def open_cas(
+    directory: Path,
+    *,
+    roots: tuple[TrustedRoot, ...],
+    warn: Callable[[str], None],
+    azure: AzureCloud = PUBLIC_CLOUD,
+) -> Cas:
     """The service whose state lies in `directory`, with the system's clock and generator.
 
     warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    Raises StoreError, TamperedError.
+    azure: as in `make_cas`.
+    Raises StoreError, TamperedError, ConfigurationError.
     """
     store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
-    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom)
+    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
 
 
 def make_cas(
@@ -43,19 +54,28 @@ def make_cas(
     roots: tuple[TrustedRoot, ...],
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
+    azure: AzureCloud = PUBLIC_CLOUD,
 ) -> Cas:
-    """A service over an open store."""
+    """A service over an open store.
+
+    azure: where tokens and secrets of sessions are fetched.
+    Raises StoreError, and ConfigurationError for the anchors of `azure`.
+    """
+    outside = Outside(azure, now=now, random=random)
     store.commit([], entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
     return Cas(
         store=store,
         sessions=SessionRecords(store),
         files=FileRecords(store),
         challenges=Challenges(random),
+        guesses=Guesses(),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
         verifier=Verifier(roots),
+        outside=outside,
+        key_sets=KeySets(outside, now=now),
         now=now,
         random=random,
     )
@@ -63,6 +83,7 @@ def make_cas(
 
 def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
+    cas.outside.close()
     with suppress(StoreError):
         cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
     cas.store.close()

@@ -27,6 +27,7 @@ async def read_session(cas: Cas, name: str, *, session_hash: bytes | None, calle
     )
     if session_hash is None:
         return current.parsed
+    await cas.sessions.prepare_version(name, session_hash)
     version = cas.sessions.version(name, session_hash)
     if version is None:
         raise NotFoundError("Session not found", f"it never had a version with hash {session_hash.hex()}")

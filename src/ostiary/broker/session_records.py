@@ -22,15 +22,19 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from ostiary.broker.namespace import ROOT, default_root
 from ostiary.errors import NotFoundError, StoreError, TamperedError
 from ostiary.secret import Value, decode_values, encode_values
 from ostiary.session import ParsedSession, Secret, parse_session
+from ostiary.session.model import ImportedSecret
 from ostiary.store import Expect, Record, Store, Write
 
 MAX_CACHED_SESSIONS = 256
 """Parsed sessions kept, the least recently used dropped first."""
+MAX_PREPARED_SESSIONS = 64
+"""Sessions read beforehand for one request: the one that it is about, and those that it imports from."""
 
 _FORM = 1
 _ROOT_SEALED = "root-sealed"
@@ -55,6 +59,12 @@ class StoredSession:
         """The secrets of the session by name."""
         return {secret.name: secret for secret in self.parsed.session.secrets}
 
+    @cached_property
+    def exporters(self) -> tuple[str, ...]:
+        """The sessions of this service that it imports from, each once."""
+        imports = (secret for secret in self.secrets.values() if isinstance(secret, ImportedSecret))
+        return tuple(dict.fromkeys(secret.session for secret in imports if secret.cas is None))
+
     @property
     def is_current(self) -> Expect:
         """The condition that this is still the current version, with these values."""
@@ -69,8 +79,22 @@ class SessionRecords:
         self._sessions: OrderedDict[str, StoredSession] = OrderedDict()
 
     async def prepare(self, name: str) -> None:
-        """Read the session into the cache if it is not there: a large one takes long, and others would wait."""
-        record_name = _current(name)
+        """Read the session into the cache, and the sessions that it imports from, link by link, if they are not there:
+        a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
+        """
+        names = [name]
+        for found in names:
+            await self._prepare(_current(found))
+            stored = self._sessions.get(_current(found))
+            if stored is not None:
+                room = MAX_PREPARED_SESSIONS - len(names)
+                names += islice((exporter for exporter in stored.exporters if exporter not in names), room)
+
+    async def prepare_version(self, name: str, session_hash: bytes) -> None:
+        """The same for one version of the past."""
+        await self._prepare(_past(name, session_hash))
+
+    async def _prepare(self, record_name: str) -> None:
         if self._cached(record_name) is None:
             record = self._store.get(record_name)
             if record is not None:

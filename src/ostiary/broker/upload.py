@@ -62,6 +62,7 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     parsed = await asyncio.to_thread(_read, text, caller)
     for _ in range(MAX_TRIES):
         await cas.sessions.prepare(parsed.session.name)
+        await cas.sessions.prepare(parent_of(parsed.session.name) or ROOT)
         permit = _permit(cas, parsed, caller)
         try:
             await _store(cas, parsed, caller, permit)

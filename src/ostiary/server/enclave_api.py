@@ -37,12 +37,17 @@ from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
 
-_TEES = ("sgx", "none")
+_TEES = ("sgx", "maa", "none")
 _PATHS = ("/v1/challenge", "/v1/configure", "/v1/render", "/v1/tags")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
+_PROOF = "access_token_proof"
+_PROOF_BYTES = 32
 _SEGMENT = r"[A-Za-z0-9_.~-]{1,512}"
 _TAG = re.compile(r"[0-9a-f]{32}")
-_SERVICE_ID = re.compile(rf"(?P<session>{_SEGMENT}(?:/{_SEGMENT})*)/(?P<service>{_SEGMENT})")
+# What stands behind @ and is no one-time password is told to be a wrong one, not a mistake of the protocol.
+_SERVICE_ID = re.compile(
+    rf"(?P<session>{_SEGMENT}(?:/{_SEGMENT})*)/(?P<service>{_SEGMENT})(?:@(?P<password>[A-Za-z0-9_.~-]{{0,32}}))?"
+)
 
 
 class EnclaveApi:
@@ -107,8 +112,12 @@ class EnclaveApi:
         start = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
         self._starts[connection] = start
         if start.grants:
-            # What it is told of its files is its own, and for this moment only.
             connection.keep_alive_seconds = limits.START_KEEP_ALIVE_SECONDS
+        if start.access_token_proof:
+            # Of this connection alone, so nothing to keep.
+            return answer(200, {**_wire(start.configuration), _PROOF: start.access_token_proof.hex()})
+        if start.grants:
+            # Of this start alone, as states move.
             return answer(200, _wire(start.configuration))
         ready = self._answers.get(start.configuration)
         if ready is None:
@@ -156,23 +165,24 @@ async def _read_body(receive: Receive, most: int) -> bytes:
             return bytes(body)
 
 
-def _members(body: bytes, names: set[str]) -> dict[str, str]:
-    """A JSON object with exactly these members, all of them text. Raises InputError."""
-    members = _json_object(body, names)
+def _members(body: bytes, names: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, str]:
+    """A JSON object with exactly these members, and maybe the optional ones, all of them text. Raises InputError."""
+    members = _json_object(body, names, optional=optional)
     for name, value in members.items():
         if not isinstance(value, str):
             raise InputError(f"member {name!r} must be text")
     return members
 
 
-def _json_object(body: bytes, names: set[str]) -> dict[str, Any]:
-    """A JSON object with exactly these members. Raises InputError."""
+def _json_object(body: bytes, names: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A JSON object with exactly these members, and maybe the optional ones. Raises InputError."""
     try:
         members: Any = json.loads(body)
     except (ValueError, RecursionError):
         raise InputError("the body is not JSON") from None
-    if not isinstance(members, dict) or set(members) != names:
-        raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(names))}")
+    if not isinstance(members, dict) or set(members) - optional != names:
+        also = f", and optionally {', '.join(sorted(optional))}" if optional else ""
+        raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(names))}{also}")
     return members
 
 
@@ -184,33 +194,36 @@ def _tag(value: object, name: str) -> bytes:
 
 def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
     """The body of `POST /v1/configure`, strictly of the documented form. Raises InputError."""
-    members = _members(body, _MEMBERS)
+    members = _members(body, _MEMBERS, optional=frozenset({_PROOF}))
     if members["tee"] not in _TEES:
         raise InputError(f"member 'tee' is {members['tee'][:20]!r}, expected one of {', '.join(_TEES)}")
     service = _SERVICE_ID.fullmatch(members["service"])
     if service is None:
-        raise InputError(f"member 'service' is {members['service'][:80]!r}, expected SESSION/SERVICE")
+        shown = members["service"].partition("@")[0][:80]
+        raise InputError(f"member 'service' is {shown!r}, expected SESSION/SERVICE or SESSION/SERVICE@OTP")
     return Request(
         session=service["session"],
         service=service["service"],
         client_spki=peer.spki,
         server_spki=server_spki,
         client_key_hash=peer.key_hash,
-        nonce=_nonce(members["nonce"]),
+        nonce=_hex(members, "nonce", NONCE_BYTES, "as /v1/challenge gave it"),
         tee=members["tee"],
         evidence=_base64(members, "evidence"),
         endorsements=_base64(members, "endorsements"),
+        one_time_password=service["password"],
+        access_token_proof=_hex(members, _PROOF, _PROOF_BYTES, "or be left out") if _PROOF in members else b"",
     )
 
 
-def _nonce(text: str) -> bytes:
+def _hex(members: dict[str, str], name: str, size: int, hint: str) -> bytes:
     try:
-        nonce = bytes.fromhex(text)
+        value = bytes.fromhex(members[name])
     except ValueError:
-        nonce = b""
-    if len(nonce) != NONCE_BYTES:
-        raise InputError(f"member 'nonce' must have {2 * NONCE_BYTES} hex digits, as /v1/challenge gave it")
-    return nonce
+        value = b""
+    if len(value) != size:
+        raise InputError(f"member {name!r} must have {2 * size} hex digits, {hint}")
+    return value
 
 
 def _base64(members: dict[str, str], name: str) -> bytes:
@@ -220,8 +233,8 @@ def _base64(members: dict[str, str], name: str) -> bytes:
         raise InputError(f"member {name!r} is not base64") from None
 
 
-def _wire(configuration: Configuration) -> JsonValue:
-    """The last two members are there only where the service has protected files."""
+def _wire(configuration: Configuration) -> dict[str, JsonValue]:
+    """`volumes` and `main_file_system` are there only where the service has protected files."""
     protected: dict[str, JsonValue] = {}
     if configuration.volumes:
         protected["volumes"] = [_volume(volume) for volume in configuration.volumes]

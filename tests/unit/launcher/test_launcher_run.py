@@ -103,6 +103,62 @@ def test_a_template_of_this_machine_comes_back_with_its_secrets(
     assert cas.seen.connections == 1
 
 
+def test_a_cas_that_proved_to_have_the_token_gets_templates_too(
+    daemon: QuotingDaemonSimulator, open_directory: Path
+) -> None:
+    """Without --cas-ca: the token says which CAS it is."""
+    path = open_directory / "app.conf"
+    path.write_bytes(b"token=" + PLACEHOLDER)
+    released = configuration(argv=("cat", str(path)), templates={str(path): 0o440})
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": "a token"}
+    with CasSimulator(released, token=b"a token") as cas:
+        done = launch(arguments(cas, daemon, "--", "cat"), env=env)
+    assert (done.stdout, done.stderr, done.returncode) == (b"token=s3cret", b"", 0)
+
+
+def test_f199_a_cas_without_the_token_starts_nothing(
+    daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+) -> None:
+    """F199: neither the program nor a file of this machine is touched."""
+    path = open_directory / "app.conf"
+    path.write_bytes(b"token=" + PLACEHOLDER)
+    released = configuration(argv=("show",), templates={str(path): 0o440})
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": "a token"}
+    with CasSimulator(released) as cas:
+        done = launch(arguments(cas, daemon, "--", str(program)), env=env)
+    assert (done.stdout, done.returncode) == (b"", 69)
+    assert b"SCONE_SERVICE_ACCESS_TOKEN is set, and the CAS did not prove that it has the token" in done.stderr
+    assert b"a token" not in done.stderr
+    assert cas.seen.render == []
+
+
+def test_an_empty_token_is_none(daemon: QuotingDaemonSimulator, program: Path, open_directory: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": ""}
+    with CasSimulator(configuration(argv=("show",), pwd=str(open_directory))) as cas:
+        done = launch(arguments(cas, daemon, "--", str(program)), env=env, input=b"")
+    assert done.returncode == 7, done.stderr
+    assert "access_token_proof" not in cas.seen.configure[0]
+
+
+def test_a_one_time_password_reaches_the_cas_and_nobody_else(
+    daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+) -> None:
+    """Not the quoting daemon, not the program, no message."""
+    env = {"PATH": "/usr/bin:/bin", "SCONE_CONFIG_ID": "shop/web@287082"}
+    options = ["--platform-socket", str(daemon.path), "--", str(program)]
+    with CasSimulator(configuration(argv=("show",), pwd=str(open_directory))) as cas:
+        done = launch(["--cas", cas.address, *options], env=env, input=b"")
+    assert done.returncode == 7, done.stderr
+    assert cas.seen.configure[0]["service"] == "shop/web@287082"
+    assert "287082" not in json.dumps(daemon.requests)
+    assert b"287082" not in done.stdout + done.stderr
+    refusal = http(403, {"msg": ["no"], "version": "0"})
+    with CasSimulator(configuration(), script={"/v1/configure": lambda: refusal}) as cas:
+        done = launch(["--cas", cas.address, *options], env=env)
+    assert done.returncode == 77
+    assert b"CAS refused to configure shop/web\n" in done.stderr
+
+
 def test_a_template_that_was_measured_must_be_the_one_that_is_sent(
     told: Told, daemon: QuotingDaemonSimulator, program: Path, open_directory: Path, tmp_path: Path
 ) -> None:
