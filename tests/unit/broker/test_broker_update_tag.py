@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tests.simulators.azure import CLIENT, SECRET, TENANT, Azure
 
 from ostiary.board import Caller
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.file_records import volume_write
 from ostiary.broker.file_systems import file_systems
+from ostiary.broker.outside import Outside
 from ostiary.broker.release import Start
 from ostiary.broker.update_tag import update_tag
 from ostiary.broker.upload import upload_session
@@ -191,6 +196,34 @@ def test_a_state_that_a_newer_version_wrote_is_not_guessed_at(desk: Desk, alice:
     desk.cas.store.commit([write], b"leaf").result()
     with pytest.raises(StoreError, match="has form 2, expected 1: a newer Ostiary wrote it"):
         report(desk, started, None, T1)
+
+
+def test_the_key_of_a_volume_may_lie_in_a_key_vault(desk: Desk, tmp_path: Path, alice: Caller) -> None:
+    """It is fetched by each start, of an importer too, and stored nowhere."""
+    azure = Azure(tmp_path)
+    iv, plain = bytes(12), bytes.fromhex(KEY)
+    sealed = bytes.fromhex("00a100020020") + iv + AESGCM(bytes(32)).encrypt(iv, plain, None)
+    azure.entries["k"] = {"value": base64.b64encode(sealed).decode(), "contentType": "binary"}
+    outside = Outside(azure.cloud, now=desk.cas.now, random=desk.cas.random)
+    vaulted = replace(desk, cas=replace(desk.cas, outside=outside))
+    secrets = (
+        "secrets:\n"
+        f"- {{name: t, kind: aad-token, tenant_id: {TENANT}, client_id: {CLIENT}, application_secret: '{SECRET}'}}\n"
+        "- {name: k, kind: binary, size: 32, import_akv: {vault: localhost, decryption_key: $$SCONE::unlock$$}}\n"
+        f"- {{name: unlock, kind: binary, value: {bytes(32).hex()}}}\n"
+    )
+    declared = f"name: v, fspf_key: $$SCONE::k$$, fspf_tag: '{T1.hex()}', export: {{session: b}}"
+    vaulted.upload(text(declared, secrets), alice)
+    vaulted.upload(text("name: v, import: {session: a, volume: v}").replace("name: a", "name: b"), alice)
+    try:
+        for number, service in enumerate(("a/s", "b/s", "b/s")):
+            assert vaulted.start(service).volumes[0].key == plain
+            assert len(azure.asked) == 2 * (number + 1)
+    finally:
+        azure.server.close()
+    state, _ = desk.cas.files.volume("volume/a/v")
+    assert state is not None
+    assert state.key is None
 
 
 def test_without_a_key_nothing_is_released(desk: Desk, alice: Caller) -> None:
