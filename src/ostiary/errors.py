@@ -146,7 +146,10 @@ class ReleaseRefusedError(RefusedError):
 
 
 class SecretUnavailableError(ReleaseRefusedError):
-    """The value of a secret cannot be had. The message names the secret only; the causes are not for the peer."""
+    """The value of a secret cannot be had.
+
+    The causes are not for the peer; the message may name the secret to a program that was admitted, and to nobody else.
+    """
 
 
 class VolumeUnavailableError(ReleaseRefusedError):

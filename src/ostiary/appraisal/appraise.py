@@ -314,8 +314,8 @@ def _found(value: bytes | int | None) -> str:
 def _unresolved(factor: str, variable: Variable) -> Mismatch:
     return Mismatch(
         factor=factor,
-        found=f"{variable.placeholder}, which is not resolved",
-        expected="its secret to be there and to fit",
+        found="a variable that is not resolved",
+        expected=f"the secret of {variable.placeholder} to be there and to fit",
         advice="look why the secret cannot be read; the session may have lost an import",
     )
 

@@ -60,9 +60,11 @@ def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admi
     own_secret = resolved.one_time_password_shared_secret
     left = sorted(str(variable.placeholder) for variable in variables_in((security, own_secret)))
     if left:
-        rests_on = ", ".join(_few(left))
+        # Nothing is known of the peer yet: it learns that this cannot be resolved, and no name of a secret.
         raise SecretUnavailableError(
-            f"service {session.name}/{service.name}: security rests on {rests_on}, which cannot be resolved", *failures
+            f"service {session.name}/{service.name}: security rests on what cannot be resolved",
+            ", ".join(_few(left)),
+            *failures,
         )
     attestation = check_release(session, resolved, security)
     section = _without_variable(security)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ostiary import __version__
 from ostiary.audit import Frontier, Kind, entry
+from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.file_records import FileRecords
@@ -22,7 +23,8 @@ from ostiary.errors import StoreError
 from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
-from ostiary.store import Store, open_store
+from ostiary.session.encrypted import KEY_BYTES
+from ostiary.store import Store, Write, open_store
 
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
@@ -59,13 +61,15 @@ def make_cas(
     """A service over an open store.
 
     azure: where tokens and secrets of sessions are fetched.
-    Raises StoreError, and ConfigurationError for the anchors of `azure`.
+    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
-    store.commit([], entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
+    sessions = SessionRecords(store)
+    writes = _first_writes(store, sessions, random)
+    store.commit(writes, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
     return Cas(
         store=store,
-        sessions=SessionRecords(store),
+        sessions=sessions,
         files=FileRecords(store),
         challenges=Challenges(random),
         guesses=Guesses(),
@@ -79,6 +83,22 @@ def make_cas(
         now=now,
         random=random,
     )
+
+
+def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int], bytes]) -> list[Write]:
+    """What belongs in a store from the first start of this version on.
+
+    A store that is older than the root namespace may hold sessions, and nothing that says so: its root must count as
+    sealed, for sessions were created before anybody updated it. Records cannot be listed by name, but such a store has
+    none beside those of its sessions and the identity; a store of this version has the encryption key as well.
+    """
+    if store.version(session_encryption.RECORD) is not None:
+        return []
+    writes = [session_encryption.new_key_write(random(KEY_BYTES))]
+    has_sessions = store.records > (0 if store.version(identity.RECORD) is None else 1)
+    if has_sessions and not sessions.root_is_claimed and not sessions.root_is_sealed:
+        writes.append(sessions.seal_root())
+    return writes
 
 
 def close_cas(cas: Cas) -> None:

@@ -2,7 +2,8 @@
 
 Two kinds of record, by logical name::
 
-    session/NAME          the current version: text, session hash, key of its creator, and its secret values
+    session/NAME          the current version: text, session hash, key of its creator, whether it or one before it has
+                          a salt, and its secret values
     version/NAME/HASH     each version that ever was, unchanging, without values
 
 Text and values stand in one record, so nobody can ever see the one of one version and the other of another. A change
@@ -24,10 +25,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
+from ostiary.board import Creator
 from ostiary.broker.namespace import ROOT, default_root
 from ostiary.errors import NotFoundError, StoreError, TamperedError
 from ostiary.secret import Value, decode_values, encode_values
-from ostiary.session import ParsedSession, Secret, parse_session
+from ostiary.session import ParsedSession, Secret, SignerSubject, parse_session
 from ostiary.session.model import ImportedSecret
 from ostiary.store import Expect, Record, Store, Write
 
@@ -44,13 +46,16 @@ _ROOT_SEALED = "root-sealed"
 class StoredSession:
     """One version of a session as the store holds it.
 
-    creator: key hash (32 bytes) of the TLS client that uploaded it, None for an upload without certificate.
+    creator: the signer that the text names, else the key hash (32 bytes) of the TLS client that uploaded it; None for
+    an upload without either.
+    salted: whether this version or one before it has a salt; None: an older Ostiary wrote it and did not say.
     values: of its secrets, by name; empty for a version of the past.
     record: version number of the record it was read from, for compare-and-set; 0: the default root, which has none.
     """
 
     parsed: ParsedSession
-    creator: bytes | None
+    creator: Creator
+    salted: bool | None = None
     values: Mapping[str, Value] = field(repr=False)
     record: int
 
@@ -118,10 +123,32 @@ class SessionRecords:
             return _default_root()
         return self._load(_past(name, session_hash))
 
+    async def is_salted(self, stored: StoredSession) -> bool:
+        """Whether `stored` or any version before it has a salt, so that its hash is public."""
+        if stored.salted is not None:
+            return stored.salted
+        return await asyncio.to_thread(self._find_salt, stored)
+
+    def _find_salt(self, stored: StoredSession) -> bool:
+        """Walk back to a version that says. Keeps nothing, so that it may run beside the event loop."""
+        name, version = stored.parsed.session.name, stored
+        while version.salted is None and version.parsed.session.salt is None:
+            predecessor = version.parsed.session.predecessor
+            record = None if predecessor is None else self._store.get(_past(name, predecessor))
+            if record is None:
+                return False
+            version = _parse_record(record)
+        return version.salted is not False
+
     @property
     def root_is_sealed(self) -> bool:
         """Whether sessions were created before anybody updated the root namespace, so that it can never change."""
         return self._store.version(_ROOT_SEALED) is not None
+
+    @property
+    def root_is_claimed(self) -> bool:
+        """Whether somebody has updated the root namespace."""
+        return self._store.version(_current(ROOT)) is not None
 
     @property
     def root_is_not_sealed(self) -> Expect:
@@ -158,17 +185,25 @@ class SessionRecords:
 
 
 def upload_writes(
-    parsed: ParsedSession, *, creator: bytes | None, values: Mapping[str, Value], replaced: StoredSession | None
+    parsed: ParsedSession,
+    *,
+    creator: bytes | None,
+    values: Mapping[str, Value],
+    replaced: StoredSession | None,
+    salted: bool,
 ) -> list[Write]:
-    """The writes that make `parsed` the current version, in place of `replaced` or as the first one."""
+    """The writes that make `parsed` the current version, in place of `replaced` or as the first one.
+
+    creator: key hash of the TLS client, None for another upload. salted: as of `StoredSession`.
+    """
     name = parsed.session.name
     return [
         Write(
             name=_current(name),
-            value=_encode(parsed, creator, values),
+            value=_encode(parsed, creator, salted, values),
             expected_version=0 if replaced is None else replaced.record,
         ),
-        Write(name=_past(name, parsed.hash), value=_encode(parsed, creator, {}), expected_version=0),
+        Write(name=_past(name, parsed.hash), value=_encode(parsed, creator, salted, {}), expected_version=0),
     ]
 
 
@@ -176,7 +211,7 @@ def values_write(stored: StoredSession, values: Mapping[str, Value]) -> Write:
     """The write that gives the current version other secret values."""
     return Write(
         name=_current(stored.parsed.session.name),
-        value=_encode(stored.parsed, stored.creator, values),
+        value=_encode(stored.parsed, stored.creator, stored.salted, values),
         expected_version=stored.record,
     )
 
@@ -189,11 +224,13 @@ def _past(name: str, session_hash: bytes) -> str:
     return f"version/{name}/{session_hash.hex()}"
 
 
-def _encode(parsed: ParsedSession, creator: bytes | None, values: Mapping[str, Value]) -> bytes:
+def _encode(parsed: ParsedSession, creator: Creator, salted: bool | None, values: Mapping[str, Value]) -> bytes:
     members = {
         "form": _FORM,
         "hash": parsed.hash.hex(),
-        "creator": None if creator is None else creator.hex(),
+        # A signer stands in the text.
+        "creator": creator.hex() if isinstance(creator, bytes) else None,
+        "salted": salted,
         "text": parsed.text,
         "values": b64encode(encode_values(values)).decode("ascii"),
     }
@@ -201,7 +238,7 @@ def _encode(parsed: ParsedSession, creator: bytes | None, values: Mapping[str, V
 
 
 def _default_root() -> StoredSession:
-    return StoredSession(parsed=default_root(), creator=None, values={}, record=0)
+    return StoredSession(parsed=default_root(), creator=None, salted=False, values={}, record=0)
 
 
 def _parse_record(record: Record) -> StoredSession:
@@ -213,10 +250,15 @@ def _parse_record(record: Record) -> StoredSession:
     parsed = parse_session(members["text"])
     if parsed.hash.hex() != members["hash"]:
         raise TamperedError("a stored session does not have the hash that was recorded for it")
-    creator = members["creator"]
+    creator, named = members["creator"], parsed.session.creator
+    if isinstance(named, SignerSubject):
+        stored_creator: Creator = named
+    else:
+        stored_creator = None if creator is None else bytes.fromhex(creator)
     return StoredSession(
         parsed=parsed,
-        creator=None if creator is None else bytes.fromhex(creator),
+        creator=stored_creator,
+        salted=members.get("salted"),
         values=decode_values(b64decode(members["values"])),
         record=record.version,
     )

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from ostiary.session.encrypted import MAX_ENCRYPTED_BYTES
+from ostiary.session.signed import MAX_SIGNED_BYTES
+
 MAX_BODY_BYTES = 1024 * 1024
-"""Largest request body, on both listeners, except that of `/v1/render`."""
+"""Largest request body, on both listeners, where no other is named: a session of full size."""
+
+MAX_SIGNED_BODY_BYTES = MAX_SIGNED_BYTES
+"""Body of `/v1/signed_sessions`: a session of full size in JSON, with its signatures."""
+
+MAX_ENCRYPTED_BODY_BYTES = MAX_ENCRYPTED_BYTES
+"""Body of `/v1/encrypted_sessions`: a signed session of full size in base64."""
 
 MAX_RENDER_BODY_BYTES = 1536 * 1024
 """Body of `/v1/render`: a file of 1 MiB in base64, with room for its path and the JSON around."""

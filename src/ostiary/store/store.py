@@ -116,6 +116,11 @@ class Store:
         """The newest durable state."""
         return self._state.head
 
+    @property
+    def records(self) -> int:
+        """How many records the newest durable state has."""
+        return self._state.records
+
     def get(self, name: str) -> Record | None:
         """The record's newest durable version; None if there is none.
 

@@ -335,9 +335,9 @@ class TestResult:
 @pytest.mark.parametrize(
     ("variant", "says"),
     [
-        (X, "$$SCONE::x$$, which is not resolved"),
+        (X, "the secret of $$SCONE::x$$ to be there"),
         (Variant(mrenclave=(X,)), "the unresolved $$SCONE::x$$"),
-        (Variant(mrenclave=(A,), signer=X), "which is not resolved"),
+        (Variant(mrenclave=(A,), signer=X), "a variable that is not resolved"),
         (Variant(signer=Signer(mrsigner=X, isvprodid=7)), "the unresolved $$SCONE::x$$"),
         (Variant(signer=Signer(mrsigner=SIGNER, isvprodid=X)), "the unresolved $$SCONE::x$$"),
         (
@@ -363,6 +363,7 @@ def test_an_unresolved_variable_in_security_refuses_the_start() -> None:
     """F205."""
     (mismatch,) = _mismatches(CLAIMS, _service(), SecurityAttestation(tolerate=frozenset({X})))
     assert mismatch.factor == "security.attestation"
+    assert "$$SCONE" not in mismatch.found, "which the peer is told"
 
 
 class TestPlatforms:

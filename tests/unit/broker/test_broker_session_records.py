@@ -35,7 +35,9 @@ def parsed(name: str = "s", more: str = "") -> ParsedSession:
 
 
 def put(store: Store, session: ParsedSession, replaced: StoredSession | None = None) -> None:
-    store.commit(upload_writes(session, creator=b"c" * 32, values=VALUES, replaced=replaced), LEAF).result()
+    store.commit(
+        upload_writes(session, creator=b"c" * 32, values=VALUES, replaced=replaced, salted=False), LEAF
+    ).result()
 
 
 def current(records: SessionRecords, name: str = "s") -> StoredSession:
