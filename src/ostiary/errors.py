@@ -15,9 +15,11 @@
     │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
     │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
-    │     └─ SecretUnavailableError  for want of the value of a secret
+    │     ├─ SecretUnavailableError  for want of the value of a secret
+    │     └─ VolumeUnavailableError  for want of a volume that may be used as asked
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
+    │  └─ TagConflictError       a change of files that does not follow their recorded state
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
@@ -150,12 +152,24 @@ class SecretUnavailableError(ReleaseRefusedError):
     """
 
 
+class VolumeUnavailableError(ReleaseRefusedError):
+    """A volume cannot be used as asked. The message names the volume only; the causes are not for the peer."""
+
+
 class NotFoundError(OstiaryError):
     """No such session, version or value, or not for this caller to know."""
 
 
 class ConflictError(OstiaryError):
     """The state moved: read again, merge, retry."""
+
+
+class TagConflictError(ConflictError):
+    """A change of protected files that does not follow the recorded one. current: the tag recorded, None if none."""
+
+    def __init__(self, message: str, *causes: str, current: bytes | None) -> None:
+        super().__init__(message, *causes)
+        self.current = current
 
 
 class ConfigurationError(OstiaryError):

@@ -13,6 +13,7 @@ from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
@@ -69,6 +70,7 @@ def make_cas(
     return Cas(
         store=store,
         sessions=sessions,
+        files=FileRecords(store),
         challenges=Challenges(random),
         guesses=Guesses(),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
