@@ -108,7 +108,8 @@ class Store:
         Raises TamperedError, whose message names the kind of change, or StoreError for trouble of the database.
         """
         vault = Vault(database_key)
-        state, index = load(vault, backend, log=log)
+        with backend.snapshot() as view:
+            state, index = load(vault, view, backend.place, log=log)
         return cls(vault, backend, state, index, random)
 
     @property

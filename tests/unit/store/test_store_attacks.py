@@ -398,7 +398,7 @@ def test_a_newer_schema_and_a_foreign_database_are_left_alone(open_data: OpenDat
     open_data().close()
     path = data / "records.sqlite"
     for pragma, message in (
-        ("user_version = 2", "has schema version 2, expected 1: start the program that wrote it"),
+        ("user_version = 3", "has schema version 3, expected 2: start the program that wrote it"),
         ("application_id = 7", "is the database of another program"),
     ):
         eve = connect(data)

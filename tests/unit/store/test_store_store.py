@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from ostiary.audit import Frontier
 from ostiary.errors import ConflictError, StoreError, TamperedError, TooLargeError
 from ostiary.store import Backend, Expect, Head, Store, Write
-from ostiary.store.backend import Batch, HeadRow, LeafRow, RecordRow
+from ostiary.store.backend import Batch, HeadRow, RecordRow, Snapshot
 from ostiary.store.sqlite import SqliteBackend
 from ostiary.store.store import MAX_COMMIT_BYTES, MAX_COMMIT_CONDITIONS, MAX_COMMIT_WRITES, MAX_WAITING_COMMITS
 
@@ -186,11 +187,11 @@ class Faulty:
     def record(self, record_id: bytes) -> RecordRow | None:
         return self._backend.record(record_id)
 
-    def records(self) -> Iterator[RecordRow]:
-        return self._backend.records()
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        return self._backend.snapshot()
 
-    def leaves(self) -> Iterator[LeafRow]:
-        return self._backend.leaves()
+    def compact(self) -> None:
+        self._backend.compact()
 
     def commit(self, batch: Batch) -> None:
         self.entered.set()
