@@ -235,7 +235,8 @@ class SqliteBackend:
             ).rowcount
         else:
             moved = self._writer.execute(
-                "UPDATE heads SET seq = ?, sealed = ? WHERE seq = ? AND sealed = ? AND (SELECT count(*) FROM heads) = 1",
+                "UPDATE heads SET seq = ?, sealed = ? "
+                "WHERE seq = ? AND sealed = ? AND (SELECT count(*) FROM heads) = 1",
                 (head.seq, head.sealed, expected.seq, expected.sealed),
             ).rowcount
         if moved != 1:
