@@ -16,7 +16,8 @@ class AnchorInMemory:
     """An `Anchor`. One object stands for the place outside: stores that share it share what it remembers.
 
     number_only: it remembers the head's seq and nothing else, as a monotonic counter does.
-    failures: what to raise, call by call (None: nothing). before: what to do, call by call, before all else.
+    failures: what to raise, call by call (None: nothing). before: what to do, call by call, before all else; calls that
+    come while that is done are not counted.
     gate: while it is clear, calls wait. settled: the seq of each head that was settled. warning, place: as `Anchor`.
     """
 
@@ -32,6 +33,7 @@ class AnchorInMemory:
         self.before: list[Callable[[], object] | None] = []
         self.gate = threading.Event()
         self.gate.set()
+        self._acting = False
         self.asked = threading.Event()
         self.settled: list[int] = []
         self.closed = 0
@@ -48,9 +50,8 @@ class AnchorInMemory:
     def settle(self, head: Head, leaves: Callable[[int], Iterator[bytes]]) -> None:
         self.asked.set()
         assert self.gate.wait(HANG_SECONDS)
-        action = self.before.pop(0) if self.before else None
-        if action is not None:
-            action()
+        if self.before and not self._acting:
+            self._act(self.before.pop(0))
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
@@ -58,6 +59,14 @@ class AnchorInMemory:
             if head != self._head:
                 self._move(head, leaves)
             self.settled.append(head.seq)
+
+    def _act(self, action: Callable[[], object] | None) -> None:
+        if action is not None:
+            self._acting = True
+            try:
+                action()
+            finally:
+                self._acting = False
 
     def _move(self, head: Head, leaves: Callable[[int], Iterator[bytes]]) -> None:
         known = self._head

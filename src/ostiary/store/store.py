@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -116,7 +117,9 @@ class Store:
         if anchor is not None:
             self._begin_epoch()
             if max_lag_seconds > 0:
-                self._trailing = Trailing(self._follow, place=anchor.place, max_lag_seconds=max_lag_seconds)
+                self._trailing = Trailing(
+                    partial(self._follow, anchor), place=anchor.place, max_lag_seconds=max_lag_seconds
+                )
         self._writer = threading.Thread(target=self._write_until_closed, name="ostiary-store", daemon=True)
         self._writer.start()
 
@@ -529,11 +532,8 @@ class Store:
         self._anchor_failed_at = -math.inf
         return True
 
-    def _follow(self) -> None:
+    def _follow(self, anchor: Anchor) -> None:
         """Have the anchor remember the newest head (bounded mode, in its thread)."""
-        anchor = self._anchor
-        if anchor is None:
-            return
         for _ in range(MAX_OVERTAKEN):
             head = self._state.head
             try:

@@ -209,8 +209,7 @@ def test_an_opening_that_is_overtaken_goes_on_from_there(
     database: Database, witness: AnchorInMemory, opened: Opened
 ) -> None:
     one = opened(begin(database, anchor=witness))
-    # The call after each step is that of the commit which the step makes.
-    for steps in ([1, None], [None, 1, None], [1, None, None, 1, None]):
+    for steps in ([1], [None, 1], [1, None, 1], [1, 1, 1]):
         witness.before = [None if step is None else lambda: one.commit([], b"leaf").result() for step in steps]
         other = opened(resume(database, anchor=witness))
         assert other.head.seq <= witness.seq
@@ -329,6 +328,19 @@ def test_a_database_that_is_turned_back_while_the_anchor_answers_is_refused(
         put(store, "a", b"1")
 
 
+def test_who_is_always_overtaken_at_the_anchor_gives_up_in_the_end(
+    database: Database, witness: AnchorInMemory, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.store.store.MAX_OVERTAKEN", 3)
+    one = opened(begin(database, anchor=witness))
+    other = opened(resume(database, anchor=witness))
+    assert one.version("a") is None
+    witness.before = [lambda: other.commit([], b"leaf").result()] * 4
+    with pytest.raises(StoreError, match="were faster 3 times in a row: try again later: whether the commit stands is"):
+        put(one, "a", b"1")
+    assert value(one, "a") == b"1"
+
+
 @pytest.fixture
 def bounded(database: Database, anchor: AnchorInMemory, opened: Opened) -> Store:
     """A store in the bounded mode, with a bound that a test can wait for."""
@@ -407,6 +419,18 @@ def test_bounded_being_overtaken_is_no_rollback(database: Database, witness: Anc
     assert witness.seq == newest
     one.close()
     assert (witness.seq, witness.settled[-1]) == (newest, newest)
+
+
+def test_bounded_an_anchor_that_is_always_ahead_is_followed_later(
+    database: Database, witness: AnchorInMemory, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = begin(database, anchor=witness, max_lag_seconds=60)
+    other = opened(resume(database, anchor=witness))
+    monkeypatch.setattr("ostiary.store.store.MAX_OVERTAKEN", 3)
+    put(one, "a", b"1")
+    witness.before = [lambda: other.commit([], b"leaf").result()] * 3
+    one.close()
+    assert witness.seq == other.head.seq == database.read().heads[0].seq
 
 
 def test_bounded_the_end_takes_the_anchor_along(database: Database, anchor: AnchorInMemory) -> None:

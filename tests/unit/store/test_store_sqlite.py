@@ -13,6 +13,7 @@ import pytest
 
 from ostiary.errors import StoreError, TamperedError
 from ostiary.store import Store, Write
+from ostiary.store.backend import Batch, HeadRow
 from ostiary.store.sqlite import SqliteBackend
 
 OpenData = Callable[[], Store]
@@ -110,6 +111,19 @@ def holds(data: Path, sealed: bytes) -> bool:
     """Whether the files hold any part of the bytes that is as long as a page may keep together."""
     content = b"".join(path.read_bytes() for path in data.iterdir() if path.name.startswith("records"))
     return any(sealed[at : at + 64] in content for at in range(0, len(sealed) - 64, 512))
+
+
+def test_a_closed_database_is_told(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path / "records.sqlite")
+    backend.close()
+    backend.close()
+    for attempt in (
+        backend.head,
+        lambda: backend.record(bytes(32)),
+        lambda: backend.commit(Batch(expected=None, head=HeadRow(0, b""))),
+    ):
+        with pytest.raises(StoreError, match="close and open the store again"):
+            attempt()
 
 
 def test_compacting_while_another_reads_says_that_old_bytes_are_left(
