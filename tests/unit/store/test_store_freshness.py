@@ -249,8 +249,9 @@ def test_an_opening_whose_epoch_is_overtaken_makes_another(
 
 
 def test_what_another_process_wrote_is_shown_only_once_the_anchor_remembers_it(
-    database: Database, witness: AnchorInMemory, opened: Opened
+    database: Database, witness: AnchorInMemory, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ostiary.store.store.ANCHOR_RETRY_SECONDS", DEADLINE_SECONDS)
     one = opened(begin(database, anchor=witness))
     other = opened(resume(database, anchor=witness))
     assert one.version("a") is None
@@ -350,7 +351,7 @@ def bounded(database: Database, anchor: AnchorInMemory, opened: Opened) -> Store
 def commit_until_refused(store: Store) -> tuple[str, int]:
     """Why the first commit was refused, and the head that was acknowledged last."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    acknowledged = -1
+    acknowledged = store.head.seq
     while time.monotonic() < deadline:
         try:
             acknowledged = store.commit([], b"leaf").result().seq
@@ -385,6 +386,8 @@ def test_bounded_commits_stop_when_the_anchor_is_too_far_behind_and_go_on_when_i
 
 def test_bounded_the_refusal_names_what_is_wrong_with_the_anchor(bounded: Store, anchor: AnchorInMemory) -> None:
     anchor.failures = [StoreError("the witness is down"), RuntimeError("odd")] * 1000
+    bounded.commit([], b"leaf").result()
+    wait_for(lambda: len(anchor.failures) < 1999)
     refusal, _ = commit_until_refused(bounded)
     assert re.search(r"has not followed .*: (the witness is down|RuntimeError): nothing was changed", refusal)
     anchor.failures = []
