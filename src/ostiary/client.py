@@ -134,7 +134,18 @@ class Client:
 
     def upload(self, text: str) -> Uploaded:
         """Make `text` the current version of the session that it names; it is durable on return."""
-        members = self._request("POST", "/v1/sessions", text.encode(), doing="uploading the session")
+        return self._upload("POST", "/v1/sessions", text, doing="uploading the session")
+
+    def upload_signed(self, signed: str) -> Uploaded:
+        """As `upload`, of the JSON of a signed session."""
+        return self._upload("PUT", "/v1/signed_sessions", signed, doing="uploading the signed session")
+
+    def upload_encrypted(self, encrypted: str) -> Uploaded:
+        """As `upload`, of the JSON of an encrypted session."""
+        return self._upload("PUT", "/v1/encrypted_sessions", encrypted, doing="uploading the encrypted session")
+
+    def _upload(self, method: str, path: str, text: str, *, doing: str) -> Uploaded:
+        members = self._request(method, path, text.encode(), doing=doing)
         session_hash = _digest(members.get("hash"))
         if session_hash is None:
             raise self._strange("its answer to an upload has no session hash")
@@ -143,12 +154,30 @@ class Client:
     def read(self, name: str, *, session_hash: bytes | None = None) -> StoredText:
         """The current version of session `name`, or the one with `session_hash`, in normal form."""
         query = "" if session_hash is None else f"?hash={session_hash.hex()}"
-        path = f"/v1/sessions/{quote(name.lstrip('/') or name[:1], safe='/~')}{query}"
+        path = f"/v1/sessions/{_in_path(name)}{query}"
         members = self._request("GET", path, None, doing=f"reading session {name!r}")
         text = members.get("session")
         if not isinstance(text, str):
             raise self._strange("its answer to a read has no session")
         return StoredText(text=text, session_hash=_digest(members.get("hash")))
+
+    def read_hash(self, name: str) -> bytes:
+        """The hash, 32 bytes, of the current version of session `name`."""
+        path = f"/v1/session_hashes/{_in_path(name)}"
+        session_hash = _digest(
+            self._request("GET", path, None, doing=f"reading the hash of session {name!r}").get("hash")
+        )
+        if session_hash is None:
+            raise self._strange("its answer has no session hash")
+        return session_hash
+
+    def session_encryption_key(self) -> bytes:
+        """The X25519 public key, 32 bytes, for which sessions are encrypted so that this service can read them."""
+        members = self._request("GET", "/v1/session_encryption_key", None, doing="showing its session encryption key")
+        key = _digest(members.get("session_encryption_key"))
+        if key is None:
+            raise self._strange("its answer has no session encryption key")
+        return key
 
     def _request(self, method: str, path: str, body: bytes | None, *, doing: str) -> dict[str, object]:
         status, content = self._patiently(method, path, body)
@@ -180,7 +209,8 @@ class Client:
             self._connect(connection)
             try:
                 connection.sock.settimeout(ANSWER_SECONDS)
-                connection.request(method, path, body, {"Content-Type": "application/yaml", "Connection": "close"})
+                content_type = "application/yaml" if method == "POST" else "application/json"
+                connection.request(method, path, body, {"Content-Type": content_type, "Connection": "close"})
                 response = connection.getresponse()
                 content = response.read(MAX_ANSWER_BYTES + 1)
                 if response.length and len(content) <= MAX_ANSWER_BYTES:
@@ -248,6 +278,10 @@ def _show(context: ssl.SSLContext, identity: str) -> None:
         raise ConfigurationError("the client identity cannot be used for TLS", _reason(error)) from error
     finally:
         os.close(fd)
+
+
+def _in_path(name: str) -> str:
+    return quote(name.lstrip("/") or name[:1], safe="/~")
 
 
 def _object(content: bytes) -> dict[str, object] | None:

@@ -12,11 +12,14 @@
     │  ├─ NotAuthorizedError     the key shown may not do this
     │  ├─ ChallengeRefusedError  the nonce is unknown, spent, expired, or another connection's
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
+    │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
     │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
-    │     └─ SecretUnavailableError  for want of the value of a secret
+    │     ├─ SecretUnavailableError  for want of the value of a secret
+    │     └─ VolumeUnavailableError  for want of a volume that may be used as asked
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
+    │  └─ TagConflictError       a change of files that does not follow their recorded state
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
@@ -108,6 +111,10 @@ class EvidenceRefusedError(RefusedError):
     """Evidence that is not authentic, or not judged acceptable, under the configured roots."""
 
 
+class KeysUnavailableError(RefusedError):
+    """The keys of the session's attestation service cannot be had. The causes are not for the peer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """One factor of the appraisal that did not hold.
@@ -140,7 +147,14 @@ class ReleaseRefusedError(RefusedError):
 
 
 class SecretUnavailableError(ReleaseRefusedError):
-    """The value of a secret cannot be had. The message names the secret only; the causes are not for the peer."""
+    """The value of a secret cannot be had.
+
+    The causes are not for the peer; the message may name the secret to a program that was admitted, and to nobody else.
+    """
+
+
+class VolumeUnavailableError(ReleaseRefusedError):
+    """A volume cannot be used as asked. The message names the volume only; the causes are not for the peer."""
 
 
 class NotFoundError(OstiaryError):
@@ -149,6 +163,14 @@ class NotFoundError(OstiaryError):
 
 class ConflictError(OstiaryError):
     """The state moved: read again, merge, retry."""
+
+
+class TagConflictError(ConflictError):
+    """A change of protected files that does not follow the recorded one. current: the tag recorded, None if none."""
+
+    def __init__(self, message: str, *causes: str, current: bytes | None) -> None:
+        super().__init__(message, *causes)
+        self.current = current
 
 
 class ConfigurationError(OstiaryError):

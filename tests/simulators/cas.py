@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from types import TracebackType
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
@@ -77,6 +79,7 @@ class CasSimulator:
     """A server thread. `script`: path to raw answer, in place of the honest one; None closes the connection.
 
     `drop`: how many connections are closed right after accept. `drip`: seconds between the bytes of an answer.
+    `token`: the session's access token; programs must prove it, and get the simulator's proof.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class CasSimulator:
         script: Mapping[str, Callable[[], bytes | None]] | None = None,
         drop: int = 0,
         drip: float = 0.0,
+        token: bytes | None = None,
     ) -> None:
         self.seen = Seen()
         self.ca_pem, self._identity = _make_identity()
@@ -93,6 +97,7 @@ class CasSimulator:
         self._script = dict(script or {})
         self._drop = drop
         self._drip = drip
+        self._token = token
         self._nonces: set[str] = set()
         self._context = _context(self._identity)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -192,12 +197,21 @@ class CasSimulator:
         self._nonces.remove(request["nonce"])
         if request["tee"] == "sgx" and base64.b64decode(request["evidence"]) != self._expected(request["nonce"], spki):
             return http(403, {"msg": ["evidence refused", "report_data"], "version": "0", "denial": "d-1"})
-        return http(200, self._released)
+        if self._token is None:
+            return http(200, self._released)
+        if request.get("access_token_proof") != self._proof(b"client", request["nonce"], spki):
+            return http(403, {"msg": ["another token"], "version": "0", "denial": "d-2"})
+        return http(200, {**self._released, "access_token_proof": self._proof(b"server", request["nonce"], spki)})
 
     def _expected(self, nonce: str, client_spki: bytes) -> bytes:
-        server = hashlib.sha256(self.spki).digest()
-        client = hashlib.sha256(client_spki).digest()
-        return hashlib.sha512(b"ostiary-attest-v1" + bytes.fromhex(nonce) + client + server).digest()
+        return hashlib.sha512(b"ostiary-attest-v1" + self._connection(nonce, client_spki)).digest()
+
+    def _proof(self, end: bytes, nonce: str, client_spki: bytes) -> str:
+        key = HKDF(hashes.SHA256(), 32, salt=None, info=b"ostiary-access-token-v1").derive(self._token or b"")
+        return hmac.digest(key, end + self._connection(nonce, client_spki), "sha256").hex()
+
+    def _connection(self, nonce: str, client_spki: bytes) -> bytes:
+        return bytes.fromhex(nonce) + hashlib.sha256(client_spki).digest() + hashlib.sha256(self.spki).digest()
 
 
 class QuotingDaemonSimulator:

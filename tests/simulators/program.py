@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class AttestingProgram:
     client_spki: bytes
     server_spki: bytes
 
-    def post(self, path: str, members: dict[str, str] | None = None) -> Answer:
+    def post(self, path: str, members: Mapping[str, str | None] | None = None) -> Answer:
         """One request on the connection."""
         body = None if members is None else json.dumps(members).encode()
         return exchange(self.connection, "POST", path, body)  # type: ignore[arg-type]
@@ -37,8 +37,10 @@ class AttestingProgram:
         """The report data of an honest program."""
         return report_data(nonce=nonce, client_spki=self.client_spki, server_spki=self.server_spki)
 
-    def configure(self, nonce: bytes, quote: bytes, endorsements: bytes, service: str, tee: str = "sgx") -> Answer:
-        """Ask for the configuration of `service`."""
+    def configure(
+        self, nonce: bytes, quote: bytes, endorsements: bytes, service: str, tee: str = "sgx", **more: str
+    ) -> Answer:
+        """Ask for the configuration of `service`; `more` are further members."""
         return self.post(
             "/v1/configure",
             {
@@ -47,8 +49,13 @@ class AttestingProgram:
                 "tee": tee,
                 "evidence": base64.b64encode(quote).decode(),
                 "endorsements": base64.b64encode(endorsements).decode(),
+                **more,
             },
         )
+
+    def report(self, target: str, old: str | None, new: str) -> Answer:
+        """Tell that the files of `target` went from one state to another."""
+        return self.post("/v1/tags", {"target": target, "old": old, "new": new})
 
     def start(self, platform: SgxPlatform, service: str) -> Answer:
         """Everything as an honest program does it."""

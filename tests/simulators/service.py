@@ -23,6 +23,7 @@ from ostiary.broker.cas import Cas
 from ostiary.broker.identity import DEFAULT_NAMES, ServerIdentity, open_identity
 from ostiary.broker.open import make_cas
 from ostiary.evidence.roots import TrustedRoot
+from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.server.listen import Listener, bind, serve
 from ostiary.server.service import make_listeners
 from ostiary.store import open_store
@@ -64,12 +65,16 @@ class RunningService:
 
 @contextlib.contextmanager
 def running_service(
-    directory: Path, *, roots: tuple[TrustedRoot, ...] = (), fixed_time: datetime | None = None
+    directory: Path,
+    *,
+    roots: tuple[TrustedRoot, ...] = (),
+    fixed_time: datetime | None = None,
+    azure: AzureCloud = PUBLIC_CLOUD,
 ) -> Iterator[RunningService]:
     """A service with its state in `directory`, running until the block ends."""
     clock = Clock(fixed=fixed_time)
     with open_store(directory, random=urandom, log=Frontier(), warn=lambda _: None) as store:
-        cas = make_cas(store, roots=roots, now=clock, random=urandom)
+        cas = make_cas(store, roots=roots, now=clock, random=urandom, azure=azure)
         identity = open_identity(cas, DEFAULT_NAMES)
         ca_file = directory / "cas-ca.pem"
         ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))
@@ -84,6 +89,7 @@ def running_service(
         )
         with _running(make_listeners(cas, identity, client=client, enclave=enclave)):
             yield service
+        cas.outside.close()
 
 
 @contextlib.contextmanager

@@ -108,12 +108,16 @@ _GIVES: Mapping[tuple[str, str], str] = {
     ("binary", "base32nopad"): "without padding, `{}`",
     ("private-key", ""): "PKCS#8, PEM",
     ("private-key", "der"): "PKCS#8, DER",
+    ("private-key", "pkcs8-v1:pem"): "PKCS#8, PEM; version 1 also of an Ed25519 key (not SCONE's)",
+    ("private-key", "pkcs8-v1:der"): "that, DER",
     ("public-key", ""): "SubjectPublicKeyInfo, PEM",
     ("public-key", "spki:der"): "SubjectPublicKeyInfo, DER",
     ("x509", ""): "the certificate, PEM",
     ("x509", "crt:der"): "the certificate, DER",
     ("x509", "privatekey"): "its key, PKCS#8, PEM",
     ("x509", "privatekey:der"): "its key, PKCS#8, DER",
+    ("x509", "privatekey:pkcs8-v1:pem"): "its key, PKCS#8, PEM; version 1 also of an Ed25519 key (not SCONE's)",
+    ("x509", "privatekey:pkcs8-v1:der"): "that, DER",
     ("x509", "chain"): "the issuer first, the root last, **without** the certificate, PEM; empty if self-signed",
     ("x509", "pkcs12-with-private-key"): "PKCS#12 of certificate, key and chain; the password is empty",
     ("x509", ".chain"): "the root first, the certificate last, **included**, PEM",
@@ -151,29 +155,14 @@ name: s
 secret_config: {store_in: !akv {vault: v.vault.azure.net}}
 secrets:
 - {name: t, kind: aad-token, tenant_id: t, client_id: c, application_secret: s}
-security:
-  singleton_enclaves: true
-  service_access_token: 0123456789abcdef
-  attestation:
-    mode: maa
-    url: https://t.weu.attest.azure.net
-    tolerate: [maa-managed-tcb, local-attestation-trust-cas-tcb]
-    must_be_sgx_local: true
-    one_time_password_shared_secret: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
 services:
 - name: a
   image_name: …
   attestation: {mrenclave: 0000000000000000000000000000000000000000000000000000000000000000}
   platforms: ["INTEL_QE_ID:00000000000000000000000000000000"]
-  one_time_password_shared_secret: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ
-  fspf_path: /…
-  fspf_key: 0000000000000000000000000000000000000000000000000000000000000000
-  fspf_tag: 00000000000000000000000000000000
-volumes: [{name: v}]
 images:
 - name: …
   injection_files: [/…]
-  volumes: [{name: v, path: /v}]
 """
 """Everything that carried_out refuses; a test holds it against that module."""
 

@@ -47,6 +47,37 @@ def test_an_upload_is_one_request_and_gives_hash_and_warnings(tmp_path: Path, wa
     assert server.requests[0].endswith("\r\n\r\nname: ä".encode())
 
 
+def test_signed_and_encrypted_sessions_are_put_as_json(tmp_path: Path, waits: list[float]) -> None:
+    told = answer(201, {"hash": DIGEST, "warnings": []})
+    with serving(tmp_path, [told, told]) as server:
+        assert client(server, waits).upload_signed("{1}").session_hash.hex() == DIGEST
+        assert client(server, waits).upload_encrypted("{2}").session_hash.hex() == DIGEST
+    for request, path, body in zip(server.requests, ("signed", "encrypted"), (b"{1}", b"{2}"), strict=True):
+        assert request.startswith(f"PUT /v1/{path}_sessions HTTP/1.1\r\n".encode())
+        assert b"Content-Type: application/json\r\n" in request
+        assert request.endswith(b"\r\n\r\n" + body)
+
+
+def test_hash_and_encryption_key_are_asked_for_by_address(tmp_path: Path, waits: list[float]) -> None:
+    told = [answer(200, {"hash": DIGEST}), answer(200, {"session_encryption_key": DIGEST})]
+    with serving(tmp_path, told) as server:
+        assert client(server, waits).read_hash("/a/b c").hex() == DIGEST
+        assert client(server, waits).session_encryption_key().hex() == DIGEST
+    assert server.requests[0].startswith(b"GET /v1/session_hashes/a/b%20c HTTP/1.1\r\n")
+    assert server.requests[1].startswith(b"GET /v1/session_encryption_key HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("value", [{}, {"hash": "12", "session_encryption_key": 5}, {"hash": None}])
+def test_an_answer_without_hash_or_key_is_none_that_a_cas_gives(
+    tmp_path: Path, waits: list[float], value: object
+) -> None:
+    with serving(tmp_path, [answer(200, value), answer(200, value)]) as server:
+        with pytest.raises(OutsideError, match="did not answer as a CAS does: its answer has no session hash"):
+            client(server, waits).read_hash("x")
+        with pytest.raises(OutsideError, match="its answer has no session encryption key"):
+            client(server, waits).session_encryption_key()
+
+
 def test_a_read_names_session_and_version_in_the_path(tmp_path: Path, waits: list[float]) -> None:
     told = [answer(200, {"session": "name: x", "hash": DIGEST}), answer(200, {"session": "name: y"})]
     with serving(tmp_path, told) as server:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import Claims
+from ostiary.evidence.claims import IDENTITIES, MAA_MANAGED, Claims
 from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
 
 _MADE_HERE = object()
@@ -19,6 +19,7 @@ _CATEGORIES_OF_STATUS = {
     "ConfigurationAndSWHardeningNeeded": ("insecure-configuration", "software-hardening-needed"),
     "OutOfDate": ("outdated-tcb",),
     "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
+    MAA_MANAGED: ("maa-managed-tcb",),
 }
 _ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
@@ -56,29 +57,33 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
        connection.
     2. The program's memory is closed to its host, unless the session says `debug-mode`. Evidence of a software
        platform, which protects nothing, needs `debug-mode` or `software-platform`; the latter admits no debug enclave
-       of hardware.
+       of hardware. Each of the claims' `conditions` is tolerated by its name.
     3. The TCB status is UpToDate, or the session tolerates every category that the status stands for. A status that
        comes only of advisories with a shortcut in `tolerate` needs no category. Revoked and unknown statuses never
        pass.
     4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
     5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
        mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
-    6. If the service names platforms, the quoting enclave is of one of them. That alone never admits.
+    6. If the service names platforms, the quoting enclave is of one of them. That alone never admits. With mode maa,
+       where no evidence names one, `platforms` has no effect.
     7. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
        or platforms fulfils nothing, one in `security` refuses the start.
+    8. With mode maa the attestation service that the session names vouches for the claims, whose TCB status then needs
+       `maa-managed-tcb`; 2 and 5 hold all the same. With any other mode no such service does.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
     the program is free of bugs.
 
     Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
-    Source: session language 6, 6.6, 12.1, 12.2; RFC 9334, 8.5.
+    Source: session language 6, 6.6, 12.1, 12.2, 12.4; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
     # 1.
     mismatches = list(_judge_binding(claims, binding))
     # 2.
     mismatches += _judge_debug(claims, security, tolerated)
+    mismatches += _judge_conditions(claims, security, tolerated)
     # 3.
     mismatches += _judge_status(claims, security, tolerated)
     # 4.
@@ -87,9 +92,11 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     variant, variant_mismatches = _judge_variants(claims, service)
     mismatches += variant_mismatches
     # 6.
-    mismatches += _judge_platform(claims, service)
+    mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
     # 7.
     mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
+    # 8.
+    mismatches += _judge_attestation_service(claims, security)
     if mismatches:
         raise AppraisalRefusedError(
             f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
@@ -146,6 +153,19 @@ def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[
         )
 
 
+def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+    for condition in sorted(claims.conditions):
+        if condition in security.tolerate:
+            tolerated.append(condition)
+        else:
+            yield Mismatch(
+                factor=f"tolerate: {condition}",
+                found=f"evidence with {condition}",
+                expected=f"evidence without {condition}",
+                advice=f"start it without, or add {condition} to security.attestation.tolerate",
+            )
+
+
 def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
     categories = _CATEGORIES_OF_STATUS.get(claims.tcb_status)
     if categories is None:
@@ -164,8 +184,15 @@ def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list
                     factor=f"tolerate: {category}",
                     found=f"TCB status {claims.tcb_status}",
                     expected="UpToDate",
-                    advice=f"update the platform, or add {category} to security.attestation.tolerate",
+                    advice=_ADVICE.get(
+                        category, f"update the platform, or add {category} to security.attestation.tolerate"
+                    ),
                 )
+
+
+_ADVICE = {
+    "maa-managed-tcb": "let Microsoft's service judge the TCB: add maa-managed-tcb to security.attestation.tolerate",
+}
 
 
 def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
@@ -205,10 +232,10 @@ def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mism
         return
     if not variant.mrenclave and variant.signer is None:
         yield _without_factors(claims)
-    if variant.mrenclave and claims.mrenclave not in variant.mrenclave:
+    if variant.mrenclave and claims.measurements.get("mrenclave") not in variant.mrenclave:
         yield Mismatch(
             factor="mrenclave",
-            found=claims.mrenclave.hex(),
+            found=_found(claims.measurements.get("mrenclave")),
             expected=" or ".join(_shown(value) for value in variant.mrenclave),
             advice="start the program that was measured, or update the session if the change is meant",
         )
@@ -219,26 +246,27 @@ def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mism
 
 
 def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
-    if claims.mrsigner != signer.mrsigner:
+    if claims.signer is None or claims.signer != signer.mrsigner:
         yield Mismatch(
             factor="signer.mrsigner",
-            found=claims.mrsigner.hex(),
+            found=_found(claims.signer),
             expected=_shown(signer.mrsigner),
             advice="start a program of that signer",
         )
-    if claims.isvprodid != signer.isvprodid:
+    if claims.product_id is None or claims.product_id != signer.isvprodid:
         yield Mismatch(
             factor="signer.isvprodid",
-            found=str(claims.isvprodid),
+            found=_found(claims.product_id),
             expected=_shown(signer.isvprodid),
             advice="start that product of the signer",
         )
     low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
     high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
-    if isinstance(low, Variable) or isinstance(high, Variable) or not low <= claims.isvsvn <= high:
+    svn = claims.svn
+    if isinstance(low, Variable) or isinstance(high, Variable) or svn is None or not low <= svn <= high:
         yield Mismatch(
             factor="signer.isvsvn",
-            found=str(claims.isvsvn),
+            found=_found(svn),
             expected=f"{_shown(low)} to {_shown(high)}",
             advice="start a version of the program with such a security version number",
         )
@@ -254,6 +282,21 @@ def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
         )
 
 
+def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Mismatch]:
+    expected = security.url if security.mode == "maa" else None
+    if claims.attestation_service != expected or (security.mode == "maa" and expected is None):
+        yield Mismatch(
+            factor="security.attestation.mode",
+            found=_vouched(claims.attestation_service),
+            expected=_vouched(expected) if expected is None or isinstance(expected, str) else _shown(expected),
+            advice="send evidence of the kind that the session's mode and url ask for",
+        )
+
+
+def _vouched(service: str | None) -> str:
+    return "evidence of the TEE itself" if service is None else f"a token of {service}"
+
+
 def _qe(entry: bytes | Variable) -> str:
     return _shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"
 
@@ -264,11 +307,15 @@ def _shown(value: bytes | int | Variable) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def _found(value: bytes | int | None) -> str:
+    return "none in evidence of this TEE" if value is None else _shown(value)
+
+
 def _unresolved(factor: str, variable: Variable) -> Mismatch:
     return Mismatch(
         factor=factor,
-        found=f"{variable.placeholder}, which is not resolved",
-        expected="its secret to be there and to fit",
+        found="a variable that is not resolved",
+        expected=f"the secret of {variable.placeholder} to be there and to fit",
         advice="look why the secret cannot be read; the session may have lost an import",
     )
 
@@ -276,7 +323,7 @@ def _unresolved(factor: str, variable: Variable) -> Mismatch:
 def _without_factors(claims: Claims) -> Mismatch:
     return Mismatch(
         factor="attestation",
-        found=f"mrenclave {claims.mrenclave.hex()}",
+        found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",
         expected="a variant with at least one factor; the session names none",
         advice="add mrenclave or signer to the service's attestation",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ostiary.broker.carried_out import check_release
 from ostiary.broker.cas import Cas, log
@@ -10,11 +11,13 @@ from ostiary.broker.memory import Made
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.broker.variables import Lookup, Variables
-from ostiary.errors import SecretUnavailableError
+from ostiary.errors import ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import fragment, secrets_used
 from ostiary.session import JsonValue, Template
 from ostiary.session.model import AccessPolicy, SecurityAttestation, Service, Variable, variables_in
 from ostiary.session.placeholder import Placeholder
+
+_Part = TypeVar("_Part")
 
 MAX_TOLD = 8
 """Failures that are logged, and variables that are named, at one time."""
@@ -25,17 +28,23 @@ class Admission:
     """The service with its attestation resolved as far as it can be, and the security section, which has no variable.
 
     A variable that is left in the attestation fulfils nothing.
+    one_time_password_secret: the service's own, else the session's, 16 bytes or more; None: no password is asked for.
+    access_token: None: the session has none.
     """
 
     service: Service
     security: SecurityAttestation
+    singleton_enclaves: bool
+    one_time_password_secret: bytes | None = field(repr=False)
+    access_token: str | None = field(repr=False)
 
 
 def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admission]:
     """What admits programs to `service` of a current version of a session, and the records that say so.
 
     Raises SecretUnavailableError: a variable of `security` that cannot be resolved, which refuses every start of the
-    session; ReleaseRefusedError: the session asks for what is not carried out.
+    session, or the service's own one-time password secret, for which the session's never stands in;
+    ReleaseRefusedError: the session asks for what is not carried out.
     """
     key, now = (stored.parsed.session.name, service.name), cas.now()
     known = cas.admissions.recall(key, now)
@@ -48,15 +57,26 @@ def admission_of(cas: Cas, stored: StoredSession, service: Service) -> Made[Admi
     failures = _few(variables.failures)
     for failure in failures:
         log.warning("session %s, service %s: variable %s", session.name, service.name, failure)
-    left = sorted(str(variable.placeholder) for variable in variables_in(security))
+    own_secret = resolved.one_time_password_shared_secret
+    left = sorted(str(variable.placeholder) for variable in variables_in((security, own_secret)))
     if left:
-        rests_on = ", ".join(_few(left))
+        # Nothing is known of the peer yet: it learns that this cannot be resolved, and no name of a secret.
         raise SecretUnavailableError(
-            f"service {session.name}/{service.name}: security rests on {rests_on}, which cannot be resolved", *failures
+            f"service {session.name}/{service.name}: security rests on what cannot be resolved",
+            ", ".join(_few(left)),
+            *failures,
         )
     attestation = check_release(session, resolved, security)
+    section = _without_variable(security)
+    secret = attestation.one_time_password_shared_secret if own_secret is None else own_secret
     made = Made(
-        thing=Admission(service=resolved, security=attestation),
+        thing=Admission(
+            service=resolved,
+            security=attestation,
+            singleton_enclaves=_without_variable(section.singleton_enclaves),
+            one_time_password_secret=_without_variable(secret),
+            access_token=_without_variable(section.service_access_token),
+        ),
         rests_on=(stored.is_current, *resolution.rests_on),
         until=resolution.until,
     )
@@ -76,6 +96,13 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
     for failure in _few(variables.failures):
         log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+def _without_variable(part: _Part | Variable) -> _Part:
+    """`part`, which was found to be resolved."""
+    if isinstance(part, Variable):
+        raise ReleaseRefusedError(f"security rests on {part.placeholder}, which is not resolved")
+    return part
 
 
 def _few(texts: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
 
 What can work without being carried out stays: an export to another CAS, a signer in an access policy whose signatures
-no upload carries yet, a toleration that is never needed. Imports from another CAS and from a key vault are refused
-where a value is asked for, by `resolution`.
+no upload carries yet, a toleration that is never needed. Imports from another CAS are refused where a value is asked
+for, by `resolution`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ostiary.errors import InputError, ReleaseRefusedError
-from ostiary.session.model import Image, Security, SecurityAttestation, Service, Session, Variable, variables_in
+from ostiary.session.model import Security, SecurityAttestation, Service, Session, Variable, variables_in
 
 
 def check_upload(session: Session) -> None:
@@ -26,7 +26,7 @@ def check_release(session: Session, service: Service, security: Security | Varia
     service, security: of the session, with variables resolved; one that is left in `security` raises as well.
     Raises ReleaseRefusedError naming all of it.
     """
-    found = tuple(_at_release(session, service, security))
+    found = tuple(_at_release(security))
     attestation = security if isinstance(security, Variable) else security.attestation
     if found or isinstance(attestation, Variable):
         raise ReleaseRefusedError(
@@ -40,35 +40,6 @@ def _at_upload(session: Session) -> Iterator[str]:
         yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
 
 
-def _at_release(session: Session, service: Service, security: Security | Variable) -> Iterator[str]:
+def _at_release(security: Security | Variable) -> Iterator[str]:
     for variable in dict.fromkeys(variables_in(security)):
         yield f"{variable.placeholder}: a variable that is not resolved"
-    if isinstance(security, Variable):
-        return
-    if security.singleton_enclaves is True:
-        yield "security.singleton_enclaves: true"
-    if security.service_access_token is not None:
-        yield "security.service_access_token"
-    attestation = security.attestation
-    if isinstance(attestation, SecurityAttestation):
-        if attestation.mode == "maa":
-            yield "security.attestation.mode: maa"
-        if attestation.must_be_sgx_local is True:
-            yield "security.attestation.must_be_sgx_local: true"
-        if attestation.one_time_password_shared_secret is not None:
-            yield "security.attestation.one_time_password_shared_secret"
-    yield from _of_service(session, service)
-
-
-def _of_service(session: Session, service: Service) -> Iterator[str]:
-    if service.one_time_password_shared_secret is not None:
-        yield "one_time_password_shared_secret"
-    if service.fspf_path is not None:
-        yield f"fspf_path: {service.fspf_path}"
-    for image in (image for image in session.images if image.name == service.image_name):
-        yield from _of_image(image)
-
-
-def _of_image(image: Image) -> Iterator[str]:
-    if image.volumes:
-        yield f"volumes of image {image.name}"

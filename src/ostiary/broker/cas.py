@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.file_records import FileRecords
+from ostiary.broker.guesses import Guesses
+from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
+from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
-from ostiary.evidence.sgx import Verifier
+from ostiary.evidence.intel.verifier import Verifier
 from ostiary.store import Store
 
 if TYPE_CHECKING:
@@ -27,14 +31,19 @@ class Cas:
 
     verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
     admissions, configurations: made before, by names of session and service.
+    outside: the way to Azure's directory and key vaults. key_sets: of attestation services that sessions name.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
     store: Store
     sessions: SessionRecords
+    files: FileRecords
     challenges: Challenges
+    guesses: Guesses
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier
+    outside: Outside
+    key_sets: KeySets
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

@@ -31,7 +31,7 @@ from ostiary.store import Write
 DEFAULT_NAMES = ("cas", "localhost")
 """DNS names of the TLS certificate; clients of SCONE CAS connect to `cas`."""
 
-_RECORD = "identity"
+RECORD = "identity"
 _AUTHORITIES: tuple[Secret, ...] = (
     PrivateKeySecret(name="cas-key"),
     X509CaSecret(name="cas", private_key="cas-key", common_name="cas"),
@@ -73,12 +73,12 @@ def open_identity(cas: Cas, names: Sequence[str]) -> ServerIdentity:
 
 
 def _authorities(cas: Cas) -> Mapping[str, Value]:
-    record = cas.store.get(_RECORD)
+    record = cas.store.get(RECORD)
     if record is not None:
         return decode_values(record.value)
     session = Session(version="0.3", name="cas", secrets=_AUTHORITIES)
     values = generate(session, previous={}, previous_session=None, random=cas.random, now=cas.now())
-    write = Write(name=_RECORD, value=encode_values(values), expected_version=0)
+    write = Write(name=RECORD, value=encode_values(values), expected_version=0)
     leaf = entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now())
     try:
         cas.store.commit([write], leaf).result()

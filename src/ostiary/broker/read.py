@@ -27,10 +27,31 @@ async def read_session(cas: Cas, name: str, *, session_hash: bytes | None, calle
     )
     if session_hash is None:
         return current.parsed
+    await cas.sessions.prepare_version(name, session_hash)
     version = cas.sessions.version(name, session_hash)
     if version is None:
         raise NotFoundError("Session not found", f"it never had a version with hash {session_hash.hex()}")
     return version.parsed
+
+
+async def read_session_hash(cas: Cas, name: str, *, caller: Caller | None) -> bytes:
+    """The hash, 32 bytes, of the current version of session `name`.
+
+    Guarantees on return: this version or one before it has a salt, so that the hash tells nothing about explicit
+    secrets and anyone may know it; or the access policy of this version admits the caller to read.
+    Raises NotFoundError, IdentityRequiredError, NotAuthorizedError, TamperedError.
+    """
+    await cas.sessions.prepare(name)
+    current = cas.sessions.require(name)
+    if not await cas.sessions.is_salted(current):
+        authorize(
+            Operation.READ,
+            access_policy_of(cas, current).thing,
+            session=name,
+            creator=current.creator,
+            caller=caller,
+        )
+    return current.parsed.hash
 
 
 def parse_hash(text: str) -> bytes:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from ostiary.appraisal import AttestationResult, admit_unattested, appraise
+from ostiary.appraisal import AttestationResult, admit_unattested, appraise, refuse_unprovable
 from ostiary.attester.binding import report_data
 from ostiary.audit import Kind, entry
+from ostiary.broker.access_token import answer_token_proof
 from ostiary.broker.admission import Admission, admission_of
+from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
+from ostiary.broker.file_state import Report
+from ostiary.broker.file_systems import Grant, file_systems, has_file_systems
 from ostiary.broker.memory import Made
+from ostiary.broker.one_time_password import spend_one_time_password
+from ostiary.broker.outside import Errands
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
+from ostiary.evidence.claims import Claims
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -29,7 +37,8 @@ class Request:
     """What a program says of itself on one TLS connection.
 
     client_spki, server_spki: DER SubjectPublicKeyInfo that each end showed in this connection's handshake. nonce: 32
-    bytes. tee: "sgx" or "none". evidence, endorsements: bytes nobody has looked at yet.
+    bytes. tee: "sgx", "maa" or "none". evidence, endorsements: bytes nobody has looked at yet. one_time_password: what
+    stood behind the `@`, None without one. access_token_proof: empty if the program sent none.
     """
 
     session: str
@@ -41,6 +50,8 @@ class Request:
     tee: str
     evidence: bytes
     endorsements: bytes
+    one_time_password: str | None = field(default=None, repr=False)
+    access_token_proof: bytes = b""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,16 +59,21 @@ class Start:
     """A program that was admitted, for as long as its connection lasts.
 
     stored: the version of the session that admitted it. software_identity: its measurement, None if it was not
-    attested. configuration: what was released to it. waiting: paths of templates that it may still have rendered;
-    room_bytes: what all of them may have together.
+    attested. configuration: what was released to it. access_token_proof: the service's own, 32 bytes, empty where the
+    session has no token. waiting: paths of templates that it may still have rendered; room_bytes: what all of them may
+    have together. grants: the protected file systems whose changes it may report, by target; reported: its last report
+    on the main one.
     """
 
     stored: StoredSession
     service: Service
     software_identity: bytes | None
     configuration: Configuration
+    access_token_proof: bytes
     waiting: set[str]
     room_bytes: int
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+    reported: Report | None = None
 
     @property
     def service_id(self) -> str:
@@ -67,27 +83,34 @@ class Start:
 async def release_configuration(cas: Cas, request: Request) -> Start:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
 
-    Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) the evidence is authentic under
-    a configured root and bound to this connection; (3) the session admits it, in the version that was current when the
-    release was written down, and so were all records that its variables and imports rest on; (4) the release stands
-    durably in the audit log.
+    Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) where the session or service asks
+    for a one-time password, the program brought one and it is spent; where it has an access token, the program has
+    proved to have it; (3) the evidence is authentic under a configured root, or by the attestation service that the
+    session names, and bound to this connection; (4) the session admits it, in the version that was current when the
+    release was written down, and so were all records that its variables and imports rest on; (5) the release stands
+    durably in the audit log; (6) every volume and main file system is told with its recorded state.
+    They are judged in this order, and what fails ends it: a one-time password is spent even if the evidence is refused.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
-    Raises DeniedRelease (challenge, evidence, appraisal, or a configuration that cannot be made), NotFoundError (no
-    such session or service), StoreError.
+    Raises DeniedRelease (challenge, password, token, evidence, appraisal, or a configuration that cannot be made),
+    NotFoundError (no such session or service), StoreError.
     """
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
+        password = _Password(cas, request)
+        errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
             await cas.sessions.prepare(request.session)
             stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
             admission = admission_of(cas, stored, service)
-            result = _attest(cas, stored.parsed.session, admission.thing, request)
+            await password.spend(admission.thing.one_time_password_secret)
+            proof = _prove_token(admission.thing, request)
+            result = await _attest(cas, stored.parsed.session, admission.thing, request)
             try:
-                return await _release(cas, stored, service, result, admission.rests_on)
+                return await _release(cas, stored, service, result, proof, admission.rests_on, errands)
             except ConflictError:
-                continue
+                errands.forget()
         raise ReleaseRefusedError(
             f"session {request.session} changes faster than it can be released", "start the program again"
         )
@@ -102,46 +125,113 @@ def _service(session: Session, name: str) -> Service:
     raise NotFoundError(f"session {session.name} has no service {name!r}")
 
 
-def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
+class _Password:
+    """The one-time password of a request, which is spent once, however often the release begins anew."""
+
+    def __init__(self, cas: Cas, request: Request) -> None:
+        self._cas = cas
+        self._request = request
+        self._spent_under: bytes | None = None
+
+    async def spend(self, secret: bytes | None) -> None:
+        """Spend it under the shared secret of the newest version, unless that was done. Raises as `spend_…`."""
+        if secret is not None and secret == self._spent_under:
+            return
+        await spend_one_time_password(
+            self._cas,
+            session=self._request.session,
+            service=self._request.service,
+            secret=secret,
+            password=self._request.one_time_password,
+        )
+        self._spent_under = secret
+
+
+def _prove_token(admission: Admission, request: Request) -> bytes:
+    return answer_token_proof(
+        admission.access_token,
+        request.access_token_proof,
+        nonce=request.nonce,
+        client_spki=request.client_spki,
+        server_spki=request.server_spki,
+    )
+
+
+async def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
     service, security = admission.service, admission.security
     if security.mode == "none":
+        refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
         return admit_unattested(service, security)
-    if request.tee != "sgx":
+    if request.tee == "none":
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence and the program sent none",
             "start it where a TEE or the software platform makes evidence, without --no-attestation",
         )
-    claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+    wanted = "maa" if security.mode == "maa" else "sgx"
+    if request.tee != wanted:
+        raise ReleaseRefusedError(
+            f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
+        )
+    if wanted == "maa":
+        claims = await claims_of_token(cas, session.name, security, request.evidence)
+    else:
+        claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+    refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
     binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
     return appraise(claims, service, security, binding=binding)
 
 
 async def _release(
-    cas: Cas, stored: StoredSession, service: Service, result: AttestationResult, rests_on: tuple[Expect, ...]
+    cas: Cas,
+    stored: StoredSession,
+    service: Service,
+    result: AttestationResult,
+    proof: bytes,
+    rests_on: tuple[Expect, ...],
+    errands: Errands,
 ) -> Start:
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""
     session = stored.parsed.session
-    key, now = (session.name, service.name), cas.now()
-    identity = None if result.claims is None else result.claims.mrenclave
-    made = cas.configurations.recall(key, now)
+    identity = None if result.claims is None else result.claims.identity
+    made = cas.configurations.recall((session.name, service.name), cas.now())
     writes: tuple[Write, ...] = ()
     if made is None:
-        resolution = Resolution(cas.sessions, random=cas.random, now=now)
-        made, writes = _configure(resolution, stored, service, identity), resolution.writes
-        if resolution.lasting and not writes:
-            cas.configurations.keep(key, made)
-    expect = tuple({*rests_on, *made.rests_on})
-    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
+        made, writes = await _make(cas, stored, service, identity, errands)
+    expect = {*rests_on, *made.rests_on}
+    configuration, grants = made.thing, dict[str, Grant]()
+    if has_file_systems(session, service):
+        files = await errands.with_outside(lambda: file_systems(cas, stored, service, errands))
+        configuration = replace(configuration, volumes=files.volumes, main_file_system=files.main)
+        grants.update(files.grants)
+        writes += files.writes
+        expect.update(files.rests_on)
+    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=tuple(expect)))
     log.debug("released %s/%s", session.name, service.name)
-    configuration = made.thing
     return Start(
         stored=stored,
         service=service,
         software_identity=identity,
         configuration=configuration,
+        access_token_proof=proof,
         waiting={template.path for template in configuration.templates},
         room_bytes=MAX_FILES_BYTES - sum(len(file.content) for file in configuration.files),
+        grants=grants,
     )
+
+
+async def _make(
+    cas: Cas, stored: StoredSession, service: Service, identity: bytes | None, errands: Errands
+) -> tuple[Made[Configuration], tuple[Write, ...]]:
+    """The configuration, and what must be stored before it is used. It is kept ready if it would be the same again."""
+
+    def attempt() -> tuple[Resolution, Made[Configuration]]:
+        resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), errands=errands)
+        return resolution, _configure(resolution, stored, service, identity)
+
+    resolution, made = await errands.with_outside(attempt)
+    if resolution.lasting and not resolution.writes:
+        cas.configurations.keep((stored.parsed.session.name, service.name), made)
+    return made, resolution.writes
 
 
 def _configure(
@@ -161,11 +251,11 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         if claims is None
         else {
             "tee": claims.tee,
-            "platform": "software" if claims.software else "hardware",
-            "measurement": claims.mrenclave.hex(),
-            "signer": claims.mrsigner.hex(),
-            "product": claims.isvprodid,
-            "svn": claims.isvsvn,
+            "platform": _platform(claims),
+            "measurement": claims.identity.hex(),
+            **({} if claims.signer is None else {"signer": claims.signer.hex()}),
+            **({} if claims.product_id is None else {"product": claims.product_id}),
+            **({} if claims.svn is None else {"svn": claims.svn}),
         }
     )
     data = {
@@ -175,3 +265,8 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         **evidence,
     }
     return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+
+
+def _platform(claims: Claims) -> str:
+    """What the audit log says of who vouched for the platform: an attestation service by its address."""
+    return claims.attestation_service or ("software" if claims.software else "hardware")

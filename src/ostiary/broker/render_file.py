@@ -11,10 +11,11 @@ from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES
 from ostiary.broker.denial import deny
+from ostiary.broker.outside import Errands
 from ostiary.broker.release import MAX_TRIES, Start
 from ostiary.broker.resolution import Resolution
 from ostiary.errors import ConflictError, InputError, RefusedError, ReleaseRefusedError
-from ostiary.secret import parse_file_template, render_file_template, require_provided, secrets_used
+from ostiary.secret import Released, parse_file_template, render_file_template, require_provided, secrets_used
 from ostiary.session import Template
 
 
@@ -36,11 +37,12 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
     start.waiting.remove(path)
     try:
         template = parse_file_template(data, path)
+        errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
             try:
-                return await _render(cas, start, path, template)
+                return await _render(cas, start, path, template, errands)
             except ConflictError:
-                continue
+                errands.forget()
         raise ReleaseRefusedError(f"what file {path!r} rests on changes faster than it can be rendered", _AGAIN)
     except RefusedError as refusal:
         raise deny(cas, start.service_id, refusal) from refusal
@@ -49,7 +51,7 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
 _AGAIN = "start the program again"
 
 
-async def _render(cas: Cas, start: Start, path: str, template: Template) -> bytes:
+async def _render(cas: Cas, start: Start, path: str, template: Template, errands: Errands) -> bytes:
     session = start.stored.parsed.session
     current = cas.sessions.current(session.name)
     if current is None or current.record != start.stored.record:
@@ -60,8 +62,12 @@ async def _render(cas: Cas, start: Start, path: str, template: Template) -> byte
     if provided is not None:
         # Before any value is looked at, as an import that is not provided must not even be tried.
         require_provided(template, path, current.secrets, provided)
-    resolution = Resolution(cas.sessions, random=cas.random, now=cas.now())
-    values = resolution.released(current, wanted, software_identity=start.software_identity)
+
+    def make() -> tuple[Resolution, dict[str, Released]]:
+        resolution = Resolution(cas.sessions, random=cas.random, now=cas.now(), errands=errands)
+        return resolution, resolution.released(current, wanted, software_identity=start.software_identity)
+
+    resolution, values = await errands.with_outside(make)
     if provided is not None:
         values = resolution.provided(current, values, provided)
     content = render_file_template(template, path, values)

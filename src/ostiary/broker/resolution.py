@@ -2,7 +2,8 @@
 
 An import is looked up at each release and never kept: whether the other session still exists, exports the secret, and
 has the version that was named, is judged by what its current version says, link by link where a secret travels over
-several sessions. Source: session language, "Secret sharing".
+several sessions. What comes from Azure is fetched by whoever runs the resolution (`outside`), never on the way.
+Source: session language, "Secret sharing".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime
 
 from ostiary.broker.exports import exported_secret, is_exported
 from ostiary.broker.memory import FOR_EVER
+from ostiary.broker.outside import Errand, Errands
 from ostiary.broker.session_records import SessionRecords, StoredSession, values_write
 from ostiary.errors import InputError, ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import (
@@ -63,13 +65,23 @@ class Resolution:
     """
 
     def __init__(
-        self, records: SessionRecords, *, random: Callable[[int], bytes], now: datetime, renewing: bool = True
+        self,
+        records: SessionRecords,
+        *,
+        random: Callable[[int], bytes],
+        now: datetime,
+        renewing: bool = True,
+        errands: Errands | None = None,
     ) -> None:
-        """renewing: make anew what is due. Else values are taken as they are, and `writes` stays empty."""
+        """renewing: make anew what is due. Else values are taken as they are, and `writes` stays empty.
+
+        errands: what was fetched from outside; None: nothing may be, because nobody was admitted yet.
+        """
         self._records = records
         self._random = random
         self._now = now
         self._renewing = renewing
+        self._errands = errands
         self._expect: dict[Expect, None] = {}
         self._looked_at: dict[str, Mapping[str, Value]] = {}
         self._imported: dict[_Link, _Imported] = {}
@@ -94,10 +106,14 @@ class Resolution:
         Guarantees: what is imported was exported to this session, by every session on the way, in the versions of
         `rests_on`. The caller must commit its decision on those.
         Raises SecretUnavailableError whose message names the secret and whose causes say why, ReleaseRefusedError for
-        what `secret` cannot make, StoreError.
+        what `secret` cannot make, StoreError, and Pending (`outside`) if something has to be fetched first.
         """
         self._rest_on(stored.is_current)
         return self._released(stored, wanted, software_identity, ())
+
+    def session(self, name: str) -> StoredSession:
+        """The current version of a session that an import names. Raises ReleaseRefusedError: there is none."""
+        return self._current(name)
 
     def provided(
         self, stored: StoredSession, values: Mapping[str, Released], names: Collection[str]
@@ -126,9 +142,25 @@ class Resolution:
             self.lasting &= not isinstance(secret, JwtSecret | AadTokenSecret | AkvSecret)
             if isinstance(secret, ImportedSecret):
                 imports[name] = self._import(stored, secret, software_identity, chain).value
+            elif isinstance(secret, AadTokenSecret | AkvSecret):
+                imports[name] = self._fetched(stored, secret, imports)
         values = self._values(stored, imports)
         context = ReleaseContext(now=self._now, software_identity=software_identity, imports=imports)
         return release_values(session, values, wanted, context)
+
+    def _fetched(
+        self, stored: StoredSession, secret: AadTokenSecret | AkvSecret, imports: Mapping[str, Released]
+    ) -> Released:
+        if self._errands is None:
+            raise SecretUnavailableError(
+                f"secret {secret.name!r} cannot be fetched",
+                "what Azure holds is fetched for programs that were admitted, not to decide that, nor for the public",
+            )
+        errand = Errand(stored=stored, secret=secret, imports=dict(imports), rests_on=self.rests_on)
+        fetched = self._errands.value(errand)
+        for condition in fetched.rests_on:
+            self._rest_on(condition)
+        return fetched.value
 
     def _import(
         self,
@@ -213,12 +245,30 @@ class Resolution:
         values = self._looked_at.get(name, stored.values)
         if self._renewing and (imports or _due(values, self._now)):
             values = renew(stored.parsed.session, values, random=self._random, now=self._now, imports=imports)
-            if values != stored.values:
-                self._writes[name] = values_write(stored, values)
+            kept = self._without_vaulted_keys(stored, values)
+            if kept != stored.values:
+                self._writes[name] = values_write(stored, kept)
         due = (renewal_time(value) for value in values.values() if isinstance(value, CertificateValue))
         self.until = min((self.until, *(instant for instant in due if instant > self._now)))
         self._looked_at[name] = values
         return values
+
+    def _without_vaulted_keys(self, stored: StoredSession, values: Mapping[str, Value]) -> Mapping[str, Value]:
+        """`values` without certificates whose key a vault holds: what is fetched is never stored, not inside one."""
+
+        def is_vaulted(name: str | None) -> bool:
+            secret = None if name is None else stored.secrets[name]
+            if isinstance(secret, ImportedSecret):
+                imported = self._imported.get((stored.parsed.session.name, secret.name))
+                secret = None if imported is None else imported.origin
+            return isinstance(secret, AkvSecret)
+
+        vaulted = {
+            secret.name
+            for secret in stored.secrets.values()
+            if isinstance(secret, X509Secret | X509CaSecret) and is_vaulted(secret.private_key)
+        }
+        return {name: value for name, value in values.items() if name not in vaulted}
 
     def _rest_on(self, condition: Expect) -> None:
         # A record that moved while we looked stands here in both versions, so that no commit can rest on this.

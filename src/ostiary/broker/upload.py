@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
-from ostiary.board import Caller, Operation, authorize
+from ostiary.board import Caller, Operation, Party, authorize
 from ostiary.broker.admission import access_policy_of
 from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas, log
@@ -25,6 +26,7 @@ from ostiary.secret import generate
 from ostiary.session import ParsedSession, parse_session, with_creator
 from ostiary.session.model import SignerSubject
 from ostiary.session.pem import certificate_key_hash
+from ostiary.session.signed import VerifiedSigners
 from ostiary.store import Expect, Write
 
 MAX_TRIES = 8
@@ -59,9 +61,16 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     Raises SessionFormatError, TooLargeError (not a session), IdentityRequiredError, NotAuthorizedError (may not),
     NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the current version), StoreError.
     """
-    parsed = await asyncio.to_thread(_read, text, caller)
+    return await store_upload(cas, await asyncio.to_thread(_read, text, caller), caller)
+
+
+async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Uploaded:
+    """As `upload_session`, of a session that was read and whose creator was judged: `caller` is who uploads it."""
+    if isinstance(caller, VerifiedSigners) and not hmac.compare_digest(caller.session_hash, parsed.hash):
+        raise ValueError("signatures of another session than the one to be stored")
     for _ in range(MAX_TRIES):
         await cas.sessions.prepare(parsed.session.name)
+        await cas.sessions.prepare(parent_of(parsed.session.name) or ROOT)
         permit = _permit(cas, parsed, caller)
         try:
             await _store(cas, parsed, caller, permit)
@@ -73,10 +82,10 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     )
 
 
-def _permit(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
+def _permit(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
     name = parsed.session.name
     current = cas.sessions.current(name)
-    _check_predecessor(parsed, current)
+    _check_succession(parsed, current)
     if current is None:
         return _permit_creation(cas, parsed, caller)
     policy = access_policy_of(cas, current)
@@ -87,6 +96,8 @@ def _permit(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
         creator=current.creator,
         caller=caller,
     )
+    # After the rights: whoever has none must not find out by trying whether a hash is the right one.
+    _check_predecessor(parsed, current)
     if name != ROOT or current.record:
         return _Permit(current=current, expect=policy.rests_on)
     if cas.sessions.root_is_sealed:
@@ -97,7 +108,7 @@ def _permit(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
     return _Permit(current=current, expect=(*policy.rests_on, cas.sessions.root_is_not_sealed))
 
 
-def _permit_creation(cas: Cas, parsed: ParsedSession, caller: Caller | None) -> _Permit:
+def _permit_creation(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
     name = parsed.session.name
     namespace_name = parent_of(name) or ROOT
     namespace = cas.sessions.current(namespace_name)
@@ -133,9 +144,10 @@ def _check_namespace_hash(parsed: ParsedSession, namespace: StoredSession) -> No
         )
 
 
-async def _store(cas: Cas, parsed: ParsedSession, caller: Caller | None, permit: _Permit) -> None:
+async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit) -> None:
     """Raises ConflictError: something changed since `permit` was given."""
     name, current = parsed.session.name, permit.current
+    salted = parsed.session.salt is not None or (current is not None and await cas.sessions.is_salted(current))
     values = await asyncio.to_thread(
         generate,
         parsed.session,
@@ -145,10 +157,31 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Caller | None, permit:
         now=cas.now(),
     )
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
-    writes = upload_writes(parsed, creator=None if caller is None else caller.key_hash, values=values, replaced=current)
-    leaf = entry(kind, {"session": name, **({} if caller is None else {"by": caller.key_hash.hex()})}, cas.now())
-    await asyncio.wrap_future(cas.store.commit([*writes, *permit.writes], leaf, expect=permit.expect))
+    writes = upload_writes(
+        parsed,
+        creator=caller.key_hash if isinstance(caller, Caller) else None,
+        values=values,
+        replaced=current,
+        salted=salted,
+    )
+    # Without a salt the hash would let everyone who reads the log try what the secrets in the text might be.
+    hashed = {"session_hash": parsed.hash.hex()} if salted else {}
+    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now())
+    async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
+        writes += [*permit.writes, *files.writes]
+        await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=(*permit.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
+
+
+def _by(caller: Party) -> dict[str, str | list[str]]:
+    """Who uploaded, for the audit log: SHA-256 of SubjectPublicKeyInfo, of a TLS client or of each signer."""
+    match caller:
+        case Caller():
+            return {"by": caller.key_hash.hex()}
+        case VerifiedSigners():
+            return {"signers": sorted(hashlib.sha256(key).hexdigest() for key in caller.keys)}
+        case None:
+            return {}
 
 
 def _read(text: bytes, caller: Caller | None) -> ParsedSession:
@@ -157,7 +190,7 @@ def _read(text: bytes, caller: Caller | None) -> ParsedSession:
     if isinstance(named, SignerSubject):
         raise InputError(
             "creator is a signer, and this upload carries no signatures",
-            "leave `creator` out, and the service records your client certificate",
+            "leave `creator` out, and the service records your client certificate; or sign it, `session sign`",
         )
     if named is not None and (caller is None or certificate_key_hash(named) != caller.key_hash):
         raise InputError(
@@ -175,7 +208,8 @@ def _read(text: bytes, caller: Caller | None) -> ParsedSession:
     return parsed
 
 
-def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> None:
+def _check_succession(parsed: ParsedSession, current: StoredSession | None) -> None:
+    """A predecessor is named if there is one, and only then."""
     name, predecessor = parsed.session.name, parsed.session.predecessor
     if current is None:
         if predecessor is not None:
@@ -191,6 +225,11 @@ def _check_predecessor(parsed: ParsedSession, current: StoredSession | None) -> 
             "Session already exists, please specify predecessor hash",
             "read the session, merge, and set `predecessor` to its hash",
         )
+
+
+def _check_predecessor(parsed: ParsedSession, current: StoredSession) -> None:
+    # It is there, as `_check_succession` has seen; what is not there equals nothing.
+    name, predecessor = parsed.session.name, parsed.session.predecessor or b""
     if not hmac.compare_digest(predecessor, current.parsed.hash):
         raise ConflictError(
             f"Failed to update session '{name}'",

@@ -62,12 +62,13 @@ class Variables:
         self.failures: list[str] = []
 
     def service(self, service: Service) -> Service:
-        """The service with its attestation and platforms resolved; its other parts as they are."""
+        """The service with attestation, platforms and one-time password secret resolved; the rest as it is."""
         variants = self._each(service.attestation, self._variants)
         return replace(
             service,
             attestation=tuple(self._variant(part) if isinstance(part, Variant) else part for part in variants),
             platforms=self._each(service.platforms, self._platforms),
+            one_time_password_shared_secret=self._password_secret(service.one_time_password_shared_secret),
         )
 
     def security(self, security: Security | Variable) -> Security | Variable:
@@ -165,13 +166,17 @@ class Variables:
                 _attestation("must_be_sgx_local", tolerate=["local-attestation-trust-cas-tcb"]),
                 lambda s: _section(s).must_be_sgx_local,
             ),
-            one_time_password_shared_secret=self._one(
-                attestation.one_time_password_shared_secret,
-                _attestation("one_time_password_shared_secret"),
-                lambda s: _section(s).one_time_password_shared_secret,
-            ),
+            one_time_password_shared_secret=self._password_secret(attestation.one_time_password_shared_secret),
         )
         return self._with_advisories(resolved)
+
+    def _password_secret(self, secret: bytes | Variable | None) -> bytes | Variable | None:
+        """Of the session or of a service: both are read alike."""
+        return self._one(
+            secret,
+            _attestation("one_time_password_shared_secret"),
+            lambda s: _section(s).one_time_password_shared_secret,
+        )
 
     def _tolerances(self, variable: Variable) -> tuple[str | Variable, ...] | None:
         found = self._read_attestation(variable, lambda value: {"tolerate": _as_list(value)})

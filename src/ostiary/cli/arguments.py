@@ -60,6 +60,8 @@ class Arguments(argparse.Namespace):
     name: str | None
     fail_on_warning: bool
     with_self_as_creator: str | None
+    key: str | None
+    force: bool
     session_hash: str | None
     as_json: bool
     config: str | None
@@ -74,10 +76,16 @@ class Arguments(argparse.Namespace):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """stdout: all that goes there. code: exit code."""
+    """stdout: all that goes there; bytes for what is no text. code: exit code. for_terminals: even those bytes."""
 
-    stdout: str
+    stdout: str | bytes
     code: int = 0
+    for_terminals: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of `stdout`."""
+        return self.stdout if isinstance(self.stdout, bytes) else self.stdout.encode()
 
 
 @dataclass(frozen=True, kw_only=True)

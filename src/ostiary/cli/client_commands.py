@@ -7,14 +7,29 @@ from collections.abc import Mapping
 from ostiary.cli import known, own
 from ostiary.cli.arguments import Command
 from ostiary.cli.connection import UNVERIFIED
-from ostiary.cli.session import calculate_hash, check, create, diff, read, schema, update, verify
+from ostiary.cli.session import (
+    calculate_hash,
+    check,
+    create,
+    diff,
+    encrypt,
+    read,
+    read_hash,
+    schema,
+    sign,
+    update,
+    verify,
+)
 
 COMMANDS: tuple[Command, ...] = (
     check.COMMAND,
     calculate_hash.COMMAND,
     create.COMMAND,
     update.COMMAND,
+    sign.COMMAND,
+    encrypt.COMMAND,
     read.COMMAND,
+    read_hash.COMMAND,
     verify.COMMAND,
     diff.COMMAND,
     schema.COMMAND,
@@ -23,7 +38,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 GROUPS: Mapping[str, str] = {
-    "session": "Check, upload, read and compare sessions.",
+    "session": "Check, sign, upload, read and compare sessions.",
     "self": "Who we are to a CAS.",
     "cas": "The services in our configuration.",
     "cert": "Certificates in files.",
@@ -35,8 +50,8 @@ OUT_OF_SCOPE = frozenset(
 """Compilers and machines; never part of Ostiary."""
 
 NOT_YET = frozenset({
-    ("session", "sign"), ("session", "encrypt"), ("session", "list"),
-    ("cas", "show-identification"), ("cas", "provision"), ("cas", "update-config"), ("cas", "register-backup"),
+    ("session", "list"),
+    ("cas", "provision"), ("cas", "update-config"), ("cas", "register-backup"),
     ("cas", "register-upgrade"), ("cas", "start-upgrade"), ("cas", "verify-audit-log"), ("cas", "attest-audit-log"),
     ("cas", "get-audit-log-checkpoints"), ("cas", "version"),
     ("fspf",), ("las",), ("binary-fs",), ("binaryfs",),

@@ -154,11 +154,15 @@ def _unknown(rest: list[str], program: str) -> int:
 
 def _print(outcome: Outcome, top: Arguments) -> int:
     if top.output is None:
-        sys.stdout.buffer.write(outcome.stdout.encode())
+        if isinstance(outcome.stdout, bytes) and not outcome.for_terminals and sys.stdout.isatty():
+            raise ConfigurationError(
+                "stdout would be bytes and not text", "pipe it on, write it with -o, or give --force"
+            )
+        sys.stdout.buffer.write(outcome.data)
         sys.stdout.buffer.flush()
         return outcome.code
     try:
-        Path(top.output).write_text(outcome.stdout, encoding="utf-8")
+        Path(top.output).write_bytes(outcome.data)
     except OSError as error:
         raise ConfigurationError(f"-o {top.output}: {error.strerror}") from error
     return outcome.code

@@ -48,6 +48,28 @@ def serve(
             "--name", metavar="DNS", help="A DNS name of this service; default: cas and localhost. Repeatable."
         ),
     ] = None,
+    azure_directory: Annotated[
+        str | None,
+        typer.Option(
+            "--azure-directory",
+            metavar="URL",
+            help="Gives tokens for secrets of kind aad-token; default: https://login.microsoftonline.com.",
+        ),
+    ] = None,
+    azure_vaults: Annotated[
+        str | None,
+        typer.Option(
+            "--azure-vaults",
+            metavar="DOMAIN[:PORT]",
+            help="Key vaults are fetched from below this domain only; default: vault.azure.net.",
+        ),
+    ] = None,
+    azure_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--azure-ca", metavar="CA.pem", help="Vouches for Azure's servers in place of the system's certificates."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
     ] = False,
@@ -62,18 +84,22 @@ def serve(
       ostiary serve
 
       ostiary serve --client 127.0.0.1:8081 --enclave 127.0.0.1:18765 --trust-software-root ostiary-platform/root.pem
+
+      ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
     """
     client_address = parse_listen_address(client, "--client")
     enclave_address = parse_listen_address(enclave, "--enclave")
     from ostiary.broker.identity import DEFAULT_NAMES
     from ostiary.broker.open import close_cas, open_cas
+    from ostiary.cli.azure import azure_cloud
     from ostiary.server.listen import bind
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     roots = _roots(trust_software_root or [])
+    azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(data, roots=roots, warn=_warn)
+    cas = open_cas(data, roots=roots, warn=_warn, azure=azure)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:

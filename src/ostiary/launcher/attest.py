@@ -5,8 +5,9 @@ from __future__ import annotations
 import binascii
 import json
 
-from ostiary.attester.binding import NONCE_BYTES, report_data
+from ostiary.attester.binding import CLIENT, NONCE_BYTES, report_data
 from ostiary.errors import DeniedError, InputError, OutsideError
+from ostiary.launcher.access_token import prove_token, require_token
 from ostiary.launcher.configuration import Configuration, parse_configuration, parse_json_object
 from ostiary.launcher.connection import Answer, Connection
 
@@ -20,28 +21,44 @@ MAX_REASONS = 32
 MAX_REASON_CHARACTERS = 2000
 
 
-def attest(connection: Connection, service: str, make_evidence: Callable[[bytes], Evidence] | None) -> Configuration:
+def attest(
+    connection: Connection,
+    service: str,
+    make_evidence: Callable[[bytes], Evidence] | None,
+    *,
+    one_time_password: str | None = None,
+    access_token: bytes | None = None,
+) -> Configuration:
     """Prove what this is over an open connection, and receive the configuration of `service` (SESSION/SERVICE).
 
     make_evidence: from 64 bytes of report data to evidence. None sends none, which the CAS accepts for sessions with
-    `mode: none` only.
-    Guarantees on return: the configuration came over the connection whose two keys the evidence is bound to. Whether
-    the other end is the CAS that was meant is for `connection.connect` to see.
+    `mode: none` only. one_time_password: six digits, sent as they are. access_token: the session's; it is not sent.
+    Guarantees on return: the configuration came over the connection whose two keys the evidence is bound to. With an
+    access token, the other end has it too; without, whether that is the CAS that was meant is for `connection.connect`
+    to see.
     Raises DeniedError for a refusal, InputError for an answer that is not of the protocol, OutsideError for trouble of
-    the CAS or the connection, and what `make_evidence` raises.
+    the CAS or the connection or a CAS without the access token, and what `make_evidence` raises.
     Source: docs/enclave-protocol.md.
     """
     nonce = _challenge(connection, service)
-    request = {"service": service, "nonce": nonce.hex(), "tee": "none", "evidence": "", "endorsements": ""}
+    named = service if one_time_password is None else f"{service}@{one_time_password}"
+    request = {"service": named, "nonce": nonce.hex(), "tee": "none", "evidence": "", "endorsements": ""}
     if make_evidence is not None:
         data = report_data(nonce=nonce, client_spki=connection.client_spki, server_spki=connection.server_spki)
         evidence = make_evidence(data)
         request["tee"] = evidence.tee
         request["evidence"] = _base64(evidence.evidence)
         request["endorsements"] = _base64(evidence.endorsements)
+    client, server = connection.client_spki, connection.server_spki
+    if access_token is not None:
+        proof = prove_token(access_token, CLIENT, nonce=nonce, client_spki=client, server_spki=server)
+        request["access_token_proof"] = proof.hex()
     answer = connection.post("/v1/configure", json.dumps(request).encode())
     require_success(answer, service)
-    return parse_configuration(answer.body)
+    configuration = parse_configuration(answer.body)
+    proof_of_cas = configuration.access_token_proof
+    require_token(access_token, proof_of_cas, nonce=nonce, client_spki=client, server_spki=server)
+    return configuration
 
 
 def _challenge(connection: Connection, service: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostiary.errors import ConfigurationError
 
@@ -11,6 +11,7 @@ DEFAULT_PORT = 18765
 DEFAULT_RETRIES = 3
 MAX_RETRIES = 100
 MAX_SERVICE_ID_CHARACTERS = 512 + 1 + 512
+ONE_TIME_PASSWORD_DIGITS = 6
 SYSTEM_PLATFORM_SOCKET = "/run/ostiary/platform.sock"
 
 HELP = """\
@@ -27,10 +28,11 @@ Nothing of the environment here reaches the program unless the session asks for 
 
 Options:
   --cas HOST[:PORT]        the CAS, port 18765 unless given; IPv6 as [ADDRESS]:PORT     [env: SCONE_CAS_ADDR]
-  --service ID             SESSION/SERVICE                                            [env: SCONE_CONFIG_ID]
+  --service ID             SESSION/SERVICE, or SESSION/SERVICE@OTP                    [env: SCONE_CONFIG_ID]
+                           with a one-time password of six digits, good for one start
   --cas-ca FILE            PEM certificates; the CAS's chain must lead to one of them   [env: OSTIARY_CAS_CA]
                            Name the CAS's own root here: any server with a certificate under FILE is trusted.
-                           Without it the program cannot tell which CAS configured it.
+                           Without it, and without access token, the program cannot tell which CAS configured it.
   --measure FILE           measure this file too, such as a script; may be repeated
   --platform-socket PATH   socket of the software platform                  [env: OSTIARY_PLATFORM_SOCKET]
                            [default: $XDG_RUNTIME_DIR/ostiary/platform.sock if it exists, else
@@ -38,6 +40,10 @@ Options:
   --no-attestation         send no evidence; only for sessions with `mode: none`
   --retries N              try N times more to connect, 0 to 100 [default: 3]; nothing is retried once it was sent
   -h, --help               print this
+
+Environment:
+  SCONE_SERVICE_ACCESS_TOKEN  the session's access token; needed where it has one. It is never sent, and the CAS must
+                           prove that it has it too. There is no option for it, as others could read it there.
 
 Exit codes, where the program was not started:
   64  usage                                    77  refused by the CAS
@@ -50,6 +56,7 @@ Examples:
   ostiary run --cas cas.example --service shop/web -- /usr/bin/python3 -m http.server
   ostiary run --cas localhost --service shop/db --cas-ca cas-root.pem
   SCONE_CAS_ADDR=cas.example SCONE_CONFIG_ID=shop/web ostiary run -- ./server
+  SCONE_CONFIG_ID=shop/admin@287082 ostiary run --cas cas.example -- ./admin-shell
 """
 
 
@@ -61,9 +68,9 @@ class UsageError(ConfigurationError):
 class Options:
     """What `ostiary run` was asked to do.
 
-    host: name or address, IPv6 without brackets. service: `SESSION/SERVICE`. cas_ca: path of PEM trust anchors or None.
-    measure: paths of further files to measure. attestation: False sends no evidence.
-    command: program and arguments, empty if the session names the program.
+    host: name or address, IPv6 without brackets. service: `SESSION/SERVICE`. one_time_password: six digits or None.
+    cas_ca: path of PEM trust anchors or None. measure: paths of further files to measure. attestation: False sends no
+    evidence. command: program and arguments, empty if the session names the program.
     """
 
     host: str
@@ -75,6 +82,7 @@ class Options:
     attestation: bool
     retries: int
     command: tuple[str, ...]
+    one_time_password: str | None = field(default=None, repr=False)
 
 
 _VALUED = ("--cas", "--service", "--cas-ca", "--measure", "--platform-socket", "--retries")
@@ -95,10 +103,14 @@ def parse_options(
         return None
     values, flags, command = split
     host, port = parse_address(_single(values, "--cas", environment.get("SCONE_CAS_ADDR"), "SCONE_CAS_ADDR"))
+    service, password = parse_service(
+        _single(values, "--service", environment.get("SCONE_CONFIG_ID"), "SCONE_CONFIG_ID")
+    )
     return Options(
         host=host,
         port=port,
-        service=parse_service(_single(values, "--service", environment.get("SCONE_CONFIG_ID"), "SCONE_CONFIG_ID")),
+        service=service,
+        one_time_password=password,
         cas_ca=_given(values, "--cas-ca") or environment.get("OSTIARY_CAS_CA") or None,
         measure=tuple(values.get("--measure", ())),
         platform_socket=_given(values, "--platform-socket") or _platform_socket(environment, exists),
@@ -175,18 +187,27 @@ def _port(text: str, port: str) -> int:
     return int(port)
 
 
-def parse_service(text: str) -> str:
-    """The service id `SESSION/SERVICE`, unchanged; the session's name may hold slashes itself. Raises UsageError."""
-    if "@" in text:
-        raise UsageError("--service: one-time passwords (SESSION/SERVICE@OTP) are not supported yet; leave @OTP out")
-    segments = text.split("/")
+def parse_service(text: str) -> tuple[str, str | None]:
+    """Service id and one-time password of `SESSION/SERVICE[@OTP]`; the session's name may hold slashes itself.
+
+    Raises UsageError, whose message shows nothing from the first `@` on.
+    """
+    service, at, password = text.partition("@")
+    segments = service.split("/")
     if len(segments) < 2 or not all(_is_segment(segment) for segment in segments):
         raise UsageError(
-            f"--service {text[:MAX_SERVICE_ID_CHARACTERS]!r}: expected SESSION/SERVICE, of letters, digits and _-.~"
+            f"--service {service[:MAX_SERVICE_ID_CHARACTERS]!r}: expected SESSION/SERVICE, of letters, digits and _-.~"
         )
-    if len(text) > MAX_SERVICE_ID_CHARACTERS:
-        raise UsageError(f"--service: {len(text)} characters, at most {MAX_SERVICE_ID_CHARACTERS} are possible")
-    return text
+    if len(service) > MAX_SERVICE_ID_CHARACTERS:
+        raise UsageError(f"--service: {len(service)} characters, at most {MAX_SERVICE_ID_CHARACTERS} are possible")
+    if not at:
+        return service, None
+    if not (password.isascii() and password.isdigit() and len(password) == ONE_TIME_PASSWORD_DIGITS):
+        raise UsageError(
+            f"--service {service}@…: a one-time password has {ONE_TIME_PASSWORD_DIGITS} digits; write what your "
+            "authenticator shows behind the @"
+        )
+    return service, password
 
 
 def _is_segment(text: str) -> bool:

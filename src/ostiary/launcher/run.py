@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ostiary.attester import Program, SoftwareAttester, resolve_program
 from ostiary.errors import ConfigurationError, DeniedError, InputError, OstiaryError, OutsideError
+from ostiary.launcher.access_token import VARIABLE
 from ostiary.launcher.attest import attest
 from ostiary.launcher.configuration import Configuration
 from ostiary.launcher.connection import connect
@@ -26,6 +27,7 @@ from ostiary.launcher.host import host_environment
 from ostiary.launcher.inject import inject
 from ostiary.launcher.measured import Snapshot, require_same_program, require_unchanged, snapshot
 from ostiary.launcher.options import HELP, Options, UsageError, parse_options
+from ostiary.launcher.protected import require_no_protected_files
 from ostiary.launcher.templates import render_templates
 
 TYPE_CHECKING = False  # spares the launcher the import of typing; type checkers take the name for true
@@ -68,7 +70,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     program = _resolve(options, host)
     before = snapshot(program) if program else {}
-    configuration = _configure(options, program)
+    configuration = _configure(options, program, access_token=host.get(VARIABLE.encode()) or None)
     return _start(configuration, host, options, program, before)
 
 
@@ -87,7 +89,7 @@ def _resolve(options: Options, host: Mapping[bytes, bytes]) -> Program | None:
     return resolve_program(options.command, extra_files=options.measure, path=os.fsdecode(search_path), cwd=directory)
 
 
-def _configure(options: Options, program: Program | None) -> Configuration:
+def _configure(options: Options, program: Program | None, *, access_token: bytes | None) -> Configuration:
     connection = connect(options.host, options.port, cas_ca=options.cas_ca, retries=options.retries)
     attester = SoftwareAttester(options.platform_socket)
     try:
@@ -95,12 +97,15 @@ def _configure(options: Options, program: Program | None) -> Configuration:
             connection,
             options.service,
             (lambda report_data: attester.attest(report_data, program)) if options.attestation else None,
+            one_time_password=options.one_time_password,
+            access_token=access_token,
         )
-        if configuration.file_templates and options.cas_ca is None:
+        require_no_protected_files(configuration, options.service)
+        if configuration.file_templates and options.cas_ca is None and access_token is None:
             raise ConfigurationError(
                 "the CAS asks for files of this machine, and nothing says that it is the right CAS",
                 f"the first of them: {configuration.file_templates[0].path}",
-                "give --cas-ca FILE with the certificate of the CAS, or give the files content in the session",
+                "give --cas-ca FILE with the certificate of the CAS, the session an access token, or the files content",
             )
         files = render_templates(connection, options.service, configuration)
         return replace(configuration, injection_files=files)

@@ -108,7 +108,7 @@ def make_collateral(
     level: TcbLevel,
     revoked: Collection[x509.Certificate] = (),
 ) -> bytes:
-    """The endorsements of the platform's quotes: JSON in the form that `evidence.sgx.collateral` documents."""
+    """The endorsements of the platform's quotes: JSON in the form that `evidence.intel.collateral` documents."""
     tcb_info = _json(_tcb_info(lifetime, level))
     qe_identity = _json(_qe_identity(lifetime, level))
     signer_chain = _pem(certificates.tcb_signer, certificates.root).decode()

@@ -25,6 +25,7 @@ from ostiary.secret.value import (
     Released,
     SessionCaValue,
 )
+from ostiary.session.pkcs8 import to_version_1
 
 _ValueT = TypeVar("_ValueT", bound=Released)
 
@@ -125,6 +126,10 @@ _HEX: Format[BinaryValue] = _text(lambda value: value.data.hex().encode("ascii")
 _BINARY_RAW: Format[BinaryValue] = _raw(lambda value: value.data)
 _KEY_VALUE_PEM: Format[PrivateKeyValue] = _text(lambda value: encode_pem("PRIVATE KEY", value.pkcs8_der))
 _KEY_VALUE_DER: Format[PrivateKeyValue] = _raw(lambda value: value.pkcs8_der)
+_OLD_KEY_VALUE_PEM: Format[PrivateKeyValue] = _text(
+    lambda value: encode_pem("PRIVATE KEY", to_version_1(value.pkcs8_der))
+)
+_OLD_KEY_VALUE_DER: Format[PrivateKeyValue] = _raw(lambda value: to_version_1(value.pkcs8_der))
 _CERTIFICATE_PEM = _text(_certificate_pem)
 _KEY_PEM = _text(_key_pem)
 _KEY_DER = _raw(_key_der)
@@ -162,6 +167,8 @@ FORMS: Mapping[type[Released], Forms[Any]] = {
             "pkcs8:pem": _KEY_VALUE_PEM,
             "der": _KEY_VALUE_DER,
             "pkcs8:der": _KEY_VALUE_DER,
+            "pkcs8-v1:pem": _OLD_KEY_VALUE_PEM,
+            "pkcs8-v1:der": _OLD_KEY_VALUE_DER,
         },
         public=_KEY_VALUE_PEM.encode,
     ),
@@ -186,6 +193,8 @@ FORMS: Mapping[type[Released], Forms[Any]] = {
             "privatekey:pkcs8:pem": _KEY_PEM,
             "privatekey:der": _KEY_DER,
             "privatekey:pkcs8:der": _KEY_DER,
+            "privatekey:pkcs8-v1:pem": _text(lambda value: encode_pem("PRIVATE KEY", to_version_1(_key_der(value)))),
+            "privatekey:pkcs8-v1:der": _raw(lambda value: to_version_1(_key_der(value))),
             "chain": _text(_chain_pem),
             "pkcs12-with-private-key": _raw(_pkcs12),
         },

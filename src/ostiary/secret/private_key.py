@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ostiary.errors import InputError
 from ostiary.secret.pem import pem_labels
 from ostiary.secret.value import PrivateKeyValue
+from ostiary.session.pkcs8 import encode_version_2, pem_to_version_1, to_version_1
 
 MIN_RSA_BITS = 2048
 # Checking an RSA key costs about 0.2 s at 4096 bits and 3.5 s at 8192, on the connection of whoever uploads it.
@@ -51,11 +52,14 @@ def generate_private_key(key_type: str) -> PrivateKeyValue:
     make = KEY_TYPES.get(key_type)
     if make is None:
         raise InputError(f"key_type is {key_type!r}, expected one of {', '.join(KEY_TYPES)}")
-    return _to_value(make())
+    key = make()
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return PrivateKeyValue(pkcs8_der=encode_version_2(key))
+    return _to_value(key)
 
 
 def parse_private_key(text: str) -> PrivateKeyValue:
-    """A key given in a session text: one PEM block `PRIVATE KEY`, which is unencrypted PKCS#8.
+    """A key given in a session text: one PEM block `PRIVATE KEY`, which is unencrypted PKCS#8 and keeps its version.
 
     Guarantees: P-256, P-384, P-521, Ed25519, or RSA of MIN_RSA_BITS to MAX_RSA_BITS whose parts fit together.
     Does not guarantee that the key is secret or was made with good randomness.
@@ -69,16 +73,19 @@ def parse_private_key(text: str) -> PrivateKeyValue:
             f"value holds PEM {found}, expected one block 'PRIVATE KEY' (PKCS#8)"
             + (f"; {_CONVERT}" if convertible else "; give the key alone")
         )
-    key = _load_pem(text, skip_slow_checks=True)
+    readable = _readable(text)
+    key = _load_pem(readable, skip_slow_checks=True)
     if isinstance(key, rsa.RSAPrivateKey):
         _check_rsa_size(key)
-        key = _load_pem(text, skip_slow_checks=False)
+        key = _load_pem(readable, skip_slow_checks=False)
+    if isinstance(key, ed25519.Ed25519PrivateKey) and readable != text:
+        return PrivateKeyValue(pkcs8_der=encode_version_2(key))
     return _to_value(key)
 
 
 def load_private_key(value: PrivateKeyValue) -> PrivateKey:
     """The key of a value that this module made; it was checked then, so the slow RSA checks are not repeated."""
-    key = load_der_private_key(value.pkcs8_der, None, unsafe_skip_rsa_key_validation=True)
+    key = load_der_private_key(to_version_1(value.pkcs8_der), None, unsafe_skip_rsa_key_validation=True)
     return _check_type(key)
 
 
@@ -87,6 +94,13 @@ def signature_hash(key: PrivateKey) -> SignatureHash | None:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return CURVES[key.curve.name]
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
+
+
+def _readable(text: str) -> str:
+    try:
+        return pem_to_version_1(text)
+    except ValueError as error:
+        raise InputError(f"value: {error}") from None
 
 
 def _load_pem(text: str, *, skip_slow_checks: bool) -> PrivateKey:

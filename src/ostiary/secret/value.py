@@ -51,7 +51,7 @@ class BinaryValue:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateKeyValue:
-    """`pkcs8_der`: unencrypted PrivateKeyInfo (RFC 5208), version 0."""
+    """`pkcs8_der`: unencrypted PrivateKeyInfo (RFC 5208), of Ed25519 keys OneAsymmetricKey (RFC 5958) as well."""
 
     pkcs8_der: bytes = field(repr=False)
 

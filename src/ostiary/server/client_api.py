@@ -17,8 +17,10 @@ from ostiary import __version__
 from ostiary.board import Caller
 from ostiary.broker.cas import Cas
 from ostiary.broker.public_values import read_public_value, read_public_values
-from ostiary.broker.read import parse_hash, read_session
-from ostiary.broker.upload import upload_session
+from ostiary.broker.read import parse_hash, read_session, read_session_hash
+from ostiary.broker.session_encryption import public_encryption_key
+from ostiary.broker.signed_upload import upload_encrypted_session, upload_signed_session
+from ostiary.broker.upload import Uploaded, upload_session
 from ostiary.errors import InputError, OstiaryError, TooLargeError
 from ostiary.server import limits
 from ostiary.server.answers import Answer, answer, error_answer, refusal
@@ -37,10 +39,14 @@ def client_api(cas: Cas) -> Starlette:
         routes=[
             _route(cas, "/session", "POST", _upload),
             _route(cas, "/v1/sessions", "POST", _upload),
+            _route(cas, "/v1/signed_sessions", "PUT", _upload_signed),
+            _route(cas, "/v1/encrypted_sessions", "PUT", _upload_encrypted),
             _route(cas, "/session", "GET", _no_name),
             _route(cas, "/session/", "GET", _no_name),
             _route(cas, "/session/{name:path}", "GET", _read),
             _route(cas, "/v1/sessions/{name:path}", "GET", _read),
+            _route(cas, "/v1/session_hashes/{name:path}", "GET", _read_hash),
+            _route(cas, "/v1/session_encryption_key", "GET", _encryption_key),
             _route(cas, "/v1/values/{selector:path}", "GET", _values),
             _route(cas, "/v1/version", "GET", _version),
             _route(cas, "/v1/openapi.json", "GET", _openapi),
@@ -98,7 +104,18 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _upload(cas: Cas, request: Request) -> Answer:
-    uploaded = await upload_session(cas, await read_body(request), _caller(request))
+    return _uploaded(await upload_session(cas, await read_body(request), _caller(request)))
+
+
+async def _upload_signed(cas: Cas, request: Request) -> Answer:
+    return _uploaded(await upload_signed_session(cas, await read_body(request, limits.MAX_SIGNED_BODY_BYTES)))
+
+
+async def _upload_encrypted(cas: Cas, request: Request) -> Answer:
+    return _uploaded(await upload_encrypted_session(cas, await read_body(request, limits.MAX_ENCRYPTED_BODY_BYTES)))
+
+
+def _uploaded(uploaded: Uploaded) -> Answer:
     return answer(
         201,
         {
@@ -121,6 +138,19 @@ async def _read(cas: Cas, request: Request) -> Answer:
     except OstiaryError as error:
         return error_answer(error, doing=f"Failed to read session '{name}'")
     return answer(200, {"hash": session.hash.hex(), "session": session.text})
+
+
+async def _read_hash(cas: Cas, request: Request) -> Answer:
+    name = _session_name(request.path_params["name"])
+    try:
+        session_hash = await read_session_hash(cas, name, caller=_caller(request))
+    except OstiaryError as error:
+        return error_answer(error, doing=f"Failed to read the hash of session '{name}'")
+    return answer(200, {"hash": session_hash.hex()})
+
+
+async def _encryption_key(cas: Cas, _request: Request) -> Answer:
+    return answer(200, {"session_encryption_key": public_encryption_key(cas.store).hex()})
 
 
 def _session_name(text: str) -> str:
@@ -175,11 +205,11 @@ async def _openapi(_cas: Cas, _request: Request) -> Answer:
     return answer(200, openapi_document())
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. Raises TooLargeError as soon as it passes the bound."""
+async def read_body(request: Request, most: int = limits.MAX_BODY_BYTES) -> bytes:
+    """The whole body. Raises TooLargeError as soon as it passes `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > limits.MAX_BODY_BYTES:
-            raise TooLargeError(f"the request body has more than {limits.MAX_BODY_BYTES} bytes; make it smaller")
+        if len(body) > most:
+            raise TooLargeError(f"the request body has more than {most} bytes; make it smaller")
     return bytes(body)

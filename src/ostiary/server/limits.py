@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from ostiary.session.encrypted import MAX_ENCRYPTED_BYTES
+from ostiary.session.signed import MAX_SIGNED_BYTES
+
 MAX_BODY_BYTES = 1024 * 1024
-"""Largest request body, on both listeners, except that of `/v1/render`."""
+"""Largest request body, on both listeners, where no other is named: a session of full size."""
+
+MAX_SIGNED_BODY_BYTES = MAX_SIGNED_BYTES
+"""Body of `/v1/signed_sessions`: a session of full size in JSON, with its signatures."""
+
+MAX_ENCRYPTED_BODY_BYTES = MAX_ENCRYPTED_BYTES
+"""Body of `/v1/encrypted_sessions`: a signed session of full size in base64."""
 
 MAX_RENDER_BODY_BYTES = 1536 * 1024
 """Body of `/v1/render`: a file of 1 MiB in base64, with room for its path and the JSON around."""
@@ -25,6 +34,14 @@ LINGER_SECONDS = 2.0
 
 KEEP_ALIVE_SECONDS = 15
 """Between two requests of one connection."""
+
+START_KEEP_ALIVE_SECONDS = 24 * 3600
+"""As KEEP_ALIVE_SECONDS, of the connection of a start that reports changes of its files."""
+
+PROBE_AFTER_SECONDS = 60
+PROBE_EVERY_SECONDS = 15
+PROBES = 4
+"""TCP keep-alive: a peer that vanished is given up two minutes after it was last heard of, and its place is free."""
 
 MAX_CONNECTIONS = 4096
 """Open connections of one listener; fewer where the process may open fewer files."""

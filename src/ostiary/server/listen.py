@@ -46,6 +46,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host}:{port}", error.strerror or str(error)) from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _probe_idle_peers(listening)
         listening.bind(address)
         listening.listen(limits.BACKLOG)
         listening.setblocking(False)
@@ -57,6 +58,14 @@ def bind(host: str, port: int) -> socket.socket:
             "choose another address or port, or end the program that has it",
         ) from error
     return listening
+
+
+def _probe_idle_peers(listening: socket.socket) -> None:
+    """Have the kernel find out which peers of accepted connections are gone, however long those may be idle."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.PROBE_AFTER_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.PROBE_EVERY_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.PROBES)
 
 
 def capacity() -> int:

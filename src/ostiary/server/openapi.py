@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from ostiary import __version__
 from ostiary.server.answers import JsonValue
+from ostiary.server.limits import MAX_ENCRYPTED_BODY_BYTES, MAX_SIGNED_BODY_BYTES
+from ostiary.session.signed import MAX_SIGNATURES
 
 _HASH: JsonValue = {
     "type": "string",
     "pattern": "^[0-9a-f]{64}$",
     "description": "SHA-256 of the session's normal form",
+}
+
+_KEY: JsonValue = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "X25519 public key of this service, for which sessions are encrypted",
 }
 
 _SCHEMAS: JsonValue = {
@@ -24,6 +32,66 @@ _SCHEMAS: JsonValue = {
                 "items": {"type": "array", "items": {"type": "string"}},
             },
         },
+    },
+    "SignedSession": {
+        "type": "object",
+        "required": ["session", "signatures"],
+        "additionalProperties": False,
+        "properties": {
+            "session": {"type": "string", "description": "one session in YAML, `creator` included if it names CREATOR"},
+            "signatures": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_SIGNATURES,
+                "items": {"$ref": "#/components/schemas/Signature"},
+            },
+        },
+    },
+    "Signature": {
+        "type": "object",
+        "required": ["signer", "signature"],
+        "additionalProperties": False,
+        "properties": {
+            "signer": {
+                "type": "string",
+                "description": "SubjectPublicKeyInfo in PEM, Ed25519 or P-384; or base58check, version 10, of Ed25519",
+            },
+            "signature": {
+                "type": "string",
+                "description": (
+                    "base64, or 128 hex digits, of a signature over the bytes 00 01 and the session hash: Ed25519, or "
+                    "ECDSA with SHA-384 in DER"
+                ),
+            },
+        },
+    },
+    "EncryptedSession": {
+        "type": "object",
+        "required": ["encrypted_session", "encryption_key"],
+        "additionalProperties": False,
+        "properties": {
+            "encrypted_session": {
+                "type": "string",
+                "contentEncoding": "base64",
+                "description": (
+                    "encapsulated key and ciphertext of the JSON of a signed session: HPKE (RFC 9180) base mode, "
+                    "DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, info `ostiary-session-v1`"
+                ),
+            },
+            "encryption_key": _KEY,
+        },
+    },
+    "SessionHash": {
+        "type": "object",
+        "required": ["hash"],
+        "additionalProperties": False,
+        "properties": {"hash": _HASH},
+    },
+    "SessionEncryptionKey": {
+        "type": "object",
+        "required": ["session_encryption_key"],
+        "additionalProperties": False,
+        "properties": {"session_encryption_key": _KEY},
     },
     "Session": {
         "type": "object",
@@ -84,8 +152,12 @@ def openapi_document() -> JsonValue:
         "paths": {
             "/session": {"post": _upload("uploadSession"), "get": _health_check()},
             "/v1/sessions": {"post": _upload("uploadSessionV1")},
+            "/v1/signed_sessions": {"put": _upload_signed()},
+            "/v1/encrypted_sessions": {"put": _upload_encrypted()},
             "/session/{name}": {"get": _read("readSession")},
             "/v1/sessions/{name}": {"get": _read("readSessionV1")},
+            "/v1/session_hashes/{name}": {"get": _read_hash()},
+            "/v1/session_encryption_key": {"get": _encryption_key()},
             "/v1/values/{selector}": {"get": _values()},
             "/v1/version": {"get": _plain("version", "Version of this service", {"type": "object"})},
             "/v1/openapi.json": {"get": _plain("openapi", "This document", {"type": "object"})},
@@ -116,6 +188,92 @@ def _upload(operation: str) -> JsonValue:
                 }
             ),
         },
+    }
+
+
+def _upload_signed() -> JsonValue:
+    return {
+        "operationId": "uploadSignedSession",
+        "summary": (
+            "Create or update a session by signatures, which are all that counts: no client certificate is needed, and "
+            "one that is shown plays no part. One signature that does not hold refuses the upload"
+        ),
+        "requestBody": _body("SignedSession", MAX_SIGNED_BODY_BYTES),
+        "responses": _upload_responses(
+            {
+                "400": "not of this form, no valid session, a signature that does not hold, or a creator that did not "
+                "sign",
+                "403": "the signers may not do this",
+                "413": "over a bound",
+            }
+        ),
+    }
+
+
+def _upload_encrypted() -> JsonValue:
+    return {
+        "operationId": "uploadEncryptedSession",
+        "summary": "As /v1/signed_sessions, of a signed session that was encrypted for this service",
+        "requestBody": _body("EncryptedSession", MAX_ENCRYPTED_BODY_BYTES),
+        "responses": _upload_responses(
+            {
+                "400": "encrypted for another service, by another scheme, or what /v1/signed_sessions refuses",
+                "403": "the signers may not do this",
+                "413": "over a bound",
+            }
+        ),
+    }
+
+
+def _body(schema: str, most: int) -> JsonValue:
+    return {
+        "required": True,
+        "description": f"at most {most} bytes, of any content type",
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+    }
+
+
+def _upload_responses(errors: dict[str, str]) -> JsonValue:
+    return {
+        "201": _json("the new current version", "Uploaded"),
+        **_errors(
+            {
+                **errors,
+                "404": "`predecessor` is given and the session does not exist, or its namespace does not",
+                "409": "the session exists and `predecessor` is not its current hash",
+            }
+        ),
+    }
+
+
+def _read_hash() -> JsonValue:
+    return {
+        "operationId": "readSessionHash",
+        "summary": (
+            "The hash of the current version, for anyone if this version or one before it has a `salt`, else for those "
+            "who may read the session"
+        ),
+        "parameters": [
+            _parameter("name", "path", "session name; `/` is not escaped, a leading one is dropped", required=True)
+        ],
+        "responses": {
+            "200": _json("the hash", "SessionHash"),
+            **_errors(
+                {
+                    "401": "there is no salt, and a client certificate is needed",
+                    "403": "there is no salt, and the key may not read this session",
+                    "404": "no such session",
+                }
+            ),
+        },
+    }
+
+
+def _encryption_key() -> JsonValue:
+    return {
+        "operationId": "readSessionEncryptionKey",
+        "summary": "The key for which sessions are encrypted; believe it over a connection whose server you know",
+        "responses": {"200": _json("the key", "SessionEncryptionKey")},
     }
 
 

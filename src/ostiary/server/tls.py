@@ -84,9 +84,15 @@ def peer_of(scope: Scope) -> Peer:
 
 
 class Connection:
-    """One TLS connection: the same object for all of its requests, and gone with it."""
+    """One TLS connection: the same object for all of its requests, and gone with it.
 
-    __slots__ = ("__weakref__",)
+    keep_alive_seconds: from an answer to the next request; whoever answers a request may set it.
+    """
+
+    __slots__ = ("__weakref__", "keep_alive_seconds")
+
+    def __init__(self) -> None:
+        self.keep_alive_seconds = limits.KEEP_ALIVE_SECONDS
 
 
 def connection_of(scope: Scope) -> Connection:
@@ -319,7 +325,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         if self._lingering:
             return
-        self._expect_within(limits.KEEP_ALIVE_SECONDS + limits.REQUEST_SECONDS)
+        self.timeout_keep_alive = self._connection.keep_alive_seconds
+        self._expect_within(self.timeout_keep_alive + limits.REQUEST_SECONDS)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

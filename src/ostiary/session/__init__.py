@@ -50,7 +50,7 @@ from ostiary.session.model import (
     variables_in,
 )
 from ostiary.session.normal import JsonObject, JsonValue
-from ostiary.session.parse import ParsedSession, parse_session, with_creator
+from ostiary.session.parse import ParsedSession, parse_session, with_creator, with_signer
 from ostiary.session.placeholder import Placeholder, Template, parse_template
 
 __all__ = [
@@ -111,4 +111,5 @@ __all__ = [
     "parse_template",
     "variables_in",
     "with_creator",
+    "with_signer",
 ]

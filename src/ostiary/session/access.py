@@ -111,14 +111,18 @@ def read_signer(reading: Reading, node: Node) -> SignerSubject | None:
     if not isinstance(node, Scalar) or node.is_null:
         return None
     try:
-        return SignerSubject(spki=_signer_key(text))
+        return SignerSubject(spki=signer_key(text))
     except ValueError as error:
         found = "" if "-----BEGIN" in text else f"found {describe(node)}: "
         reading.findings.error(node, f"{found}no public key of a signer: {error}{template_hint(text)}")
         return None
 
 
-def _signer_key(text: str) -> bytes:
+def signer_key(text: str) -> bytes:
+    """DER SubjectPublicKeyInfo of a key that signs sessions, from its PEM or its base58check text.
+
+    Raises ValueError with one sentence: not a key, or neither Ed25519 nor P-384.
+    """
     if not labels(text):
         return ed25519_spki(decode_ed25519_key(text))
     key_type, spki = public_key(text)

@@ -188,7 +188,9 @@ VOLUME_KEY_VARIABLE_LEVEL = 7
 GOVERNANCE_LEVEL = 10
 ENCODINGS: Mapping[str, int] = {"escape(json)": 10}
 
-_PEM_FORMATS = {"pem": 5, "pkcs8:pem": 5, "der": 5, "pkcs8:der": 5}
+_OLD_KEY_FORMATS = {"pkcs8-v1:pem": 5, "pkcs8-v1:der": 5}
+"""Ours: what OpenSSL 3.0 reads also of an Ed25519 key (docs/adr/0006)."""
+_PEM_FORMATS = {"pem": 5, "pkcs8:pem": 5, "der": 5, "pkcs8:der": 5, **_OLD_KEY_FORMATS}
 _CERTIFICATE_FORMATS = {
     "": V0_1,
     "crt": 5,
@@ -199,6 +201,7 @@ _CERTIFICATE_FORMATS = {
     "privatekey:pkcs8:pem": 5,
     "privatekey:der": 5,
     "privatekey:pkcs8:der": 5,
+    **{f"privatekey:{form}": minor for form, minor in _OLD_KEY_FORMATS.items()},
     "chain": 5,
     "pkcs12-with-private-key": 9,
 }
@@ -226,12 +229,15 @@ DOT_FORMS: Mapping[str, frozenset[str]] = {
     "session-ca": frozenset({"crt"}),
 }
 """Deprecated forms `$$SCONE::name.form$$` by kind."""
+_RAW_CERTIFICATE_FORMATS = frozenset(
+    {"crt:der", "privatekey:der", "privatekey:pkcs8:der", "privatekey:pkcs8-v1:der", "pkcs12-with-private-key"}
+)
 RAW_FORMATS: Mapping[str, frozenset[str]] = {
     "binary": frozenset({"", "bin"}),
-    "private-key": frozenset({"der", "pkcs8:der"}),
+    "private-key": frozenset({"der", "pkcs8:der", "pkcs8-v1:der"}),
     "public-key": frozenset({"spki:der"}),
-    "x509": frozenset({"crt:der", "privatekey:der", "privatekey:pkcs8:der", "pkcs12-with-private-key"}),
-    "x509-ca": frozenset({"crt:der", "privatekey:der", "privatekey:pkcs8:der", "pkcs12-with-private-key"}),
+    "x509": _RAW_CERTIFICATE_FORMATS,
+    "x509-ca": _RAW_CERTIFICATE_FORMATS,
     "pgp-key": frozenset({"privatekey:binary", "publickey:binary"}),
 }
 """Formats whose result is bytes rather than text."""

@@ -58,7 +58,9 @@ def _check_variable(reading: Reading, node: Node, variable: Variable) -> None:
     facts = reading.secrets.get(variable.placeholder.name)
     if facts is None or facts.mistaken:
         return
-    if facts.kind == "binary":
+    # An import of unknown kind without format may be text; in any other format, some bytes would happen to be base32.
+    as_bytes = facts.kind == "binary" or (facts.kind is None and variable.placeholder.format != "")
+    if as_bytes:
         if variable.placeholder.format != _FORMAT:
             name = variable.placeholder.name
             reading.findings.error(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ostiary.errors import Finding, InputError, TooLargeError
+from ostiary.errors import Finding, InputError, SessionFormatError, TooLargeError
 from ostiary.session import language
 from ostiary.session.access import check_signed, names_creator, read_access_policy, read_signer
 from ostiary.session.declared import Declared
@@ -103,6 +103,24 @@ def with_creator(parsed: ParsedSession, certificate_pem: str | None) -> ParsedSe
     if creator is not None:
         normal["creator"] = creator
     return _assemble(replace(parsed.session, creator=creator), normal, parsed.warnings, parsed.notes)
+
+
+def with_signer(parsed: ParsedSession, pem: str) -> ParsedSession:
+    """The same session for the signer with this public key, before anybody has signed it.
+
+    Guarantees: if the effective access policy names CREATOR and the session has no creator, it is this signer, and the
+    session says who reads, which no signer can; else nothing has changed. The normal form has the key as `pem` has it.
+    Raises InputError, TooLargeError. Source: session language, section 15.
+    """
+    if not parsed.names_creator or parsed.session.creator is not None:
+        return parsed
+    try:
+        signed = parse_session(write_yaml({**parsed.normal, "creator": {"signer": pem}}))
+    except SessionFormatError as error:
+        # Lines and columns would be those of the normal form, which nobody has seen.
+        found = (f"{finding.path}: {finding.message}" for finding in error.findings)
+        raise InputError("the session cannot be signed with this key as its creator", *found) from None
+    return replace(signed, warnings=parsed.warnings, notes=parsed.notes)
 
 
 def _assemble(

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from ostiary.session.pkcs8 import pem_to_version_1
+
 MIN_RSA_BITS = 2048
 
 _BEGIN = re.compile(r"-----BEGIN ([^\r\n-]{1,64})-----")
@@ -57,8 +59,9 @@ def private_key(text: str) -> tuple[str, bytes]:
         convertible = any(label.endswith("PRIVATE KEY") and label != "PRIVATE KEY" for label in found)
         hint = f"; {_TO_PKCS8}" if convertible else ""
         raise ValueError(f"expected one PEM block PRIVATE KEY (PKCS#8), found {_found(text)}{hint}")
+    readable = pem_to_version_1(text)
     try:
-        key = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
+        key = load_pem_private_key(readable.encode(), None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("expected a PKCS#8 private key, found a PEM block that cannot be read as one") from None
     return _key_type(key.public_key()), _spki(key.public_key())

@@ -183,6 +183,12 @@ class Store:
         """The newest state that this process knows and may show."""
         return self._state.head
 
+    @property
+    def records(self) -> int:
+        """How many records the newest durable state has, whichever process made it. Raises as `get`."""
+        self._look()
+        return self._state.records
+
     def get(self, name: str) -> Record | None:
         """The record's newest durable version, whichever process wrote it; None if there is none.
 

@@ -9,7 +9,7 @@ import pytest
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import Claims
+from ostiary.evidence.claims import MAA_MANAGED, Claims
 from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant
 from ostiary.session.placeholder import Placeholder
 
@@ -18,10 +18,10 @@ SIGNER = bytes([0x5]) * 32
 BINDING = bytes(range(64))
 CLAIMS = Claims(
     tee="sgx",
-    mrenclave=A,
-    mrsigner=SIGNER,
-    isvprodid=7,
-    isvsvn=3,
+    measurements={"mrenclave": A},
+    signer=SIGNER,
+    product_id=7,
+    svn=3,
     report_data=BINDING,
     debug=False,
     software=False,
@@ -31,6 +31,7 @@ CLAIMS = Claims(
     platform_id="00",
 )
 STRICT = SecurityAttestation()
+CONDITIONS = frozenset({"service-td", "sept-ve-disable-off"})
 X = Variable(placeholder=Placeholder(name="x"))
 
 
@@ -55,6 +56,18 @@ def _mismatches(
 
 def _with(**changes: object) -> Claims:
     return dataclasses.replace(CLAIMS, **changes)  # type: ignore[arg-type]
+
+
+def test_conditions_are_tolerated_by_name_one_by_one() -> None:
+    claims = _with(conditions=CONDITIONS)
+    found = _mismatches(claims, security=_tolerate("service-td", "debug-mode"))
+    assert [mismatch.factor for mismatch in found] == ["tolerate: sept-ve-disable-off"]
+    assert [mismatch.factor for mismatch in _mismatches(claims)] == [
+        "tolerate: sept-ve-disable-off",
+        "tolerate: service-td",
+    ]
+    result = appraise(claims, _service(), _tolerate(*CONDITIONS), binding=BINDING)
+    assert set(result.tolerated) == CONDITIONS
 
 
 def test_claims_that_satisfy_everything_are_admitted_with_nothing_tolerated() -> None:
@@ -125,6 +138,13 @@ class TestVariants:
             "signer.isvprodid",
             "signer.isvsvn",
         ]
+
+    @pytest.mark.parametrize("missing", ["signer", "product_id", "svn", "measurements"])
+    def test_a_factor_that_the_evidence_says_nothing_of_does_not_hold(self, missing: str) -> None:
+        signer = Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=0)
+        claims = _with(**{missing: {"mrtd": A} if missing == "measurements" else None})
+        (mismatch,) = _mismatches(claims, _service(Variant(mrenclave=(A,), signer=signer)))
+        assert mismatch.found == "none in evidence of this TEE"
 
     @pytest.mark.parametrize("variants", [(), (Variant(),), (Variant(), Variant(mrenclave=()))])
     def test_no_reference_values_admit_nothing(self, variants: tuple[Variant, ...]) -> None:
@@ -271,7 +291,11 @@ class TestTcb:
 
 def test_every_mismatch_is_reported_at_once() -> None:
     claims = _with(
-        mrenclave=B, debug=True, tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}), report_data=bytes(64)
+        measurements={"mrenclave": B},
+        debug=True,
+        tcb_status="OutOfDate",
+        advisories=frozenset({"INTEL-SA-00615"}),
+        report_data=bytes(64),
     )
     assert [mismatch.factor for mismatch in _mismatches(claims)] == [
         "report_data",
@@ -311,17 +335,17 @@ class TestResult:
 @pytest.mark.parametrize(
     ("variant", "says"),
     [
-        (X, "$$SCONE::x$$, which is not resolved"),
+        (X, "the secret of $$SCONE::x$$ to be there"),
         (Variant(mrenclave=(X,)), "the unresolved $$SCONE::x$$"),
-        (Variant(mrenclave=(A,), signer=X), "which is not resolved"),
-        (Variant(signer=Signer(mrsigner=X, isvprodid=CLAIMS.isvprodid)), "the unresolved $$SCONE::x$$"),
-        (Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=X)), "the unresolved $$SCONE::x$$"),
+        (Variant(mrenclave=(A,), signer=X), "a variable that is not resolved"),
+        (Variant(signer=Signer(mrsigner=X, isvprodid=7)), "the unresolved $$SCONE::x$$"),
+        (Variant(signer=Signer(mrsigner=SIGNER, isvprodid=X)), "the unresolved $$SCONE::x$$"),
         (
-            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_min=X)),
+            Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_min=X)),
             "the unresolved $$SCONE::x$$ to 65535",
         ),
         (
-            Variant(signer=Signer(mrsigner=CLAIMS.mrsigner, isvprodid=CLAIMS.isvprodid, isvsvn_max=X)),
+            Variant(signer=Signer(mrsigner=SIGNER, isvprodid=7, isvsvn_max=X)),
             "0 to the unresolved $$SCONE::x$$",
         ),
     ],
@@ -339,6 +363,7 @@ def test_an_unresolved_variable_in_security_refuses_the_start() -> None:
     """F205."""
     (mismatch,) = _mismatches(CLAIMS, _service(), SecurityAttestation(tolerate=frozenset({X})))
     assert mismatch.factor == "security.attestation"
+    assert "$$SCONE" not in mismatch.found, "which the peer is told"
 
 
 class TestPlatforms:
@@ -371,3 +396,62 @@ class TestPlatforms:
         service = dataclasses.replace(self._service(self.QE), attestation=(Variant(mrenclave=(B,)),))
         (mismatch,) = _mismatches(_with(qe_id=self.QE), service)
         assert mismatch.factor == "mrenclave"
+
+
+class TestAttestationService:
+    """Mode maa: Microsoft's service vouches for the platform, the session judges the program all the same."""
+
+    URL = "https://t.r.attest.azure.net"
+    SECURITY = SecurityAttestation(mode="maa", url=URL, tolerate=frozenset({"maa-managed-tcb"}))
+    TOKEN = _with(tcb_status=MAA_MANAGED, attestation_service=URL)
+
+    def test_what_the_service_vouches_for_is_admitted(self) -> None:
+        result = appraise(self.TOKEN, _service(), self.SECURITY, binding=BINDING)
+        assert result.tolerated == ("maa-managed-tcb",)
+
+    def test_f195_without_the_toleration_it_is_refused(self) -> None:
+        """F195: a session must say that Microsoft's service judges the TCB."""
+        security = dataclasses.replace(self.SECURITY, tolerate=frozenset())
+        (mismatch,) = _mismatches(self.TOKEN, security=security)
+        assert (mismatch.factor, mismatch.found) == ("tolerate: maa-managed-tcb", "TCB status MaaManaged")
+        assert "add maa-managed-tcb" in mismatch.advice
+
+    def test_f196_another_program_is_refused_though_the_service_agrees(self) -> None:
+        """F196: both policies count."""
+        (mismatch,) = _mismatches(
+            _with(tcb_status=MAA_MANAGED, attestation_service=self.URL, measurements={"mrenclave": B}),
+            security=self.SECURITY,
+        )
+        assert mismatch.factor == "mrenclave"
+
+    def test_f196_a_debug_enclave_is_refused_though_the_service_agrees(self) -> None:
+        """F196: the session's rule on debug mode counts."""
+        debug = dataclasses.replace(self.TOKEN, debug=True)
+        (mismatch,) = _mismatches(debug, security=self.SECURITY)
+        assert mismatch.factor == "tolerate: debug-mode"
+
+    def test_the_connection_must_be_the_same(self) -> None:
+        (mismatch,) = _mismatches(self.TOKEN, security=self.SECURITY, binding=bytes(64))
+        assert mismatch.factor == "report_data"
+
+    def test_f090_platforms_have_no_effect(self) -> None:
+        """F090: a token names no quoting enclave."""
+        service = dataclasses.replace(_service(), platforms=(bytes(16),))
+        assert appraise(self.TOKEN, service, self.SECURITY, binding=BINDING).claims == self.TOKEN
+
+    @pytest.mark.parametrize(
+        ("claims", "security", "found"),
+        [
+            (TOKEN, STRICT, "a token of https://t.r.attest.azure.net"),
+            (TOKEN, dataclasses.replace(SECURITY, url="https://other.example"), "a token of https://t.r"),
+            (CLAIMS, SECURITY, "evidence of the TEE itself"),
+            (CLAIMS, dataclasses.replace(SECURITY, url=None), "evidence of the TEE itself"),
+            (TOKEN, dataclasses.replace(SECURITY, url=None), "a token of https://t.r.attest.azure.net"),
+            (TOKEN, dataclasses.replace(SECURITY, url=X), "a token of https://t.r.attest.azure.net"),
+        ],
+    )
+    def test_evidence_must_be_of_the_kind_that_the_session_asks_for(
+        self, claims: Claims, security: SecurityAttestation, found: str
+    ) -> None:
+        factors = {mismatch.factor: mismatch.found for mismatch in _mismatches(claims, security=security)}
+        assert factors["security.attestation.mode"].startswith(found)

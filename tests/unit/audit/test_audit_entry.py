@@ -41,6 +41,9 @@ def test_the_kinds_are_a_closed_list() -> None:
         "session_updated",
         "service_attested",
         "service_file_rendered",
+        "service_fspf_tag_updated",
+        "volume_fspf_tag_updated",
+        "one_time_password_used",
         "cas_started",
         "cas_exited",
     }

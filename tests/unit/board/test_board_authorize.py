@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from tests.simulators.signers import Person, ed25519_person, p384_person
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
@@ -22,6 +23,7 @@ from ostiary.session.model import (
     Variable,
 )
 from ostiary.session.placeholder import Placeholder
+from ostiary.session.signed import Signature, VerifiedSigners, verify_signatures
 
 ALICE, BOB, EVE = b"A" * 32, b"B" * 32, b"E" * 32
 PEM = "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"
@@ -147,6 +149,11 @@ def test_a_caller_without_certificate_is_not_told_to_show_one_where_none_would_h
         decide(NoneSubject(), caller=None)
 
 
+def test_a_caller_without_certificate_is_not_told_to_show_that_of_a_creator_who_is_a_signer() -> None:
+    with pytest.raises(NotAuthorizedError):
+        authorize(Operation.UPDATE, AccessPolicy(), session="s", creator=SignerSubject(spki=b"k"), caller=None)
+
+
 def test_a_missing_creator_and_a_missing_caller_are_not_equal() -> None:
     with pytest.raises(IdentityRequiredError):
         decide(CreatorSubject(), creator=None, caller=None)
@@ -180,3 +187,107 @@ def test_a_policy_that_is_an_unresolved_variable_admits_nobody(operation: Operat
     """F180."""
     with pytest.raises(NotAuthorizedError):
         authorize(operation, VARIABLE, session="s", creator=ALICE, caller=tls(ALICE))
+
+
+ANN, BEN, CEM, DAN = ed25519_person(), p384_person(), ed25519_person(), ed25519_person()
+
+
+def signers(*people: Person) -> VerifiedSigners:
+    """Those who signed a session with some hash."""
+    digest = b"h" * 32
+    return verify_signatures(
+        digest, [Signature(signer=one.pem, spki=one.spki, signature=one.sign(digest)) for one in people]
+    )
+
+
+def signer(person: Person) -> SignerSubject:
+    return SignerSubject(spki=person.spki)
+
+
+def asked(
+    *subjects: Subject,
+    by: VerifiedSigners,
+    operation: Operation = Operation.UPDATE,
+    creator: bytes | SignerSubject | None = None,
+) -> None:
+    policy = AccessPolicy(**{"read": (NoneSubject(),), "update": (NoneSubject(),), operation.value: subjects})
+    authorize(operation, policy, session="s", creator=creator, caller=by)
+
+
+TWO_OF_THREE = rule(2, signer(ANN), signer(BEN), signer(CEM))
+VETO = rule(2, signer(DAN), TWO_OF_THREE)
+OVERRULED = rule(1, CreatorSubject(), VETO)
+
+SIGNED: dict[str, tuple[Subject, tuple[Person, ...]]] = {
+    "ANY admits every signer": (AnySubject(), (ANN,)),
+    "a signer": (signer(ANN), (ANN,)),
+    "a signer beside another who stands nowhere": (signer(BEN), (ANN, BEN)),
+    "CREATOR is the signer that the session names": (CreatorSubject(), (DAN,)),
+    "two of three": (TWO_OF_THREE, (ANN, CEM)),
+    "three of three": (TWO_OF_THREE, (ANN, BEN, CEM)),
+    "veto and two of three": (VETO, (DAN, BEN, CEM)),
+    "the owner overrules": (OVERRULED, (DAN,)),
+    "or the others agree": (OVERRULED, (BEN, CEM, DAN)),
+    "one signer who is every entry of require-all": (rule(2, CreatorSubject(), signer(DAN)), (DAN,)),
+    "two parties in three entries": (rule(2, CreatorSubject(), signer(DAN), signer(ANN)), (DAN, ANN)),
+}
+
+NOT_SIGNED: dict[str, tuple[Subject, tuple[Person, ...]]] = {
+    "another signer": (signer(ANN), (BEN,)),
+    "NONE": (NoneSubject(), (ANN,)),
+    "CREATOR is no other signer": (CreatorSubject(), (ANN,)),
+    "a TLS key is no signer": (key(hashlib.sha256(ANN.spki).digest()), (ANN,)),
+    "one of three": (TWO_OF_THREE, (ANN,)),
+    "one of three and a stranger": (TWO_OF_THREE, (ANN, DAN)),
+    "one of three, twice": (TWO_OF_THREE, (ANN, ANN)),
+    "two of three without the veto": (VETO, (ANN, BEN)),
+    "the veto alone": (VETO, (DAN,)),
+    "the veto and one": (VETO, (DAN, ANN)),
+    "nobody overrules without being the owner": (OVERRULED, (ANN, BEN)),
+    "one signer in two of three entries is one party": (rule(2, CreatorSubject(), signer(DAN), signer(ANN)), (DAN,)),
+    "also by way of a rule": (rule(2, signer(DAN), rule(1, signer(DAN)), signer(ANN)), (DAN,)),
+    "an unresolved variable beside": (rule(2, VARIABLE, signer(ANN)), (ANN,)),
+    "none needed": (rule(0), (ANN,)),
+}
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("case", SIGNED)
+def test_f184_f209_signatures_that_suffice_admit(case: str, operation: Operation) -> None:
+    """F184, F209: require-all, require-at-least-N nested; each signer counts once."""
+    subject, people = SIGNED[case]
+    asked(subject, by=signers(*people), operation=operation, creator=signer(DAN))
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("case", NOT_SIGNED)
+def test_f184_f209_signatures_that_do_not_suffice_refuse(case: str, operation: Operation) -> None:
+    """F184, F209."""
+    subject, people = NOT_SIGNED[case]
+    with pytest.raises(NotAuthorizedError, match=f"not satisfied for '{operation.value}' by the signatures of "):
+        asked(subject, by=signers(*people), operation=operation, creator=signer(DAN))
+
+
+@pytest.mark.parametrize("subject", [signer(ANN), CreatorSubject(), rule(1, signer(ANN))])
+def test_no_signature_admits_to_read(subject: Subject) -> None:
+    with pytest.raises(NotAuthorizedError, match="access session s"):
+        asked(subject, by=signers(ANN), operation=Operation.READ, creator=signer(ANN))
+
+
+def test_a_creator_who_signed_is_not_the_tls_client_of_the_same_key_and_the_other_way_round() -> None:
+    """Who signs may keep the key far from any connection; who connects proves nothing about a text."""
+    key_hash = hashlib.sha256(ANN.spki).digest()
+    client = Caller(certificate=PEM % "ann", key_hash=key_hash, key_bits_hash=key_hash)
+    policy = AccessPolicy()
+    for operation in Operation:
+        with pytest.raises(NotAuthorizedError, match="no caller of this key"):
+            authorize(operation, policy, session="s", creator=signer(ANN), caller=client)
+        with pytest.raises(NotAuthorizedError, match="by the signatures of"):
+            authorize(operation, policy, session="s", creator=key_hash, caller=signers(ANN))
+
+
+def test_a_refusal_names_the_signers_that_were_counted_each_once() -> None:
+    with pytest.raises(NotAuthorizedError) as refusal:
+        asked(signer(CEM), by=signers(ANN, BEN, ANN))
+    shown = sorted(encode_key_hash(hashlib.sha256(one.spki).digest()) for one in (ANN, BEN))
+    assert f"by the signatures of {shown[0]} and {shown[1]}; collect" in str(refusal.value)

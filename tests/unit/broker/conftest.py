@@ -17,13 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from ostiary.attester.binding import CLIENT
 from ostiary.audit import Frontier
 from ostiary.board import Caller
 from ostiary.broker.cas import Cas
 from ostiary.broker.configure import Configuration
+from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.open import make_cas
 from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.upload import upload_session
+from ostiary.launcher.access_token import prove_token
 from ostiary.session.model import HostArgument
 from ostiary.store import open_store
 
@@ -61,24 +64,35 @@ class Desk:
         """Create or update; the hash in hex."""
         return asyncio.run(upload_session(self.cas, text.encode(), caller)).session_hash.hex()
 
-    async def begin(self, service_id: str, client: bytes = b"c" * 32) -> Start:
-        """Start a service of a session with `mode: none`; raises DeniedRelease."""
+    async def begin(self, service_id: str, client: bytes = b"c" * 32, *, token: str | None = None) -> Start:
+        """Start SESSION/SERVICE[@OTP] of a session with `mode: none`; raises DeniedRelease."""
+        service_id, at, password = service_id.partition("@")
         session, _, service = service_id.rpartition("/")
+        nonce = self.cas.challenges.issue(client, self.cas.now())
+        ends = {"nonce": nonce, "client_spki": b"client", "server_spki": b"server"}
         request = Request(
             session=session,
             service=service,
             client_spki=b"client",
             server_spki=b"server",
             client_key_hash=client,
-            nonce=self.cas.challenges.issue(client, self.cas.now()),
+            nonce=nonce,
             tee="none",
             evidence=b"",
             endorsements=b"",
+            one_time_password=password if at else None,
+            access_token_proof=b"" if token is None else prove_token(token.encode(), CLIENT, **ends),
         )
         return await release_configuration(self.cas, request)
 
     def start(self, service_id: str) -> Configuration:
         return asyncio.run(self.begin(service_id)).configuration
+
+    def denied(self, service_id: str, *, token: str | None = None) -> str:
+        """What a program is told that must not be let in."""
+        with pytest.raises(DeniedRelease) as denied:
+            asyncio.run(self.begin(service_id, token=token))
+        return str(denied.value.told)
 
     def argv(self, service_id: str) -> list[bytes | HostArgument]:
         return list(self.start(service_id).argv)

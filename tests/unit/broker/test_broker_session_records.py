@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from os import urandom
@@ -34,7 +35,9 @@ def parsed(name: str = "s", more: str = "") -> ParsedSession:
 
 
 def put(store: Store, session: ParsedSession, replaced: StoredSession | None = None) -> None:
-    store.commit(upload_writes(session, creator=b"c" * 32, values=VALUES, replaced=replaced), LEAF).result()
+    store.commit(
+        upload_writes(session, creator=b"c" * 32, values=VALUES, replaced=replaced, salted=False), LEAF
+    ).result()
 
 
 def current(records: SessionRecords, name: str = "s") -> StoredSession:
@@ -86,6 +89,56 @@ def test_a_session_that_was_prepared_is_read_from_the_cache(store: Store) -> Non
     first = current(records)
     asyncio.run(records.prepare("s"))
     assert current(records) is first
+
+
+def importing(name: str, *exporters: str) -> ParsedSession:
+    secrets = ", ".join(
+        f"{{name: s{number}, import: {{session: {exporter}, secret: token}}}}"
+        for number, exporter in enumerate(exporters)
+    )
+    return parse_session(f"name: {name}\nversion: '0.3.10'\nsecrets: [{secrets}]\n")
+
+
+def prepared(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> set[str]:
+    """The sessions that `prepare` reads, each of them on another thread than the event loop's."""
+    found: list[str] = []
+
+    def parse_elsewhere(text: str) -> ParsedSession:
+        assert threading.current_thread() is not threading.main_thread()
+        found.append(parse_session(text).session.name)
+        return parse_session(text)
+
+    monkeypatch.setattr(session_records, "parse_session", parse_elsewhere)
+    asyncio.run(SessionRecords(store).prepare(name))
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_what_a_session_imports_from_is_prepared_with_it_link_by_link(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where sessions import from each other in a circle, and where one is missing."""
+    for session in (importing("a", "b", "none", "b"), importing("b", "c", "a"), parsed("c"), parsed("other")):
+        put(store, session)
+    assert prepared(store, monkeypatch, "a") == {"a", "b", "c"}
+
+
+def test_no_more_sessions_are_prepared_than_its_limit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_records, "MAX_PREPARED_SESSIONS", 3)
+    for session in (importing("a", "b", "c", "d"), importing("b", "c", "e"), *map(parsed, "cde")):
+        put(store, session)
+    assert prepared(store, monkeypatch, "a") == {"a", "b", "c"}
+
+
+def test_a_version_of_the_past_is_prepared_on_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = SessionRecords(store)
+    put(store, parsed())
+    asyncio.run(records.prepare_version("s", parsed().hash))
+    asyncio.run(records.prepare_version("s", b"h" * 32))
+    monkeypatch.delattr(session_records, "parse_session")
+    past = records.version("s", parsed().hash)
+    assert past is not None
+    assert past.parsed.hash == parsed().hash
 
 
 def test_values_written_over_a_session_that_changed_meanwhile_are_a_conflict(store: Store) -> None:

@@ -13,11 +13,12 @@ from tests.unit.broker.conftest import NOW, Desk
 from ostiary.audit import Frontier
 from ostiary.board import Caller
 from ostiary.broker import identity
+from ostiary.broker import open as broker_open
 from ostiary.broker.identity import ServerIdentity, open_identity
 from ostiary.broker.open import make_cas
 from ostiary.errors import ConflictError
 from ostiary.secret import generate
-from ostiary.store import open_store
+from ostiary.store import Write, open_store
 
 OPEN = "security: {attestation: {mode: none}}\n"
 
@@ -88,3 +89,23 @@ def test_services_that_start_first_at_one_time_agree_on_one_authority(
 
     monkeypatch.setattr(identity, "generate", generate_slowly)
     assert open_identity(one.cas, ["cas"]).root == faster[0].root
+
+
+def test_services_that_make_the_first_records_at_one_time_agree_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_writes = broker_open._first_writes
+    with (
+        open_store(tmp_path / "data", random=os.urandom, log=Frontier(), warn=lambda _: None) as one,
+        open_store(tmp_path / "data", random=os.urandom, log=Frontier(), warn=lambda _: None) as other,
+    ):
+
+        def be_overtaken(*args: Any) -> list[Write]:
+            writes = first_writes(*args)
+            monkeypatch.undo()
+            make_cas(other, roots=(), now=lambda: NOW, random=os.urandom)
+            return writes
+
+        monkeypatch.setattr(broker_open, "_first_writes", be_overtaken)
+        make_cas(one, roots=(), now=lambda: NOW, random=os.urandom)
+        assert (one.records, one.head.log_size) == (other.records, other.head.log_size) == (1, 2)

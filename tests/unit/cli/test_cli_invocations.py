@@ -50,6 +50,21 @@ def parse(line: str) -> tuple[tuple[str, ...], Arguments]:
     ("session calculate-hash f.yaml", {"words": ["f.yaml"], "with_self_as_creator": None}),
     ("session calculate-hash s.yaml  --with-self-as-creator tls", {"with_self_as_creator": "tls"}),
     ("session create --retries 10 --identity i.pem -c a s.yml", {"retries": "10", "identity": "i.pem", "cas": "a"}),
+    ("session sign F --use-env", {"words": ["F"], "use_env": True, "key": None, "force": False}),
+    ("session sign s.yml generate-message-to-be-signed pub.pem",
+     {"words": ["s.yml", "generate-message-to-be-signed", "pub.pem"]}),
+    ("session sign -e A=b s.yml generate-message-to-be-signed -f",
+     {"words": ["s.yml", "generate-message-to-be-signed"], "force": True, "variables": ["A=b"]}),
+    ("session sign s.yml add-signature pub.pem", {"words": ["s.yml", "add-signature", "pub.pem"]}),
+    ("session sign s.yml add-signature pub.pem c2ln", {"words": ["s.yml", "add-signature", "pub.pem", "c2ln"]}),
+    ("session sign s.yml sign-with-cli-identity", {"words": ["s.yml", "sign-with-cli-identity"]}),
+    ("session encrypt --key abcd F", {"words": ["F"], "key": "abcd"}),
+    ("session encrypt F --cas a", {"words": ["F"], "cas": "a", "key": None}),
+    ("cas show-identification", {"words": []}),
+    ("cas show-identification -c", {"cas_key_hash": True, "cas_software_key_hash": False}),
+    ("cas show-identification -s", {"cas_software_key_hash": True}),
+    ("cas show-identification --cas-key-hash a:8081", {"words": ["a:8081"], "cas_key_hash": True}),
+    ("cas show-identification --session-encryption-key", {"session_encryption_key": True}),
     ("self show", {"words": []}),
     ("self show-certificate", {"words": []}),
     ("self show-certificate-hash", {"words": []}),
@@ -77,8 +92,14 @@ def test_help_and_version_succeed(scone: Scone, line: str) -> None:
 @pytest.mark.parametrize(("line", "code", "says"), [
     ("gcc -o x", 64, "Error: scone gcc is not part of Ostiary\n"),
     ("host install", 64, "Error: scone host is not part of Ostiary\n"),
-    ("session sign s.yml", 64, "Error: scone session sign is not part of this version of Ostiary yet\n"),
-    ("session encrypt s.yml", 64, "Error: scone session encrypt is not part of this version of Ostiary yet\n"),
+    ("session sign F nonsense", 64, "Error: scone: 'nonsense' is no way to sign; there are sign-with-cli-identity, "),
+    ("session sign F sign-with-cli-identity x", 64, "Error: scone: 'x' is one argument too many after sign-with-cli"),
+    ("session sign F generate-message-to-be-signed a b", 64, "Error: scone: 'b' is one argument too many after gen"),
+    ("session sign F add-signature", 64, "Error: scone: add-signature needs SIGNER, a file with the public key\n"),
+    ("session sign F add-signature a --key b", 64, "Error: scone: --key and SIGNER contradict each other"),
+    ("session encrypt F --cas a --key b", 64, "Error: scone: --cas and --key contradict each other"),
+    ("session encrypt F --key b", 64, "Error: scone: --key: a session encryption key has 64 hex digits, found 'b'\n"),
+    ("cas show-identification -cs", 64, "Error: scone: these options each ask for one value; give one of them\n"),
     ("session list", 64, "Error: scone session list is not part of this version of Ostiary yet\n"),
     ("fspf create x", 64, "Error: scone fspf is not part of this version of Ostiary yet\n"),
     ("binaryfs / x", 64, "Error: scone binaryfs is not part of this version of Ostiary yet\n"),
@@ -95,7 +116,7 @@ def test_help_and_version_succeed(scone: Scone, line: str) -> None:
     ("cas attest -GCS a --only_for_testing-debug", 1, "Error: Attesting the CAS failed\n"),
 ])  # fmt: skip
 def test_what_is_not_understood_is_told_and_has_its_code(scone: Scone, line: str, code: int, says: str) -> None:
-    scone.write("F", "name: x")
+    scone.write("F", "version: '0.3'\nname: x\naccess_policy: {read: ANY, update: NONE}\n")
     shown = scone(*([*line.split(), "--cas", "a", A] if line.startswith("session read") else line.split()))
     assert (shown.code, shown.out) == (code, "")
     # The warning about the unauthenticated server may come first.

@@ -68,8 +68,8 @@ def test_the_name_is_replaced_after_the_variables(scone: Scone, file: str) -> No
     ("name: a b\n", "line 1 column 7: name: found"),
     ("name: [\n", "not YAML"),
     ("", "the document is empty"),
-    ('{"session": "x", "signatures": []}', "s.yml is a signed session, which this version"),
-    ('{"encrypted_session": "x", "encryption_key": "y"}', "s.yml is an encrypted session, which this version"),
+    ('{"session": "x", "signatures": []}', "signed session file 's.yml' failed\nCaused by: signatures must"),
+    ('{"encrypted_session": "x", "encryption_key": "y"}', "Caused by: encrypted_session is not base64"),
     ('{"name": "x", ', "not YAML"),
 ])  # fmt: skip
 def test_what_is_no_session_is_refused_with_its_place(scone: Scone, text: str, says: str) -> None:

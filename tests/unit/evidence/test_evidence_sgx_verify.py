@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from dcap_qvl import QuotePolicy, QuoteVerifier, verify_with_root_ca  # type: ignore[import-untyped]
+from tests.simulators.genuine import cases
 from tests.simulators.sgx_platform import (
     LIFETIME,
     MR_ENCLAVE,
@@ -23,17 +22,26 @@ from tests.simulators.sgx_platform import (
     with_pck_chain,
 )
 
-from ostiary import errors
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import TrustedRoot, intel_root
-from ostiary.evidence.sgx import parse_quote, verify
-from ostiary.evidence.sgx.collateral import parse_collateral
-from ostiary.evidence.sgx.verify import _require_same_report
+from ostiary.evidence.sgx.layout import parse_quote
+from ostiary.evidence.sgx.verify import _require_same_report, verify
 from ostiary.platform.pki import Lifetime, sign_raw
 from ostiary.platform.quote import Enclave, Quoter
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "sgx"
+
+@pytest.fixture(params=["dcap-qvl", "ours"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who decides: dcap-qvl, or the path of our own, as after dcap-qvl refused a program for its attributes."""
+    if request.param == "ours":
+
+        def refuse(*_: object) -> None:
+            raise ValueError("Verification failed: Debug mode is enabled")
+
+        monkeypatch.setattr("ostiary.evidence.intel.verify.verify_with_root_ca", refuse)
+    return str(request.param)
 
 
 def _refusal(quote: bytes, collateral: bytes, *roots: TrustedRoot, now: datetime = NOW) -> OstiaryError:
@@ -47,10 +55,10 @@ def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: Sg
     claims = verify(platform.quote(), platform.collateral(), roots=roots, now=NOW)
     assert claims == Claims(
         tee="sgx",
-        mrenclave=MR_ENCLAVE,
-        mrsigner=MR_SIGNER,
-        isvprodid=7,
-        isvsvn=3,
+        measurements={"mrenclave": MR_ENCLAVE},
+        signer=MR_SIGNER,
+        product_id=7,
+        svn=3,
         report_data=REPORT_DATA,
         debug=True,
         software=True,
@@ -59,7 +67,9 @@ def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: Sg
         tcb_date=TCB_DATE,
         platform_id=claims.platform_id,
         qe_id=bytes(16),
+        raw=claims.raw,
     )
+    assert claims.raw["mrenclave"] == MR_ENCLAVE.hex()
     assert len(bytes.fromhex(claims.platform_id)) == 16
 
 
@@ -100,19 +110,20 @@ def test_trusted_root_beside_a_foreign_chain_does_not_help(platform: SgxPlatform
     quote = with_pck_chain(foreign.quote(), chain + b"-----END CERTIFICATE-----\n")
     refusal = _refusal(quote, platform.collateral(), platform.software_root)
     assert isinstance(refusal, EvidenceRefusedError)
-    assert "UnknownIssuer" in str(refusal) or "ForPublicKey" in str(refusal)
+    assert any(word in str(refusal) for word in ("UnknownIssuer", "ForPublicKey", "is not issued by"))
 
 
-def test_debug_enclave_of_hardware_is_refused_by_this_version(platform: SgxPlatform) -> None:
-    refusal = _refusal(platform.quote(debug=True), platform.collateral(), platform.hardware_root)
-    assert refusal.message == "debug enclaves of hardware are refused by this version; start a production build"
+def test_a_debug_enclave_of_hardware_is_authentic_and_says_so(platform: SgxPlatform) -> None:
+    claims = verify(platform.quote(debug=True), platform.collateral(), roots=[platform.hardware_root], now=NOW)
+    assert claims.debug
+    assert not claims.software
 
 
 @pytest.mark.parametrize("name", ["platform", "issuer", "tcb_signer"])
 def test_revoked_certificate_is_refused(platform: SgxPlatform, name: str) -> None:
     revoked: x509.Certificate = getattr(platform.certificates, name)
     refusal = _refusal(platform.quote(), platform.collateral(revoked=[revoked]), platform.software_root)
-    assert refusal.message == "a certificate of the quote or its endorsements is revoked"
+    assert refusal.message == "a certificate of the evidence or its endorsements is revoked"
 
 
 def test_revoked_tcb_level_is_refused(platform: SgxPlatform) -> None:
@@ -123,7 +134,7 @@ def test_revoked_tcb_level_is_refused(platform: SgxPlatform) -> None:
 def test_endorsements_that_ran_out_are_refused(platform: SgxPlatform) -> None:
     expired = Lifetime(start=NOW - timedelta(days=40), end=NOW - timedelta(days=1))
     refusal = _refusal(platform.quote(), platform.collateral(lifetime=expired), platform.software_root)
-    assert "has run out; have the platform fetch new endorsements" in refusal.message
+    assert refusal.message.endswith("has run out; have the platform fetch new endorsements")
 
 
 def test_tcb_info_that_ran_out_is_refused_although_the_lists_hold(platform: SgxPlatform) -> None:
@@ -137,15 +148,14 @@ def test_tcb_info_that_ran_out_is_refused_although_the_lists_hold(platform: SgxP
 def test_endorsements_from_the_future_are_refused(platform: SgxPlatform) -> None:
     future = Lifetime(start=NOW + timedelta(days=1), end=NOW + timedelta(days=9))
     refusal = _refusal(platform.quote(), platform.collateral(lifetime=future), platform.software_root)
-    assert refusal.message == "the endorsements are from the future; compare the clocks of platform and service"
+    assert refusal.message.endswith("from the future; compare the clocks of platform and service")
 
 
 def test_certificates_that_ran_out_are_refused(platform: SgxPlatform) -> None:
     later = NOW + timedelta(days=60)
     lifetime = Lifetime(start=later - timedelta(days=1), end=later + timedelta(days=1))
     refusal = _refusal(platform.quote(), platform.collateral(lifetime=lifetime), platform.software_root, now=later)
-    assert "CertExpired" in str(refusal)
-    assert refusal.message.startswith("a certificate of the quote or its endorsements has run out")
+    assert "has run out; have the platform fetch new" in refusal.message
 
 
 def test_certificates_from_the_future_are_refused(platform: SgxPlatform) -> None:
@@ -194,7 +204,6 @@ def test_changed_endorsements_are_refused(platform: SgxPlatform, name: str, mess
         ("tcb_info", "4f7374696172", "4f7374696173", "the endorsements are for another kind of platform"),
         ("tcb_info", '"pcesvn":1', '"pcesvn":2', "the platform meets no TCB level of the endorsements"),
         ("tcb_info", '"id":"SGX"', '"id":"TDX"', "the endorsements are for another TEE than SGX"),
-        ("tcb_info", "sgxtcbcomponents", "sgxtcb", "the TCB info is not of version 3"),
         ("qe_identity", '"isvprodid":1', '"isvprodid":2', "the quote was not made by the quoting enclave"),
         ("qe_identity", '"id":"QE"', '"id":"TD_QE"', "the endorsements are for another TEE than SGX"),
         ("qe_identity", '"attributes":"11', '"attributes":"15', "the quote was not made by the quoting enclave"),
@@ -235,9 +244,10 @@ def test_quote_signed_by_another_attestation_key_is_refused(platform: SgxPlatfor
 
 
 def test_fields_other_than_the_verified_ones_are_refused(platform: SgxPlatform) -> None:
-    verified = verify_with_root_ca(
+    report = verify_with_root_ca(
         platform.quote(), parse_collateral(platform.collateral()), platform.root_der, int(NOW.timestamp())
     )
+    verified = json.loads(report.to_json())["report"]["SgxEnclave"]
     _require_same_report(verified, parse_quote(platform.quote()).report)
     for quote in (
         platform.quote(mr_enclave=bytes(32)),
@@ -249,7 +259,7 @@ def test_fields_other_than_the_verified_ones_are_refused(platform: SgxPlatform) 
 
 
 def test_trailing_bytes_are_refused(platform: SgxPlatform) -> None:
-    refusal = _refusal(platform.quote() + bytes(8), platform.collateral(), platform.software_root)
+    refusal = _refusal(platform.quote() + b"\1", platform.collateral(), platform.software_root)
     assert isinstance(refusal, EvidenceFormatError)
     assert "expected the end of the quote" in str(refusal)
 
@@ -275,30 +285,11 @@ def test_chain_in_the_endorsements_is_not_looked_at(platform: SgxPlatform) -> No
     assert "does not trust" in refusal.message
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in VECTORS.iterdir()))
-def test_genuine_vectors_give_the_expected_claims_or_refusal(case: str) -> None:
-    quote, collateral, expected = _vector(case)
-    now = datetime.fromisoformat(expected["verify_at"])
-    if "error" in expected:
-        refusal = _refusal(quote, collateral, intel_root(), now=now)
-        assert type(refusal) is getattr(errors, expected["error"])
-        assert expected["message"] in refusal.message
-        return
-    claims = verify(quote, collateral, roots=[intel_root()], now=now)
-    wanted = expected["claims"]
-    for name in ("mrenclave", "mrsigner", "report_data"):
-        assert getattr(claims, name).hex() == wanted[name]
-    for name in ("isvprodid", "isvsvn", "tcb_status"):
-        assert getattr(claims, name) == wanted[name]
-    assert sorted(claims.advisories) == wanted["advisories"]
-    assert not claims.debug
-    assert not claims.software
-
-
-@pytest.mark.parametrize("case", ["dcapqvl-sample", "fraunhofer-2026", "integritee-oodconfig", "signal-svr2-2026"])
+@pytest.mark.parametrize(
+    "case", ["sgx-dcapqvl-sample", "sgx-fraunhofer-2026", "sgx-integritee-oodconfig", "sgx-signal-svr2-2026"]
+)
 def test_tcb_date_agrees_with_the_level_that_dcap_qvl_finds(case: str) -> None:
-    quote, collateral, expected = _vector(case)
-    now = datetime.fromisoformat(expected["verify_at"])
+    quote, collateral, now = _vector(case)
     seconds = int(now.timestamp())
     found = QuoteVerifier(intel_root().certificate_der).verify_with_policy(
         quote, parse_collateral(collateral), seconds, QuotePolicy.claims_only(seconds)
@@ -308,17 +299,13 @@ def test_tcb_date_agrees_with_the_level_that_dcap_qvl_finds(case: str) -> None:
 
 
 def test_lookalike_pki_with_its_chain_in_the_quote_is_an_unknown_root() -> None:
-    quote, collateral, expected = _vector("intel-lookalike-pki")
+    quote, collateral, now = _vector("sgx-intel-lookalike-pki")
     complete = with_pck_chain(quote, json.loads(collateral)["pck_certificate_chain"].encode())
-    refusal = _refusal(complete, collateral, intel_root(), now=datetime.fromisoformat(expected["verify_at"]))
+    refusal = _refusal(complete, collateral, intel_root(), now=now)
     assert isinstance(refusal, EvidenceRefusedError)
     assert "lead to a root that this service does not trust" in refusal.message
 
 
-def _vector(case: str) -> tuple[bytes, bytes, dict[str, Any]]:
-    folder = VECTORS / case
-    return (
-        (folder / "quote.bin").read_bytes(),
-        (folder / "collateral.json").read_bytes(),
-        json.loads((folder / "expected.json").read_text()),
-    )
+def _vector(name: str) -> tuple[bytes, bytes, datetime]:
+    (case,) = (case for case in cases("sgx") if case.name == name)
+    return case.files["quote.bin"], case.files["collateral.json"], case.verify_at

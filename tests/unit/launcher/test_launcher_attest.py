@@ -32,10 +32,18 @@ def simulated(**script: bytes) -> Iterator[CasSimulator]:
         yield cas
 
 
-def ask(cas: CasSimulator, make_evidence: Callable[[bytes], Evidence] | None = honest) -> Configuration:
+def ask(
+    cas: CasSimulator,
+    make_evidence: Callable[[bytes], Evidence] | None = honest,
+    *,
+    one_time_password: str | None = None,
+    access_token: bytes | None = None,
+) -> Configuration:
     connection = connect("127.0.0.1", cas.port, cas_ca=None, retries=0)
     try:
-        return attest(connection, "shop/web", make_evidence)
+        return attest(
+            connection, "shop/web", make_evidence, one_time_password=one_time_password, access_token=access_token
+        )
     finally:
         connection.close()
 
@@ -53,6 +61,41 @@ def test_without_attestation_evidence_is_empty() -> None:
         ask(cas, None)
     (request,) = cas.seen.configure
     assert (request["tee"], request["evidence"], request["endorsements"]) == ("none", "", "")
+
+
+def test_a_one_time_password_stands_behind_the_service() -> None:
+    with simulated() as cas:
+        ask(cas, one_time_password="287082")
+    assert [request["service"] for request in cas.seen.configure] == ["shop/web@287082"]
+
+
+def test_f199_the_token_is_proved_over_this_connection_and_never_sent() -> None:
+    """F199: the simulator checks the proof, and the configuration comes with its own."""
+    with CasSimulator(configuration(argv=("prog",)), token=b"the token \xff") as cas:
+        assert ask(cas, access_token=b"the token \xff").argv == (b"prog",)
+    (request,) = cas.seen.configure
+    assert sorted(request) == ["access_token_proof", "endorsements", "evidence", "nonce", "service", "tee"]
+    assert "the token" not in json.dumps(request)
+
+
+def test_f199_a_cas_without_the_token_configures_nothing() -> None:
+    """F199: a false CAS cannot answer as if the session had no token."""
+    with simulated() as cas, pytest.raises(OutsideError, match="the CAS did not prove that it has the token"):
+        ask(cas, access_token=b"token")
+
+
+def test_f199_a_proof_that_nobody_asked_for_is_against_the_protocol() -> None:
+    """F199: a token on the side of the CAS only."""
+    answer = http(200, {**configuration(), "access_token_proof": "ab" * 32})
+    with simulated(configure=answer) as cas, pytest.raises(InputError, match="SERVICE_ACCESS_TOKEN is not set here"):
+        ask(cas)
+
+
+@pytest.mark.parametrize("proof", ["ab" * 31, "AB" * 32, "", None, 7])
+def test_a_proof_of_another_form_is_refused(proof: object) -> None:
+    answer = http(200, {**configuration(), "access_token_proof": proof})
+    with simulated(configure=answer) as cas, pytest.raises(InputError, match="answer, access_token_proof: expected"):
+        ask(cas, access_token=b"token")
 
 
 def test_evidence_over_other_data_is_refused_with_the_reasons_and_the_denial_id() -> None:

@@ -54,6 +54,28 @@ def test_the_environment_stands_in_for_options() -> None:
     assert (options.cas_ca, options.platform_socket) == ("f", "p")
 
 
+@pytest.mark.parametrize("password", ["287082", "000000"])
+def test_a_one_time_password_stands_behind_the_service_and_is_not_shown(password: str) -> None:
+    for options in (
+        parse("--cas", "h", "--service", f"a/b/c@{password}"),
+        parse("--cas", "h", env={"SCONE_CONFIG_ID": f"a/b/c@{password}"}),
+    ):
+        assert (options.service, options.one_time_password) == ("a/b/c", password)
+        assert password not in repr(options)
+
+
+def test_a_one_time_password_that_is_none_is_not_shown() -> None:
+    for service in ("a/b@12345678", "a@12345678", "a b/c@12345678"):
+        with pytest.raises(UsageError) as caught:
+            parse("--cas", "h", "--service", service)
+        assert "12345678" not in str(caught.value)
+
+
+def test_help_has_an_example_with_a_one_time_password() -> None:
+    assert "SCONE_CONFIG_ID=shop/admin@287082 ostiary run" in HELP
+    assert "SCONE_SERVICE_ACCESS_TOKEN" in HELP
+
+
 def test_options_win_over_the_environment() -> None:
     env = {"SCONE_CAS_ADDR": "c:1", "SCONE_CONFIG_ID": "s/t", "OSTIARY_CAS_CA": "f", "OSTIARY_PLATFORM_SOCKET": "p"}
     options = parse(*REQUIRED, "--cas-ca", "g", "--platform-socket", "q", env=env)
@@ -161,7 +183,12 @@ def test_addresses_refused(address: str, message: str) -> None:
         ("a//b", "expected SESSION/SERVICE"),
         ("a/b c", "expected SESSION/SERVICE"),
         ("ä/b", "expected SESSION/SERVICE"),
-        ("a/b@123456", "one-time passwords .* are not supported yet"),
+        ("a/b@", "--service a/b@…: a one-time password has 6 digits"),
+        *(
+            (f"a/b@{text}", "a one-time password has 6 digits")
+            for text in ("12345", "1234567", "12345x", "\u0661\u0662\u0663\u0664\u0665\u0666", "@12345")
+        ),
+        ("a@123456", "expected SESSION/SERVICE"),
         ("a/" + "b" * 1024, "at most 1025"),
     ],
 )

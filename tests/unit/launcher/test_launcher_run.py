@@ -103,6 +103,62 @@ def test_a_template_of_this_machine_comes_back_with_its_secrets(
     assert cas.seen.connections == 1
 
 
+def test_a_cas_that_proved_to_have_the_token_gets_templates_too(
+    daemon: QuotingDaemonSimulator, open_directory: Path
+) -> None:
+    """Without --cas-ca: the token says which CAS it is."""
+    path = open_directory / "app.conf"
+    path.write_bytes(b"token=" + PLACEHOLDER)
+    released = configuration(argv=("cat", str(path)), templates={str(path): 0o440})
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": "a token"}
+    with CasSimulator(released, token=b"a token") as cas:
+        done = launch(arguments(cas, daemon, "--", "cat"), env=env)
+    assert (done.stdout, done.stderr, done.returncode) == (b"token=s3cret", b"", 0)
+
+
+def test_f199_a_cas_without_the_token_starts_nothing(
+    daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+) -> None:
+    """F199: neither the program nor a file of this machine is touched."""
+    path = open_directory / "app.conf"
+    path.write_bytes(b"token=" + PLACEHOLDER)
+    released = configuration(argv=("show",), templates={str(path): 0o440})
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": "a token"}
+    with CasSimulator(released) as cas:
+        done = launch(arguments(cas, daemon, "--", str(program)), env=env)
+    assert (done.stdout, done.returncode) == (b"", 69)
+    assert b"SCONE_SERVICE_ACCESS_TOKEN is set, and the CAS did not prove that it has the token" in done.stderr
+    assert b"a token" not in done.stderr
+    assert cas.seen.render == []
+
+
+def test_an_empty_token_is_none(daemon: QuotingDaemonSimulator, program: Path, open_directory: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "SCONE_SERVICE_ACCESS_TOKEN": ""}
+    with CasSimulator(configuration(argv=("show",), pwd=str(open_directory))) as cas:
+        done = launch(arguments(cas, daemon, "--", str(program)), env=env, input=b"")
+    assert done.returncode == 7, done.stderr
+    assert "access_token_proof" not in cas.seen.configure[0]
+
+
+def test_a_one_time_password_reaches_the_cas_and_nobody_else(
+    daemon: QuotingDaemonSimulator, program: Path, open_directory: Path
+) -> None:
+    """Not the quoting daemon, not the program, no message."""
+    env = {"PATH": "/usr/bin:/bin", "SCONE_CONFIG_ID": "shop/web@287082"}
+    options = ["--platform-socket", str(daemon.path), "--", str(program)]
+    with CasSimulator(configuration(argv=("show",), pwd=str(open_directory))) as cas:
+        done = launch(["--cas", cas.address, *options], env=env, input=b"")
+    assert done.returncode == 7, done.stderr
+    assert cas.seen.configure[0]["service"] == "shop/web@287082"
+    assert "287082" not in json.dumps(daemon.requests)
+    assert b"287082" not in done.stdout + done.stderr
+    refusal = http(403, {"msg": ["no"], "version": "0"})
+    with CasSimulator(configuration(), script={"/v1/configure": lambda: refusal}) as cas:
+        done = launch(["--cas", cas.address, *options], env=env)
+    assert done.returncode == 77
+    assert b"CAS refused to configure shop/web\n" in done.stderr
+
+
 def test_a_template_that_was_measured_must_be_the_one_that_is_sent(
     told: Told, daemon: QuotingDaemonSimulator, program: Path, open_directory: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +358,37 @@ def test_a_refusal_without_denial_id(told: Told, daemon: QuotingDaemonSimulator)
     assert (code, text) == (77, "ostiary run: CAS refused to configure shop/web\n  no such session\n")
 
 
+VOLUME = {
+    "name": "data", "path": "/var/lib/db", "key": "5e" * 32, "tag": None, "initialise": True, "files": "encrypted",
+    "update_policy": "rollback_protected",
+}  # fmt: skip
+MAIN = {"path": "/fspf/main", "key": "5e" * 32, "tags": ["ab" * 16], "update_policy": "no_rollback_protection"}
+
+
+@pytest.mark.parametrize(("protected", "named"), [
+    ({"volumes": [VOLUME]}, ["volume 'data' at '/var/lib/db'"]),
+    ({"main_file_system": MAIN}, ["main file system '/fspf/main'"]),
+    ({"volumes": [VOLUME, {**VOLUME, "path": "/b"}], "main_file_system": MAIN},
+     ["volume 'data' at '/var/lib/db'", "volume 'data' at '/b'", "main file system '/fspf/main'"]),
+])  # fmt: skip
+def test_files_that_must_be_protected_stop_the_start(
+    told: Told, daemon: QuotingDaemonSimulator, program: Path, protected: Json, named: list[str]
+) -> None:
+    """Nothing of a protection is ever ignored: no template is sent, nothing is injected, nothing starts."""
+    released = configuration(argv=("x",), templates={"/etc/passwd": 0o400})
+    with CasSimulator({**released, **protected}) as cas:
+        code, text = told(arguments(cas, daemon, "--", str(program)))
+    assert code == 78
+    first, *others = text.splitlines()
+    assert first.startswith("ostiary run: service shop/web has files that must be protected, and this launcher cannot")
+    assert others == [
+        *(f"  {name}" for name in named),
+        "  start it with a runtime that can, or take them out of the session",
+    ]
+    assert "5e5e" not in text
+    assert cas.seen.render == []
+
+
 @pytest.mark.parametrize(
     ("released", "rest", "code", "message"),
     [
@@ -317,7 +404,7 @@ def test_a_refusal_without_denial_id(told: Told, daemon: QuotingDaemonSimulator)
         (configuration(), ["--measure", "/nowhere", "--", "/bin/true"], 78, "'/nowhere' is not a regular file"),
         (configuration(), ["--measure", "/etc/passwd"], 64, "--measure needs a program"),
         (configuration(), ["--nosuch"], 64, "unknown option --nosuch"),
-        ({**configuration(), "volumes": []}, ["--", "/bin/true"], 76, "unknown member 'volumes'"),
+        ({**configuration(), "nosuch": []}, ["--", "/bin/true"], 76, "unknown member 'nosuch'"),
         (configuration(), ["--cas-ca", "/nowhere", "--", "/bin/true"], 78, "--cas-ca /nowhere"),
     ],
 )

@@ -22,7 +22,7 @@ from ostiary.appraisal import appraise
 from ostiary.attester import resolve_program
 from ostiary.errors import AppraisalRefusedError, ConfigurationError, InputError
 from ostiary.evidence import Claims, software_root
-from ostiary.evidence.sgx import verify
+from ostiary.evidence.sgx.verify import verify
 from ostiary.platform import Platform, measure_program, serve_platform
 from ostiary.platform import daemon as daemon_module
 from ostiary.platform.daemon import parse_request
@@ -87,9 +87,9 @@ class TestMeasuring:
                 claims = await running.claims(*command)
                 resolved = resolve_program(command, extra_files=[], path="", cwd="/")
                 expected = measure_program(resolved, python=real_python(), package=running.launcher.package)
-                assert claims.mrenclave == expected.mr_enclave
-                assert claims.mrsigner == running.platform.mr_signer
-                assert (claims.isvprodid, claims.isvsvn, claims.report_data) == (1, 1, REPORT_DATA)
+                assert claims.identity == expected.mr_enclave
+                assert claims.signer == running.platform.mr_signer
+                assert (claims.product_id, claims.svn, claims.report_data) == (1, 1, REPORT_DATA)
                 assert claims.debug
                 assert claims.software
 
@@ -100,7 +100,7 @@ class TestMeasuring:
         async def story() -> None:
             async with _running(tmp_path) as running:
                 expected = measure_program(None, python=real_python(), package=running.launcher.package)
-                assert (await running.claims()).mrenclave == expected.mr_enclave
+                assert (await running.claims()).identity == expected.mr_enclave
 
         _run(story())
 
@@ -108,7 +108,7 @@ class TestMeasuring:
         async def story() -> None:
             async with _running(tmp_path) as running:
                 genuine = await running.claims(sys.executable, str(program))
-                service = Service(name="web", attestation=(Variant(mrenclave=(genuine.mrenclave,)),))
+                service = Service(name="web", attestation=(Variant(mrenclave=(genuine.identity,)),))
                 appraise(genuine, service, TOLERANT, binding=REPORT_DATA)
                 program.write_text("print('hellp')\n")
                 changed = await running.claims(sys.executable, str(program))
@@ -116,7 +116,7 @@ class TestMeasuring:
                     appraise(changed, service, TOLERANT, binding=REPORT_DATA)
                 (mismatch,) = refusal.value.mismatches
                 assert mismatch.factor == "mrenclave"
-                assert mismatch.expected == genuine.mrenclave.hex()
+                assert mismatch.expected == genuine.identity.hex()
                 program.write_text("print('hello')\n")
                 assert await running.claims(sys.executable, str(program)) == genuine
 
@@ -128,7 +128,7 @@ class TestMeasuring:
                 before = await running.claims()
                 with (running.launcher.package / "launcher" / "extra.py").open("w") as file:
                     file.write("# one more source file\n")
-                assert (await running.claims()).mrenclave != before.mrenclave
+                assert (await running.claims()).identity != before.identity
 
         _run(story())
 

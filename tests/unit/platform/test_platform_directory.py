@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ostiary.errors import ConfigurationError
 from ostiary.evidence import software_root
-from ostiary.evidence.sgx import verify
+from ostiary.evidence.sgx.verify import verify
 from ostiary.platform import directory as directory_module
 from ostiary.platform.directory import init_platform
 
@@ -70,7 +70,7 @@ def test_endorsed_quotes_verify_from_a_little_before_until_a_little_after(tmp_pa
     root = software_root(platform.root_pem)
     for moment in (NOW - timedelta(minutes=50), NOW, endorsed.renew_at + timedelta(days=6)):
         claims = verify(quote, endorsed.collateral, roots=[root], now=moment)
-        assert claims.mrsigner == platform.mr_signer
+        assert claims.signer == platform.mr_signer
     assert NOW + timedelta(days=20) < endorsed.renew_at < NOW + timedelta(days=30)
 
 

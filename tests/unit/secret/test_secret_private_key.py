@@ -16,12 +16,19 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ostiary.errors import InputError
 from ostiary.secret.format import public_text
+from ostiary.secret.pem import encode_pem
 from ostiary.secret.private_key import generate_private_key, load_private_key, parse_private_key, signature_hash
+from ostiary.secret.render import render
 from ostiary.secret.value import PrivateKeyValue, Value
+from ostiary.session.placeholder import parse_template
 
 
 def pem(key: object, form: PrivateFormat = PrivateFormat.PKCS8) -> str:
     return key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()  # type: ignore[attr-defined, no-any-return]
+
+
+def old_pem(value: Value) -> str:
+    return render(parse_template("$$SCONE::key:pkcs8-v1:pem$$"), {"key": value}).decode()
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +50,60 @@ def test_each_type_is_read_by_openssl_with_its_curve_or_size(
     keys: Mapping[str, Value], key_type: str, shown: str
 ) -> None:
     """Feature F099, F100."""
-    text = public_text(keys[key_type])
     command = ["openssl", "pkey", "-noout", "-text"]
+    text = old_pem(keys[key_type])
     assert shown in subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
-def test_an_ed25519_key_is_written_as_openssl_writes_it(keys: Mapping[str, Value]) -> None:
-    """Feature F103: PKCS#8 of version 1, whose version field is 0, for OpenSSL 3.0 reads no other (docs/adr/0006)."""
-    text = public_text(keys["Ed25519"])
+def test_f103_a_generated_ed25519_key_is_pkcs8_of_version_2(keys: Mapping[str, Value]) -> None:
+    """Feature F103: the version field is 1, and the public key is present (RFC 5958, RFC 8410)."""
+    value = keys["Ed25519"]
+    assert isinstance(value, PrivateKeyValue)
+    public = load_private_key(value).public_key()
+    assert isinstance(public, ed25519.Ed25519PublicKey)
+    assert len(value.pkcs8_der) == 83
+    assert value.pkcs8_der[2:5] == bytes.fromhex("020101")
+    assert value.pkcs8_der[-35:] == bytes.fromhex("812100") + public.public_bytes_raw()
+
+
+def test_f103_its_old_format_is_written_as_openssl_writes_it(keys: Mapping[str, Value]) -> None:
+    """Feature F103: version 1, whose version field is 0, for OpenSSL 3.0 reads no other (docs/adr/0006)."""
+    text = old_pem(keys["Ed25519"])
     command = ["openssl", "pkey"]
     assert subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout == text
-    key = keys["Ed25519"]
-    assert isinstance(key, PrivateKeyValue)
-    assert key.pkcs8_der[:5] == bytes.fromhex("302e020100")
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "P-384", "RSA-2048", "RSA-3072"])
+def test_other_types_have_one_version(keys: Mapping[str, Value], key_type: str) -> None:
+    assert old_pem(keys[key_type]) == public_text(keys[key_type])
+
+
+def test_an_explicit_ed25519_key_keeps_its_version(keys: Mapping[str, Value]) -> None:
+    new, old = public_text(keys["Ed25519"]), old_pem(keys["Ed25519"])
+    assert public_text(parse_private_key(new)) == new
+    assert public_text(parse_private_key(old)) == old
+    assert old_pem(parse_private_key(new)) == old
+    found = [load_private_key(parse_private_key(text)).public_key() for text in (new, old)]
+    assert found[0] == found[1]
+
+
+def test_a_version_2_beside_another_public_key_is_refused(keys: Mapping[str, Value]) -> None:
+    value, other = keys["Ed25519"], generate_private_key("Ed25519")
+    assert isinstance(value, PrivateKeyValue)
+    mixed = encode_pem("PRIVATE KEY", value.pkcs8_der[:-32] + other.pkcs8_der[-32:]).decode()
+    with pytest.raises(InputError, match=r"^value: expected a key beside its own public key, found an Ed25519 key"):
+        parse_private_key(mixed)
+
+
+@pytest.mark.parametrize("offset", [4, 8, 13])
+def test_a_damaged_version_2_is_refused(keys: Mapping[str, Value], offset: int) -> None:
+    """Its version, its algorithm, its inner length."""
+    value = keys["Ed25519"]
+    assert isinstance(value, PrivateKeyValue)
+    damaged = bytearray(value.pkcs8_der)
+    damaged[offset] ^= 2
+    with pytest.raises(InputError, match=r"^value is not a private key that can be read"):
+        parse_private_key(encode_pem("PRIVATE KEY", bytes(damaged)).decode())
 
 
 def test_two_keys_are_different() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.secret.format import public_text
 from ostiary.secret.generate import generate
 from ostiary.secret.private_key import KEY_TYPES
 from ostiary.secret.render import render
@@ -128,6 +127,6 @@ if shutil.which("certtool") is not None:
     @pytest.mark.parametrize("kind", KEY_TYPES)
     def test_gnutls_reads_the_key(chains: Mapping[str, Value], kind: str) -> None:
         command = ["certtool", "--key-info", "--pkcs8", "--no-text", "--null-password"]
-        text = public_text(chains[f"{kind}-key"])
+        text = render(parse_template("$$SCONE::key:pkcs8-v1:pem$$"), {"key": chains[f"{kind}-key"]}).decode()
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ostiary.errors import ReleaseRefusedError
 from ostiary.secret.format import FORMS
 from ostiary.secret.pem import encode_pem
+from ostiary.secret.private_key import load_private_key
 from ostiary.secret.render import MAX_RENDERED_BYTES, render
 from ostiary.secret.value import AsciiValue, BinaryValue, CertificateValue, PrivateKeyValue, Value
 from ostiary.session.placeholder import Placeholder, Template
@@ -88,7 +89,9 @@ def test_formats_of_a_private_key(keys: Mapping[str, Value], key_type: str) -> N
     assert pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
     der = one(keys, key_type, "der")
     assert der == one(keys, key_type, "pkcs8:der") == value.pkcs8_der
-    assert load_pem_private_key(pem, None).public_key() == load_der_private_key(der, None).public_key()
+    old = one(keys, key_type, "pkcs8-v1:pem"), one(keys, key_type, "pkcs8-v1:der")
+    assert load_pem_private_key(old[0], None).public_key() == load_der_private_key(old[1], None).public_key()
+    assert load_private_key(value).public_key() == load_pem_private_key(old[0], None).public_key()
 
 
 def test_formats_of_a_certificate(chain: Mapping[str, Value]) -> None:
@@ -102,6 +105,8 @@ def test_formats_of_a_certificate(chain: Mapping[str, Value]) -> None:
     for form in ("privatekey", "privatekey:pem", "privatekey:pkcs8:pem"):
         assert one(chain, "leaf", form) == key
     assert one(chain, "leaf.key") == key
+    assert one(chain, "leaf", "privatekey:pkcs8-v1:pem") == one(chain, "leaf", "privatekey")
+    assert one(chain, "leaf", "privatekey:pkcs8-v1:der") == leaf.private_key
     assert one(chain, "leaf", "privatekey:der") == one(chain, "leaf", "privatekey:pkcs8:der") == leaf.private_key
     assert isinstance(middle, CertificateValue)
     assert isinstance(root, CertificateValue)

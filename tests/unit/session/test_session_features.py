@@ -896,13 +896,19 @@ def test_f105_public_keys() -> None:
 
 
 def test_f109_issuers_and_keys_may_be_imported() -> None:
-    """F109: the kind of an import that says none is left to the release."""
-    session(
-        secrets(
-            "{name: c, kind: x509, private_key: k, issuer: i}",
-            *(f"{{name: {n}, import: {{session: a, secret: b}}}}" for n in "ki"),
-        )
+    """F109: the kind of an import that says none is left to the release; one that says another is refused."""
+    text = secrets(
+        "{name: c, kind: x509, private_key: k, issuer: i}",
+        *(f"{{name: {n}, import: {{session: a, secret: {n}}}}}" for n in "ki"),
     )
+    assert session(text).session.secrets == (
+        X509Secret(name="c", private_key="k", issuer="i"),
+        ImportedSecret(name="k", session="a", secret="k"),
+        ImportedSecret(name="i", session="a", secret="i"),
+    )
+    for name, member in (("k", "private_key"), ("i", "issuer")):
+        other = text.replace(f"name: {name}, import", f"name: {name}, kind: ascii, import")
+        assert "ascii" in mistake(other, f"secrets[0].{member}")
 
 
 def test_f113_san_entries() -> None:
@@ -951,13 +957,15 @@ def test_f124_fragments_hold_any_yaml() -> None:
 
 
 def test_f125_pgp_formats() -> None:
-    """F125."""
-    forms = " ".join(
-        f"$$SCONE::p:{part}:{form}$$"
-        for part in ("privatekey", "publickey")
-        for form in ("asciiarmored", "binary", "base64")
-    )
-    session(images(f"injection_files: [{{path: /f, content: {forms}}}]", "secrets: [{name: p, kind: pgp-key}]"))
+    """F125: six of them, each kept as it is written; another one is refused."""
+    forms = [f"{part}:{form}" for part in ("privatekey", "publickey") for form in ("asciiarmored", "binary", "base64")]
+    content = "".join(f"$$SCONE::p:{form}$$" for form in forms)
+    text = images(f"injection_files: [{{path: /f, content: {content}}}]", "secrets: [{name: p, kind: pgp-key}]")
+    (file,) = session(text).session.images[0].injection_files
+    assert file.content == Template(parts=tuple(Placeholder(name="p", format=form) for form in forms))
+    for form in ("privatekey:hex", "publickey:pem"):
+        other = text.replace(content, f"$$SCONE::p:{form}$$")
+        assert form in mistake(other, "images[0].injection_files[0].content")
 
 
 def test_f126_f129_web_tokens() -> None:

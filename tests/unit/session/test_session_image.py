@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.session.texts import HEAD, mistake, quiet, warning
+from tests.unit.session.texts import HEAD, A, mistake, quiet, warning
 
 from ostiary.session import InjectionFile, Placeholder, Template, parse_session
 
@@ -29,8 +29,17 @@ def test_an_injection_file_has_path_content_and_permission() -> None:
     )
 
 
-def test_files_may_hold_raw_bytes() -> None:
-    quiet(image("[{path: /a, content: $$SCONE::raw$$}]"))
+@pytest.mark.parametrize("form", ["", "bin", "hex"])
+def test_files_may_hold_raw_bytes(form: str) -> None:
+    """In a file bytes stand as they are; a variable of a program may not hold NUL, so there they are warned of."""
+    placeholder = f"$$SCONE::raw:{form}$$" if form else "$$SCONE::raw$$"
+    file = only(quiet(image(f"[{{path: /a, content: 'head {placeholder}'}}]")).text)
+    assert file.content == Template(parts=("head ", Placeholder(name="raw", format=form)))
+    variable = f"services: [{{name: s, mrenclaves: [{A}], environment: {{V: '{placeholder}'}}}}]"
+    elsewhere = f"{HEAD}secrets: [{{name: raw, kind: binary}}]\n{variable}\n"
+    warnings = [] if form == "hex" else [warning(elsewhere, "services[0].environment.V")]
+    assert len(parse_session(elsewhere).warnings) == len(warnings)
+    assert all("is raw bytes" in text for text in warnings)
 
 
 @pytest.mark.parametrize("spelling", ["0o400", "0400", "'0o400'", '"0400"', "00400"])

@@ -33,3 +33,7 @@ TEMPLATE_DETAILS = (
     "FILE is a session template: $NAME and ${NAME} in values are replaced, from -e and with --use-env from the "
     "environment; \\$ is a dollar sign. A value that is one variable with the text ~ becomes null."
 )
+OTHER_FORMS = (
+    "FILE may also be the JSON of a signed or of an encrypted session, which goes to the CAS as it is: no variable is "
+    "replaced in it, and --name is wrong usage."
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 
 from cryptography import x509
@@ -11,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ostiary.errors import ConfigurationError
 
-__all__ = ["TrustedRoot", "intel_root", "software_root"]
+__all__ = ["TrustedRoot", "amd_roots", "intel_root", "nitro_root", "software_root"]
 
+AMD_PRODUCTS = ("Milan", "Genoa", "Turin")
 MAX_ROOT_BYTES = 64 * 1024
 
 
@@ -44,8 +46,36 @@ def intel_root() -> TrustedRoot:
     SHA-256 of the DER: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
     Source: certificates.trustedservices.intel.com, Intel SGX Root CA.
     """
-    der = files(__name__).joinpath("intel-sgx-root-ca.der").read_bytes()
-    return TrustedRoot(certificate_der=der, software=False)
+    return _pinned("intel-sgx-root-ca.der")
+
+
+def amd_roots() -> tuple[TrustedRoot, ...]:
+    """AMD's root keys (ARK) of Milan, Genoa and Turin, RSA-4096 each.
+
+    SHA-256 of the DER: 69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd (Milan),
+    4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1 (Genoa),
+    1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a (Turin). Source: AMD's key distribution service.
+    """
+    return tuple(_pinned(f"amd-ark-{product.lower()}.der") for product in AMD_PRODUCTS)
+
+
+def amd_product(root: TrustedRoot) -> str | None:
+    """Of which product a root of AMD is the root key; None for any other root."""
+    return next((product for product, known in zip(AMD_PRODUCTS, amd_roots(), strict=True) if known == root), None)
+
+
+def nitro_root() -> TrustedRoot:
+    """The root of AWS Nitro Enclaves, G1, valid to 2049-10-28.
+
+    SHA-256 of the DER: 641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b.
+    Source: aws-nitro-enclaves.amazonaws.com, AWS_NitroEnclaves_Root-G1.
+    """
+    return _pinned("aws-nitro-root-g1.der")
+
+
+@cache
+def _pinned(name: str) -> TrustedRoot:
+    return TrustedRoot(certificate_der=files(__name__).joinpath(name).read_bytes(), software=False)
 
 
 def software_root(certificate: bytes) -> TrustedRoot:

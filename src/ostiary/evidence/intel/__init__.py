@@ -1,0 +1,1 @@
+"""What SGX and TDX quotes have in common: their frame, Intel's collateral, and the decision over both."""

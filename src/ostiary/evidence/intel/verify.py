@@ -1,0 +1,170 @@
+"""Is a quote authentic? dcap-qvl decides; where it refuses by its own rules what a session may tolerate, we do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dcap_qvl import QuoteCollateralV3, verify_with_root_ca  # type: ignore[import-untyped]
+
+from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
+from ostiary.evidence.intel.collateral import parse_collateral, tcb_date
+from ostiary.evidence.intel.decide import decide
+from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote
+from ostiary.evidence.roots import TrustedRoot
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_REFUSED_BY_ITSELF = ("Debug mode is enabled", "SEPT_VE_DISABLE", "MR service TD", "Failed to decode TcbInfo")
+"""What dcap-qvl says when it refuses what a session may tolerate by name, and TCB info of version 2."""
+_FIRST_VERSION_OF_OURS_ALONE = 4
+"""dcap-qvl knows SGX quotes of version 3 only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A quote is authentic under `root`. status: Intel's word. date: of the TCB level, None if unknown.
+
+    report: the fields of the body as dcap-qvl read them, None where it did not decide. ppid: 16 bytes.
+    """
+
+    root: TrustedRoot
+    status: str
+    advisories: frozenset[str]
+    date: datetime | None
+    ppid: bytes
+    report: Mapping[str, object] | None
+
+
+def verify_quote(
+    data: bytes, quote: SignedQuote, endorsements: bytes, *, roots: Sequence[TrustedRoot], now: datetime
+) -> Verdict:
+    """Decide whether a quote is authentic. Pure: `now` (aware) is the only clock. quote: `data`, cut into its parts.
+
+    Checks, in this order:
+    1. Form: the endorsements have all parts (`collateral`).
+    2. The quote's PCK certificate chain holds the public key of one of `roots`. Names are not looked at.
+    3. dcap-qvl under that one root:
+       a) certificates of PCK, TCB signer and CAs lead to that root, hold at `now`, none is revoked; both CRLs are
+          there, signed, and not past `nextUpdate`;
+       b) TCB info and QE identity are signed by the TCB signer, issued before `now`, not past `nextUpdate`, for this
+          TEE, for this FMSPC;
+       c) the QE report is signed by the PCK and is the QE of the QE identity; it names the attestation key, which
+          signed header and body of the quote;
+       d) a TCB level matches platform, QE and TDX module, and none is Revoked;
+       e) it is no debug program, SEPT_VE_DISABLE is on, and no service TD is bound.
+       Where it refuses by e), or does not know the version of the quote or of the TCB info, `decide.decide` makes the
+       checks a) to d) in its stead: the program's attributes are the caller's to tell.
+
+    Guarantees: the holder of the root's key vouches for every byte of the body at `now`.
+    Does not guarantee: that the TCB status is a good one, nor anything about the program. A CRL's `thisUpdate` in the
+    future is not refused by dcap-qvl; a newer list only revokes more.
+
+    Raises EvidenceFormatError (1) and EvidenceRefusedError (2, 3).
+    Source: Intel SGX DCAP Quote Verification; RFC 5280 for chains and CRLs; dcap-qvl 0.7.0.
+    """
+    # 1.
+    collateral = parse_collateral(endorsements)
+    # 2.
+    if quote.certification_type != PCK_CHAIN:
+        raise EvidenceRefusedError(
+            f"the quote has certification data of type {quote.certification_type}, without a PCK certificate",
+            "have the platform make quotes with the PCK certificate chain in them (type 5)",
+        )
+    root = _pick_root(quote.certification, roots)
+    # 3.
+    if quote.tee == "sgx" and quote.version >= _FIRST_VERSION_OF_OURS_ALONE:
+        return _decide_here(quote, collateral, root, now)
+    try:
+        report = verify_with_root_ca(data, collateral, root.certificate_der, int(now.timestamp()))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        if any(mark in text for mark in _REFUSED_BY_ITSELF):
+            return _decide_here(quote, collateral, root, now)
+        raise EvidenceRefusedError(_explain(text), text) from error
+    (fields,) = json.loads(report.to_json())["report"].values()
+    return Verdict(
+        root=root,
+        status=report.status,
+        advisories=frozenset(report.advisory_ids),
+        date=tcb_date(collateral.tcb_info, quote.certification, quote.body[:16] if quote.tee == "tdx" else None),
+        ppid=report.ppid,
+        report=fields,
+    )
+
+
+def _decide_here(quote: SignedQuote, collateral: QuoteCollateralV3, root: TrustedRoot, now: datetime) -> Verdict:
+    decision = decide(quote, collateral, root=root, now=now)
+    return Verdict(
+        root=root,
+        status=decision.rating.status,
+        advisories=decision.rating.advisories,
+        date=decision.rating.date,
+        ppid=decision.ppid,
+        report=None,
+    )
+
+
+def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
+    """The root whose key stands in the chain. No trust comes of it: dcap-qvl verifies the chain under this root."""
+    certificates = _certificates(pck_chain)
+    for certificate in reversed(certificates):
+        for root in roots:
+            if root.public_key in certificate:
+                return root
+    fingerprint = hashlib.sha256(certificates[-1]).hexdigest()
+    raise EvidenceRefusedError(
+        "the quote's certificates lead to a root that this service does not trust",
+        f"SHA-256 of that certificate is {fingerprint}; if it is the root.pem of a software platform for development, "
+        "the owner of this service can admit it with `ostiary serve --trust-software-root root.pem`",
+    )
+
+
+def _certificates(pck_chain: bytes) -> list[bytes]:
+    try:
+        certificates = [a2b_base64(match[1]) for match in _CERTIFICATE.finditer(pck_chain)]
+    except Base64Error as error:
+        raise EvidenceFormatError("SGX quote: a certificate of the PCK chain is not base64") from error
+    if not certificates:
+        raise EvidenceFormatError("SGX quote: the PCK chain holds no certificate, expected PEM text")
+    return certificates
+
+
+_EXPLANATIONS = (
+    (
+        "Debug mode is enabled",
+        "debug enclaves of hardware are refused by this version; start a production build",
+    ),
+    ("CertRevoked", "a certificate of the evidence or its endorsements is revoked"),
+    ("status is invalid: Revoked", "the TCB level of this platform is revoked"),
+    ("No matching TCB level", "the platform meets no TCB level of the endorsements"),
+    ("CrlExpired", "a revocation list in the endorsements has run out; have the platform fetch new endorsements"),
+    ("expired", "the endorsements have run out; have the platform fetch new ones"),
+    ("CertExpired", "a certificate of the quote or its endorsements has run out; have the platform fetch new ones"),
+    ("date is in the future", "the endorsements are from the future; compare the clocks of platform and service"),
+    ("CertNotValidYet", "a certificate is from the future; compare the clocks of platform and service"),
+    ("non-SGX TCB info", "the endorsements are for another TEE than SGX"),
+    ("QE Identity id/version", "the endorsements are for another TEE than SGX"),
+    ("Fmspc mismatch", "the endorsements are for another kind of platform"),
+    ("TcbInfo", "the TCB info is not of version 3; have the platform fetch endorsements from version 4 of Intel's API"),
+    ("enclave report signature", "the quote is not signed by its attestation key: it was changed after signing"),
+    ("hash mismatch", "the quoting enclave does not vouch for the attestation key of the quote"),
+    ("qe_report", "the report of the quoting enclave is not signed by the platform's key"),
+    ("QE ", "the quote was not made by the quoting enclave that the endorsements describe"),
+    ("tcb_info", "the TCB info in the endorsements is not signed by its signer"),
+    ("qe_identity", "the QE identity in the endorsements is not signed by its signer"),
+    ("ForPublicKey", "a certificate or revocation list is not signed by the trusted root or what it certified"),
+    ("UnknownIssuer", "a certificate does not lead to the trusted root"),
+)
+
+
+def _explain(text: str) -> str:
+    return next(
+        (explanation for mark, explanation in _EXPLANATIONS if mark in text),
+        "the quote or its endorsements do not verify",
+    )
