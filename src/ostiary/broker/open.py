@@ -19,7 +19,7 @@ from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
-from ostiary.errors import StoreError
+from ostiary.errors import ConflictError, StoreError
 from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
@@ -65,8 +65,7 @@ def make_cas(
     """
     outside = Outside(azure, now=now, random=random)
     sessions = SessionRecords(store)
-    writes = _first_writes(store, sessions, random)
-    store.commit(writes, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
+    _log_start(store, sessions, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now()), random)
     return Cas(
         store=store,
         sessions=sessions,
@@ -83,6 +82,14 @@ def make_cas(
         now=now,
         random=random,
     )
+
+
+def _log_start(store: Store, sessions: SessionRecords, leaf: bytes, random: Callable[[int], bytes]) -> None:
+    try:
+        store.commit(_first_writes(store, sessions, random), leaf).result()
+    except ConflictError:
+        # Another process over the same database started first; its writes are there now.
+        _log_start(store, sessions, leaf, random)
 
 
 def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int], bytes]) -> list[Write]:
