@@ -56,6 +56,7 @@ RC_NV_DEFINED = 0x14C
 RC_NV_SPACE = 0x14B
 RC_PCR_CHANGED = 0x128
 RC_LOCKOUT = 0x921
+RC_OBJECT_MEMORY, RC_SESSION_MEMORY, RC_NV_RATE = 0x902, 0x903, 0x920
 
 
 class Tpm:
@@ -149,4 +150,8 @@ def _explain(error: TSS2_Exception) -> str:
         return "it wants another authorization; the owner hierarchy must have none, run tpm2_changeauth -c owner"
     if code == RC_NV_SPACE:
         return "its memory is full; remove an index that nobody uses (tpm2_getcap handles-nv-index)"
+    if code in {RC_OBJECT_MEMORY, RC_SESSION_MEMORY}:
+        return "other programs left too much in it; go through a resource manager, as device:/dev/tpmrm0 is"
+    if code == RC_NV_RATE:
+        return "it slows writes down to spare its memory; give the freshness mode a longer bound"
     return "it refused"

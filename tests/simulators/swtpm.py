@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HANG_SECONDS = 60
@@ -20,6 +21,10 @@ class Swtpm:
         self._state = state
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     @property
     def tcti(self) -> str:
@@ -88,3 +93,66 @@ def swtpm(state: Path) -> Iterator[Swtpm]:
         yield tpm
     finally:
         tpm.stop()
+
+
+class Meddler:
+    """Somebody on the way between the TSS and a TPM, on a port pair of its own.
+
+    meddle: from a command, and what asks the TPM, to the answer that is passed on. Commands and answers are raw bytes.
+    """
+
+    def __init__(self, tpm: Swtpm, meddle: Callable[[bytes, Callable[[bytes], bytes]], bytes]) -> None:
+        self._target = tpm.port
+        self._meddle = meddle
+        self.port = _free_pair()
+        self._listeners = [socket.create_server(("127.0.0.1", self.port + offset)) for offset in (0, 1)]
+        for offset, listener in enumerate(self._listeners):
+            threading.Thread(target=self._accept, args=(listener, offset), daemon=True).start()
+
+    @property
+    def tcti(self) -> str:
+        return f"swtpm:host=127.0.0.1,port={self.port}"
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket, offset: int) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                relay = self._relay_commands if offset == 0 else self._relay_control
+                threading.Thread(target=relay, args=(client,), daemon=True).start()
+
+    def _relay_commands(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+
+            def ask(command: bytes) -> bytes:
+                server.sendall(command)
+                return _message(server)
+
+            while command := _message(client):
+                client.sendall(self._meddle(command, ask))
+
+    def _relay_control(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target + 1)) as server:
+            while request := client.recv(4096):
+                server.sendall(request)
+                client.sendall(server.recv(4096))
+
+
+def _message(connection: socket.socket) -> bytes:
+    """One command or answer: tag, u16; size of all, u32; then the rest. Empty at the end of the connection."""
+    header = _exactly(connection, 6)
+    return header + _exactly(connection, int.from_bytes(header[2:6], "big") - 6) if header else b""
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            return b""
+        data += more
+    return data

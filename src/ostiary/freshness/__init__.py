@@ -1,0 +1,1 @@
+"""Anchors of a store: places that the holder of its database cannot turn back."""
