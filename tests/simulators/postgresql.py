@@ -48,15 +48,25 @@ class PostgresqlServer:
         return f"host=127.0.0.1 port={self.port} user={USER} dbname=postgres password={self.password}"
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
-        """One statement of an administrator; its rows, if it has any."""
+        """Statements of an administrator; the rows of the first, if it has any."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def restart(self) -> None:
+    def restart(self, *, fsync: bool = True) -> None:
         """End all connections at once, as a crash does, and come back on the same port."""
         self._signal(signal.SIGQUIT)
-        self.process = _start(self.directory, self.port)
+        self.process = _start(self.directory, self.port, fsync=fsync)
+
+    def serve_tls(self, certificate: Path, key: Path) -> None:
+        """Offer TLS with these, until `ssl` is reset."""
+        for source, name, mode in ((certificate, "server.crt", 0o644), (key, "server.key", 0o600)):
+            target = self.directory / "data" / name
+            target.write_bytes(source.read_bytes())
+            target.chmod(mode)
+            unprivileged(target)
+        self.execute("ALTER SYSTEM SET ssl = on")
+        self.execute("SELECT pg_reload_conf()")
 
     def stop(self) -> None:
         self._signal(signal.SIGINT)
@@ -84,12 +94,12 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         shutil.rmtree(directory)
 
 
-def unprivileged(directory: Path) -> list[str]:
-    """What to put before a command of PostgreSQL, and the directory given to that user, where we are root."""
+def unprivileged(path: Path) -> list[str]:
+    """What to put before a command of PostgreSQL where we are root; `path` is given to the user it then runs as."""
     if os.geteuid() != 0:
         return []
     user = pwd.getpwnam(UNPRIVILEGED)
-    os.chown(directory, user.pw_uid, user.pw_gid)
+    os.chown(path, user.pw_uid, user.pw_gid)
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
@@ -119,12 +129,12 @@ def _make(directory: Path, password: str) -> None:
     file.unlink()
 
 
-def _start(directory: Path, port: int) -> subprocess.Popen[bytes]:
+def _start(directory: Path, port: int, *, fsync: bool = True) -> subprocess.Popen[bytes]:
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": str(directory),
-        "fsync": "on",
+        "fsync": "on" if fsync else "off",
         "logging_collector": "off",
     }
     with (directory / "log").open("ab") as log:

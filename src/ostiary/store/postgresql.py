@@ -386,10 +386,9 @@ class PostgresqlBackend:
     def _move_head(self, writer: _Connection, batch: Batch) -> _Connection:
         query, parameters = _head_change(batch)
         try:
-            with writer.pipeline():
-                writer.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
-                cursor = writer.execute(self._rows.statement(query), parameters)
-            moved = cursor.rowcount
+            # Not as a pipeline, after which the server's idle timer would not run while the head is held.
+            writer.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            moved = writer.execute(self._rows.statement(query), parameters).rowcount
         except psycopg.errors.UniqueViolation:
             moved = 0
         if moved != 1:
