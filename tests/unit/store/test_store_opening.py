@@ -106,6 +106,7 @@ def test_a_release_that_shares_with_nobody_keeps_others_out(
     with (data / "records.sqlite.lock").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(b"4711")
+        file.truncate()
         file.flush()
         with pytest.raises(StoreError, match=r"is locked by process 4711, .* wait until it has started, or stop it"):
             open_data()
