@@ -20,6 +20,7 @@ from ostiary.errors import RollbackError, StoreError
 from ostiary.freshness import tpm as tpm_anchor
 from ostiary.freshness.tpm import DEFAULT_INDEX, NOTHING, Link, TpmAnchor
 from ostiary.store import Head
+from ostiary.store.sealing.drafted import DraftedFile
 from ostiary.tpm import RC_NV_UNINITIALIZED, Tpm
 
 SECRET = bytes(range(32))
@@ -237,12 +238,17 @@ def test_a_crash_at_any_moment_needs_no_person(
 
     with monkeypatch.context() as patch:
         if moment == "before the memory":
-            patch.setattr(tpm_anchor.DraftedFile, "draft", killed)
+            patch.setattr(DraftedFile, "draft", killed)
         elif moment == "before the TPM":
             patch.setattr(tpm_anchor._Index, "extend", killed)
         else:
             extend = tpm_anchor._Index.extend
-            patch.setattr(tpm_anchor._Index, "extend", lambda index, data: (extend(index, data), killed()))
+
+            def extended(index: tpm_anchor._Index, data: bytes) -> None:
+                extend(index, data)
+                raise _KilledError
+
+            patch.setattr(tpm_anchor._Index, "extend", extended)
         with closing(opened()) as anchor, pytest.raises(_KilledError):
             now.settle(anchor)
     # The database had the head before the anchor was asked, so it is there at the next start.

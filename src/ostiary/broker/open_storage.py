@@ -1,0 +1,140 @@
+"""From settings to an open store: which database, which sealing, which anchor. One table for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ostiary.audit import Frontier
+from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Storage
+from ostiary.errors import ConfigurationError
+from ostiary.store import Anchor, Backend, Store, open_store
+from ostiary.store.sealing import KeyFile
+from ostiary.store.sealing import Sealing as KeptKey
+
+KEY_NAMES = {
+    SealedBy.KEYFILE: "database.key",
+    SealedBy.TPM: "database.key.tpm",
+    SealedBy.GRAMINE: "database.key.sgx",
+    SealedBy.SNP: "database.key.snp",
+}
+"""In the directory: the file of each way to keep the key."""
+ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.WITNESS: "anchor.witness", AnchoredBy.TPM: "anchor.tpm"}
+"""In the directory: what each anchor writes down."""
+
+_NO_ANCHOR = (
+    "nothing outside the database remembers how far its history went, so an older copy of the whole database would not "
+    "be noticed: choose what does with --freshness"
+)
+
+
+def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Callable[[str], None]) -> Store:
+    """The store of these settings, verified, its anchor settled.
+
+    random, warn: as `open_store`. Raises ConfigurationError: settings that do not fit what lies in the directory, or
+    want what is not installed; otherwise as `open_store`.
+    """
+    _require_key_of(storage)
+    store = open_store(
+        storage.directory,
+        random=random,
+        log=Frontier(),
+        warn=warn,
+        sealing=_SEALINGS[storage.sealing.by](storage.directory / KEY_NAMES[storage.sealing.by], storage.sealing),
+        open_backend=_backend_of(storage.database),
+        make_anchor=_anchor_maker(storage),
+        max_lag_seconds=storage.freshness.max_lag_seconds,
+    )
+    if storage.freshness.by is AnchoredBy.NONE:
+        warn(_NO_ANCHOR)
+    return store
+
+
+def _require_key_of(storage: Storage) -> None:
+    """A key kept in another way than configured: this start would find none, and must not look like a loss."""
+    wanted = storage.sealing.by
+    for other, name in KEY_NAMES.items():
+        path = storage.directory / name
+        if other is not wanted and path.is_file():
+            raise ConfigurationError(
+                f"the database key in {storage.directory} is kept by {other} ({name}), and the configuration says "
+                f"{wanted}",
+                f"start with --sealing {other}; a key is not moved from one way to another in this version",
+            )
+
+
+def _backend_of(database: str) -> Callable[[], Backend] | None:
+    """None: SQLite in the directory."""
+    if not database:
+        return None
+
+    def connect() -> Backend:
+        try:
+            from ostiary.store.postgresql import PostgresqlBackend
+        except ImportError as error:
+            raise ConfigurationError(
+                "PostgreSQL needs the package psycopg, and it cannot be loaded",
+                str(error),
+                "install ostiary[postgresql]",
+            ) from error
+        return PostgresqlBackend(database)
+
+    return connect
+
+
+def _seal_by_file(path: Path, _: Sealing) -> KeptKey:
+    return KeyFile(path)
+
+
+def _seal_by_tpm(path: Path, settings: Sealing) -> KeptKey:
+    from ostiary.store.sealing.tpm import TpmSealing
+
+    return TpmSealing(path, tcti=settings.tpm, pcrs=settings.pcrs)
+
+
+def _seal_by_gramine(path: Path, settings: Sealing) -> KeptKey:
+    from ostiary.store.sealing.gramine import Identity, gramine_sealing
+
+    return gramine_sealing(path, identity=Identity(settings.identity))
+
+
+def _seal_by_snp(path: Path, settings: Sealing) -> KeptKey:
+    from ostiary.store.sealing.snp import snp_sealing
+
+    return snp_sealing(path, vmpl=settings.vmpl)
+
+
+_SEALINGS: dict[SealedBy, Callable[[Path, Sealing], KeptKey]] = {
+    SealedBy.KEYFILE: _seal_by_file,
+    SealedBy.TPM: _seal_by_tpm,
+    SealedBy.GRAMINE: _seal_by_gramine,
+    SealedBy.SNP: _seal_by_snp,
+}
+
+
+def _anchor_maker(storage: Storage) -> Callable[[bytes], Anchor] | None:
+    settings = storage.freshness
+    if settings.by is AnchoredBy.NONE:
+        return None
+    make, path = _ANCHORS[settings.by], storage.directory / ANCHOR_NAMES[settings.by]
+    return lambda secret: make(path, settings, secret)
+
+
+def _anchor_in_tpm(path: Path, settings: Freshness, secret: bytes) -> Anchor:
+    from ostiary.freshness.tpm import TpmAnchor
+
+    return TpmAnchor(path, secret=secret, tcti=settings.tpm, index=settings.index)
+
+
+def _anchor_elsewhere(_: Path, settings: Freshness, __: bytes) -> Anchor:
+    raise ConfigurationError(
+        f"the anchor `{settings.by}` is not part of this version", "choose --freshness tpm, or none"
+    )
+
+
+_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness, bytes], Anchor]] = {
+    AnchoredBy.FILE: _anchor_elsewhere,
+    AnchoredBy.WITNESS: _anchor_elsewhere,
+    AnchoredBy.TPM: _anchor_in_tpm,
+}
+"""path: for what the anchor writes down. The 32 bytes are known to this store only (`keys.anchor_secret`)."""
