@@ -19,18 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ostiary.errors import ConfigurationError, StoreError
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPM2B_PUBLIC, TPMA_SESSION, TSS2_Exception
 
-# What the TSS would print by itself, it raises as well, and we say it in our own words.
+from ostiary.errors import StoreError
+
+# What the TSS would print by itself, it raises as well, and we say it in our own words. Read at its first call.
 os.environ.setdefault("TSS2_LOG", "all+none")
-try:
-    from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPM2B_PUBLIC, TPMA_SESSION, TSS2_Exception
-except ImportError as missing:
-    raise ConfigurationError(
-        "a TPM needs the package tpm2-pytss and the system's TSS libraries, and they cannot be loaded",
-        str(missing),
-        "install ostiary[tpm], and of the system libtss2-esys, libtss2-mu, libtss2-tctildr and libtss2-tcti-device",
-    ) from missing
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
 """The kernel's device with resource manager, in the notation of the TSS: NAME or NAME:OPTIONS."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ostiary.audit import Frontier
@@ -22,6 +23,9 @@ KEY_NAMES = {
 ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.WITNESS: "anchor.witness", AnchoredBy.TPM: "anchor.tpm"}
 """In the directory: what each anchor writes down."""
 
+_TPM_EXTRA = (
+    "ostiary[tpm], and of the system libtss2-esys, libtss2-mu, libtss2-tctildr and libtss2-tcti-device (Debian's names)"
+)
 _NO_ANCHOR = (
     "nothing outside the database remembers how far its history went, so an older copy of the whole database would not "
     "be noticed: choose what does with --freshness"
@@ -35,6 +39,7 @@ def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Call
     want what is not installed; otherwise as `open_store`.
     """
     _require_key_of(storage)
+    _require_anchor_of(storage)
     store = open_store(
         storage.directory,
         random=random,
@@ -63,23 +68,41 @@ def _require_key_of(storage: Storage) -> None:
             )
 
 
+def _require_anchor_of(storage: Storage) -> None:
+    """An anchor that was followed so far is given up on purpose only. Whoever deletes its file is not stopped here."""
+    wanted = storage.freshness.by
+    for other, name in ANCHOR_NAMES.items():
+        path = storage.directory / name
+        if other is not wanted and path.is_file():
+            raise ConfigurationError(
+                f"the state in {storage.directory} is anchored by {other} ({name}), and the configuration says "
+                f"{wanted}",
+                f"start with --freshness {other}, or remove {path} to give up what it vouches for",
+            )
+
+
 def _backend_of(database: str) -> Callable[[], Backend] | None:
     """None: SQLite in the directory."""
     if not database:
         return None
 
     def connect() -> Backend:
-        try:
+        with _extra("--store", "ostiary[postgresql]"):
             from ostiary.store.postgresql import PostgresqlBackend
-        except ImportError as error:
-            raise ConfigurationError(
-                "PostgreSQL needs the package psycopg, and it cannot be loaded",
-                str(error),
-                "install ostiary[postgresql]",
-            ) from error
         return PostgresqlBackend(database)
 
     return connect
+
+
+@contextmanager
+def _extra(option: str, wanted: str) -> Iterator[None]:
+    """What is imported in this block comes with an extra."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{option} needs a library that cannot be loaded", str(error), f"install {wanted}"
+        ) from error
 
 
 def _seal_by_file(path: Path, _: Sealing) -> KeptKey:
@@ -87,7 +110,8 @@ def _seal_by_file(path: Path, _: Sealing) -> KeptKey:
 
 
 def _seal_by_tpm(path: Path, settings: Sealing) -> KeptKey:
-    from ostiary.store.sealing.tpm import TpmSealing
+    with _extra("--sealing tpm", _TPM_EXTRA):
+        from ostiary.store.sealing.tpm import TpmSealing
 
     return TpmSealing(path, tcti=settings.tpm, pcrs=settings.pcrs)
 
@@ -121,7 +145,8 @@ def _anchor_maker(storage: Storage) -> Callable[[bytes], Anchor] | None:
 
 
 def _anchor_in_tpm(path: Path, settings: Freshness, secret: bytes) -> Anchor:
-    from ostiary.freshness.tpm import TpmAnchor
+    with _extra("--freshness tpm", _TPM_EXTRA):
+        from ostiary.freshness.tpm import TpmAnchor
 
     return TpmAnchor(path, secret=secret, tcti=settings.tpm, index=settings.index)
 
