@@ -168,14 +168,16 @@ class _Rows:
 
     def __init__(self, place: str, schema: str) -> None:
         self.place = place
-        self._schema = sql.Identifier(schema)
+        self._schema = schema
         self._statements: dict[str, sql.Composed] = {}
 
     def statement(self, query: LiteralString) -> sql.Composed:
         """The query with the name of the schema in it."""
         composed = self._statements.get(query)
         if composed is None:
-            composed = self._statements[query] = sql.SQL(query).format(schema=self._schema)
+            composed = self._statements[query] = sql.SQL(query).format(
+                schema=sql.Identifier(self._schema), name=sql.Literal(self._schema)
+            )
         return composed
 
     def head(self, connection: _Connection) -> HeadRow | None:
@@ -312,6 +314,15 @@ class PostgresqlBackend:
                     connection.execute(self._rows.statement(query))
             finally:
                 connection.close()
+
+    def disk_bytes(self) -> int:
+        """What tables and indexes take at the server, in bytes."""
+        query = self._rows.statement(
+            "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname = {name}"
+        )
+        ((found,),) = self._read(lambda connection: connection.execute(query).fetchall())
+        return self._rows.integer(found)
 
     def close(self) -> None:
         self._closed = True
@@ -518,6 +529,12 @@ def _parse(conninfo: str) -> dict[str, str | int | None]:
             "the connection string of the database cannot be read, expected host=… dbname=… or postgresql://…: see "
             "section 34.1.1 of PostgreSQL's manual"
         ) from None
+
+
+def names_password(conninfo: str) -> bool:
+    """Whether a connection string holds a password itself. Raises ConfigurationError if it is malformed."""
+    parameters = _parse(conninfo)
+    return any(parameters.get(name) for name in ("password", "sslpassword"))
 
 
 def _place(parameters: Mapping[str, object], schema: str) -> str:

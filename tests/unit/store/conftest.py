@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.simulators.postgresql import PostgresqlServer, postgresql_server
 
 from ostiary.audit import Frontier
 from ostiary.store import Store, open_store
@@ -27,10 +26,3 @@ def open_data(data: Path) -> Iterator[Callable[[], Store]]:
             return stack.enter_context(open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None))
 
         yield opened
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresqlServer]:
-    """A PostgreSQL server that runs as long as the tests; each test takes a schema or a database of its own."""
-    with postgresql_server() as server:
-        yield server
