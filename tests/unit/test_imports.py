@@ -19,6 +19,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"demo"}),
     frozenset({"server", "launcher"}),
     frozenset({"broker", "client"}),
+    frozenset({"freshness", "witness"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
     frozenset({"https"}),
