@@ -22,6 +22,7 @@
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
+    │     └─ RollbackError       an earlier state of the database, or one of another history, was put in its place
     ├─ OutsideError              a server, daemon or kernel facility outside us failed or cannot be reached
     └─ DeniedError               what a client is told when the service refuses its evidence
 
@@ -174,6 +175,10 @@ class StoreError(OstiaryError):
 
 class TamperedError(StoreError):
     """Stored state does not verify. Nothing of it was used."""
+
+
+class RollbackError(TamperedError):
+    """The database is authentic but not the newest there was, or of another history than the one remembered."""
 
 
 class OutsideError(OstiaryError):

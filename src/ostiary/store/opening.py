@@ -8,6 +8,7 @@ from pathlib import Path
 from ostiary.errors import StoreError
 from ostiary.store.backend import Backend
 from ostiary.store.durable import sync_directory
+from ostiary.store.lock import opening
 from ostiary.store.log import LeafLog
 from ostiary.store.sealing import KeyFile, Sealing
 from ostiary.store.sqlite import SqliteBackend
@@ -15,6 +16,7 @@ from ostiary.store.store import Store
 
 DATABASE_NAME = "records.sqlite"
 KEY_NAME = "database.key"
+LOCK_NAME = DATABASE_NAME + ".lock"
 
 
 def open_store(directory: Path, *, random: Callable[[int], bytes], log: LeafLog, warn: Callable[[str], None]) -> Store:
@@ -25,16 +27,17 @@ def open_store(directory: Path, *, random: Callable[[int], bytes], log: LeafLog,
     file.
 
     Raises StoreError if the database or the key is there without the other (a deleted database must not look like a
-    first start), in use by another process, or not accessible; TamperedError if the database does not verify.
+    first start), in use by another release, or not accessible; TamperedError if the database does not verify.
     """
     _make_directory(directory)
-    backend = SqliteBackend(directory / DATABASE_NAME)
-    try:
-        sealing = KeyFile(directory / KEY_NAME)
-        store = _open(backend, sealing, random=random, log=log)
-    except BaseException:
-        backend.close()
-        raise
+    sealing = KeyFile(directory / KEY_NAME)
+    with opening(directory / LOCK_NAME, alone=sealing.kept() is None):
+        backend = SqliteBackend(directory / DATABASE_NAME)
+        try:
+            store = _open(backend, sealing, random=random, log=log)
+        except BaseException:
+            backend.close()
+            raise
     warn(sealing.warning)
     return store
 

@@ -352,16 +352,26 @@ def test_a_record_put_into_the_open_database_is_not_there(open_data: OpenData, d
     assert store.get("c") is None
 
 
-@pytest.mark.parametrize("attack", [older_head, head_dropped])
-def test_a_head_put_back_under_the_open_database_stops_commits_and_nothing_else(
-    open_data: OpenData, data: Path, attack: Attack
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (older_head, "older version: the database is at head 5, expected 6 or a later one"),
+        (head_dropped, "missing: there are rows without a head"),
+    ],
+)
+def test_a_head_put_back_under_the_open_database_stops_everything_until_it_is_mended(
+    open_data: OpenData, data: Path, attack: Attack, message: str
 ) -> None:
     past = make_history(open_data, data)
     store = open_data()
     eve = connect(data)
     attack(eve, past)
-    with pytest.raises(TamperedError, match="another head than 6, which this process wrote last"):
+    with pytest.raises(TamperedError, match=message):
         store.commit([], b"leaf").result()
+    with pytest.raises(TamperedError, match=message):
+        store.get("a")
+    with pytest.raises(TamperedError, match=message):
+        store.version("a")
     put_head(eve, past.heads[6])
     eve.close()
     assert store.commit([], b"leaf").result().seq == 7
@@ -398,7 +408,7 @@ def test_a_newer_schema_and_a_foreign_database_are_left_alone(open_data: OpenDat
     open_data().close()
     path = data / "records.sqlite"
     for pragma, message in (
-        ("user_version = 2", "has schema version 2, expected 1: start the program that wrote it"),
+        ("user_version = 3", "has schema version 3, expected 2: start the program that wrote it"),
         ("application_id = 7", "is the database of another program"),
     ):
         eve = connect(data)
