@@ -19,7 +19,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"demo"}),
     frozenset({"server", "launcher"}),
     frozenset({"broker", "client"}),
-    frozenset({"freshness"}),
+    frozenset({"freshness", "witness"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
     frozenset({"https", "tpm"}),
