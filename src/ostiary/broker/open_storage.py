@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ostiary.audit import Frontier
+from ostiary.audit.note import VerifierKey, parse_verifier_key
 from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Storage
-from ostiary.errors import ConfigurationError
+from ostiary.errors import ConfigurationError, InputError
+from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
 from ostiary.store.sealing import KeyFile
 from ostiary.store.sealing import Sealing as KeptKey
@@ -20,8 +22,8 @@ KEY_NAMES = {
     SealedBy.SNP: "database.key.snp",
 }
 """In the directory: the file of each way to keep the key."""
-ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.WITNESS: "anchor.witness", AnchoredBy.TPM: "anchor.tpm"}
-"""In the directory: what each anchor writes down."""
+ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.TPM: "anchor.tpm"}
+"""In the directory: what those anchors write down that write something."""
 
 _TPM_EXTRA = (
     "ostiary[tpm], and of the system libtss2-esys, libtss2-mu, libtss2-tctildr and libtss2-tcti-device (Debian's names)"
@@ -137,29 +139,58 @@ _SEALINGS: dict[SealedBy, Callable[[Path, Sealing], KeptKey]] = {
 
 
 def _anchor_maker(storage: Storage) -> Callable[[bytes], Anchor] | None:
-    settings = storage.freshness
-    if settings.by is AnchoredBy.NONE:
-        return None
-    make, path = _ANCHORS[settings.by], storage.directory / ANCHOR_NAMES[settings.by]
-    return lambda secret: make(path, settings, secret)
+    """From the database key to the anchor. Raises ConfigurationError now for what cannot be, whatever the key is."""
+    make = _ANCHORS[storage.freshness.by]
+    return None if make is None else make(storage.directory, storage.freshness)
 
 
-def _anchor_in_tpm(path: Path, settings: Freshness, secret: bytes) -> Anchor:
-    with _extra("--freshness tpm", _TPM_EXTRA):
-        from ostiary.freshness.tpm import TpmAnchor
+def _anchor_in_file(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+    from ostiary.freshness import FileAnchor
 
-    return TpmAnchor(path, secret=secret, tcti=settings.tpm, index=settings.index)
+    path = settings.file or directory / ANCHOR_NAMES[AnchoredBy.FILE]
+    return lambda _: FileAnchor(path)
 
 
-def _anchor_elsewhere(_: Path, settings: Freshness, __: bytes) -> Anchor:
-    raise ConfigurationError(
-        f"the anchor `{settings.by}` is not part of this version", "choose --freshness tpm, or none"
+def _anchor_by_witnesses(_: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+    from ostiary.freshness import WitnessAnchor, WitnessServer, derive_log_key
+    from ostiary.freshness.witness import check_quorum
+
+    servers = [
+        WitnessServer(url=witness.url, key=_verifier_key(witness.key), trust=trusting(_pem(witness.ca)))
+        for witness in settings.witnesses
+    ]
+    check_quorum(settings.quorum, [server.key for server in servers])
+    return lambda key: WitnessAnchor(
+        origin=settings.origin, key=derive_log_key(key), witnesses=servers, quorum=settings.quorum
     )
 
 
-_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness, bytes], Anchor]] = {
-    AnchoredBy.FILE: _anchor_elsewhere,
-    AnchoredBy.WITNESS: _anchor_elsewhere,
+def _verifier_key(text: str) -> VerifierKey:
+    try:
+        return parse_verifier_key(text)
+    except InputError as error:
+        raise ConfigurationError("the key of a witness cannot be used", *error.chain) from error
+
+
+def _pem(path: Path | None) -> str | None:
+    try:
+        return None if path is None else path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"the certificates {path} that a witness is known by: {reason}") from error
+
+
+def _anchor_in_tpm(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+    with _extra("--freshness tpm", _TPM_EXTRA):
+        from ostiary.freshness.tpm import TpmAnchor
+
+    path = directory / ANCHOR_NAMES[AnchoredBy.TPM]
+    return lambda key: TpmAnchor(path, database_key=key, tcti=settings.tpm, index=settings.index)
+
+
+_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness], Callable[[bytes], Anchor]] | None] = {
+    AnchoredBy.NONE: None,
+    AnchoredBy.FILE: _anchor_in_file,
+    AnchoredBy.WITNESS: _anchor_by_witnesses,
     AnchoredBy.TPM: _anchor_in_tpm,
 }
-"""path: for what the anchor writes down. The 32 bytes are known to this store only (`keys.anchor_secret`)."""

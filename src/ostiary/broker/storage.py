@@ -19,7 +19,7 @@ In a configuration file these are tables below `ostiary`; an option of `ostiary 
     index = 0x01804F53                          tpm: the NV index
     file = "/elsewhere/anchor"                  file: absent: in the data directory
     origin = "cas.example/log"                  witness: the name of this service's log
-    witnesses = [{url = "…", key = "NAME+HASH+KEY"}]
+    witnesses = [{url = "…", key = "NAME+HASH+KEY", ca = "tls.pem"}]    ca absent: the system's certificates
     quorum = 2                                  witness: how many must cosign
 
 What a kind does not name has no meaning for it and is refused, as is every unknown member.
@@ -83,10 +83,11 @@ class Sealing:
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """url: where it takes checkpoints. key: its verifier key, `NAME+HASH+KEY`."""
+    """url: where it takes checkpoints, https. key: its verifier key, `NAME+HASH+KEY`. ca: PEM file; None: system's."""
 
     url: str
     key: str
+    ca: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,17 +185,12 @@ def _freshness(table: Document) -> Freshness:
 
 
 def _require_quorum(table: Document, witnesses: tuple[Witness, ...]) -> None:
-    """No witness, or no number of them, vouches for nothing; one counted twice, or one of none, is no quorum."""
+    """No witness, or no number of them, vouches for nothing. Which numbers do is for `freshness.witness` to say."""
     if not witnesses:
         raise _wrong("ostiary.freshness.witnesses", "none", "one or more: without any, nothing vouches for the state")
     for name in ("origin", "quorum"):
         if name not in table:
             raise _wrong(f"ostiary.freshness.{name}", "none", "it, as the anchor is `witness`")
-    if len({witness.key for witness in witnesses}) < len(witnesses):
-        raise _wrong("ostiary.freshness.witnesses", "one key twice", "each witness once")
-    quorum = table["quorum"]
-    if isinstance(quorum, int) and quorum > len(witnesses):
-        raise _wrong("ostiary.freshness.quorum", str(quorum), f"at most the number of witnesses, {len(witnesses)}")
 
 
 def _database(value: object) -> str:
@@ -250,8 +246,13 @@ def _witnesses(value: object, where: str) -> tuple[Witness, ...]:
 def _witness(value: object, where: str) -> Witness:
     if not isinstance(value, Mapping):
         raise _wrong(where, type(value).__name__, "a table with url and key")
-    _refuse_unknown(value, frozenset({"url", "key"}), where)
-    return Witness(url=_text(value.get("url"), f"{where}.url"), key=_text(value.get("key"), f"{where}.key"))
+    _refuse_unknown(value, frozenset({"url", "key", "ca"}), where)
+    ca = _get(value, "ca", _text, "", where)
+    return Witness(
+        url=_text(value.get("url"), f"{where}.url"),
+        key=_text(value.get("key"), f"{where}.key"),
+        ca=Path(ca) if ca else None,
+    )
 
 
 def _get(table: Document, name: str, read: Callable[[object, str], _Value], default: _Value, where: str) -> _Value:

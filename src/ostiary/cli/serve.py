@@ -142,6 +142,15 @@ def serve(
             **_STATE,
         ),
     ] = None,
+    witness_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness-ca",
+            metavar="FILE",
+            help="--witness: PEM certificates that their TLS leads to. Default: the system's.",
+            **_STATE,
+        ),
+    ] = None,
     witness_quorum: Annotated[
         int | None,
         typer.Option("--witness-quorum", metavar="K", help="--freshness witness: how many must cosign.", **_STATE),
@@ -183,6 +192,7 @@ def serve(
         freshness_file=freshness_file,
         log_origin=log_origin,
         witnesses=witness or [],
+        witness_ca=witness_ca,
         witness_quorum=witness_quorum,
     )
     storage = parse_storage(data, storage_document(options, config))

@@ -30,6 +30,7 @@ class StorageOptions:
     freshness_file: Path | None = None
     log_origin: str | None = None
     witnesses: Sequence[str] = ()
+    witness_ca: Path | None = None
     witness_quorum: int | None = None
 
 
@@ -52,7 +53,7 @@ def storage_document(options: StorageOptions, file: Path | None) -> Tables:
         index=_number(options.tpm_index, "--tpm-index"),
         file=None if options.freshness_file is None else str(options.freshness_file),
         origin=options.log_origin,
-        witnesses=[_witness(text) for text in options.witnesses] or None,
+        witnesses=[_witness(text, options.witness_ca) for text in options.witnesses] or None,
         quorum=options.witness_quorum,
     )
     merged = {
@@ -61,6 +62,8 @@ def storage_document(options: StorageOptions, file: Path | None) -> Tables:
         "sealing": _over(tables.get("sealing", {}), sealing),
         "freshness": _over(tables.get("freshness", {}), freshness),
     }
+    if options.witness_ca is not None and not options.witnesses:
+        raise ConfigurationError("--witness-ca is for --witness, and there is none", "leave it out")
     if options.tpm is not None:
         _put_tpm(merged, options.tpm)
     return merged
@@ -119,6 +122,6 @@ def _required_number(text: str, option: str) -> int:
         raise ConfigurationError(f"{option}: found {text!r}, expected a number such as 7 or 0x1804f53") from None
 
 
-def _witness(text: str) -> dict[str, object]:
+def _witness(text: str, ca: Path | None) -> dict[str, object]:
     url, _, key = text.strip().partition(" ")
-    return {"url": url, "key": key.strip()}
+    return {"url": url, "key": key.strip(), **_present(ca=None if ca is None else str(ca))}

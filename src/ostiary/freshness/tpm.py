@@ -16,7 +16,8 @@ TPM can delete the index, and cannot make one with that authorization: then the 
 Invariants:
   - the value in the TPM is that of the memory's `next`, or of its `last` if the machine stopped before extending;
   - `settle` returns only after the TPM itself said, authenticated, that the value is that of the head given;
-  - an index is defined for a store without any commit, and by `accept`; in no other case.
+  - an index is defined for a store without any commit, and by `forget`; in no other case;
+  - any state is taken after `forget`, which leaves a mark in the TPM itself: a file cannot claim it.
 
 Trusted on first use: an emulator that stands in for the TPM when the index is defined learns its authorization.
 """
@@ -94,25 +95,41 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """The step of an owner who accepts whatever state comes next. before: the value it was made on."""
+
+    before: bytes
+
+    @property
+    def data(self) -> bytes:
+        """32 bytes that the index is extended with; no state gives them."""
+        return hashlib.sha256(_DOMAIN + b" forgotten").digest()
+
+    @property
+    def value(self) -> bytes:
+        return hashlib.sha256(self.before + self.data).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Memory:
     """The file. next: the step that is made, or was made last. last: the one before; None at the beginning."""
 
-    next: Link
-    last: Link | None = None
+    next: Link | Forgotten
+    last: Link | Forgotten | None = None
 
 
 class TpmAnchor:
     """An `Anchor` in an NV index of the TPM at `tcti`, its memory in the file at `path`.
 
-    secret: 32 bytes that only this store knows, the same at each start. Several processes of one machine may use one
-    index and one memory: each reads both anew at every `settle`, under a lock on `<path>.lock`.
+    database_key: 32 bytes, from which the index's authorization is derived. Several processes of one machine may use
+    one index and one memory: each reads both anew at every `settle`, under a lock on `<path>.lock`.
     """
 
-    def __init__(self, path: Path, *, secret: bytes, tcti: str, index: int = DEFAULT_INDEX) -> None:
+    def __init__(self, path: Path, *, database_key: bytes, tcti: str, index: int = DEFAULT_INDEX) -> None:
         if not FIRST_INDEX <= index <= LAST_INDEX:
             raise ValueError(f"an NV index {index:#010x}, expected one of {FIRST_INDEX:#010x} to {LAST_INDEX:#010x}")
         self._file = DraftedFile(path, what="the memory of the TPM anchor", size=None)
-        self._authorization = HKDF(algorithm=SHA256(), length=32, salt=_DOMAIN, info=b"index").derive(secret)
+        self._authorization = HKDF(algorithm=SHA256(), length=32, salt=_DOMAIN, info=b"index").derive(database_key)
         self._tcti = tcti
         self._index = index
         self._device: _Index | None = None
@@ -138,17 +155,35 @@ class TpmAnchor:
         """
         self._with_index(lambda index: self._settle(index, head, leaves))
 
-    def accept(self, head: Head, leaves: Callable[[int], Iterator[bytes]]) -> None:
-        """Make `head` the anchored state, whatever the anchor holds: the owner's deliberate step after a loss.
+    def remembered(self) -> tuple[str, ...]:
+        """What the TPM holds: one line, or none if that is nothing. Raises StoreError, RollbackError."""
+        found: list[str] = []
 
-        Defines the index if it is gone. Raises StoreError, also if the index is another program's.
+        def look(index: _Index) -> None:
+            value = index.value()
+            anchored = None if value is None else _anchored(_decode(self._file.kept(), self._file.path), value)
+            if isinstance(anchored, Link):
+                found.append(
+                    f"head {anchored.seq}, digest {anchored.digest.hex()}, {anchored.log.size} leaves with the root "
+                    f"{anchored.log.root.hex()}"
+                )
+            elif anchored is None and value not in {None, NOTHING}:
+                found.append(f"a state that {self._file.path} does not know")
+
+        self._with_index(look)
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Take any state next: after the owner accepted a rollback, and at no other time.
+
+        Defines the index if it is gone. Raises StoreError; RollbackError if the index is another program's.
         """
 
-        def overwrite(index: _Index) -> None:
+        def mark(index: _Index) -> None:
             index.define()
-            self._extend(index, _link(index.value() or NOTHING, head, Frontier(), leaves), None)
+            self._extend(index, Forgotten(before=index.value() or NOTHING), None)
 
-        self._with_index(overwrite)
+        self._with_index(mark)
 
     def close(self) -> None:
         if self._device is not None:
@@ -170,22 +205,23 @@ class TpmAnchor:
         if anchored is None and (value != NOTHING or head.log_size or (memory and memory.last)):
             raise RollbackError(_lost(self.place, self._file.path, memory, head), f"found value {value.hex()}")
         # 2. That the head is this state, or grew out of it.
-        if anchored is not None and is_anchored(anchored, head, place=self.place):
+        known = anchored if isinstance(anchored, Link) else None
+        if known is not None and is_anchored(known, head, place=self.place):
             return
-        link = _link(value, head, anchored.log if anchored else Frontier(), leaves)
+        link = _link(value, head, known.log if known else Frontier(), leaves)
         # 3. The memory first: it tells after a crash what the TPM was about to hold. Then the TPM.
         self._extend(index, link, anchored)
 
-    def _extend(self, index: _Index, link: Link, last: Link | None) -> None:
-        self._file.draft(_encode(Memory(next=link, last=last)))
+    def _extend(self, index: _Index, step: Link | Forgotten, last: Link | Forgotten | None) -> None:
+        self._file.draft(_encode(Memory(next=step, last=last)))
         self._file.keep()
-        index.extend(link.data)
+        index.extend(step.data)
         found = index.value()
-        if found is None or not hmac.compare_digest(found, link.value):
+        if found is None or not hmac.compare_digest(found, step.value):
             raise RollbackError(
-                f"{self.place} was moved by somebody else while commit {link.seq} was anchored: a fork, another "
+                f"{self.place} was moved by somebody else while {_name(step)} was anchored: a fork, another "
                 "process runs on a copy of this database; stop all, find out which one is right; " + _RECOVERY,
-                f"found value {(found or b'').hex()}, expected {link.value.hex()}",
+                f"found value {(found or b'').hex()}, expected {step.value.hex()}",
             )
 
     def _with_index(self, act: Callable[[_Index], None]) -> None:
@@ -340,13 +376,17 @@ def _link(before: bytes, head: Head, log: Frontier, leaves: Callable[[int], Iter
     return Link(before=before, seq=head.seq, digest=head.digest, log=log)
 
 
-def _anchored(memory: Memory | None, value: bytes) -> Link | None:
+def _name(step: Link | Forgotten) -> str:
+    return f"commit {step.seq}" if isinstance(step, Link) else "no commit at all"
+
+
+def _anchored(memory: Memory | None, value: bytes) -> Link | Forgotten | None:
     """The step that the TPM holds; None if it is none that the memory knows."""
     if memory is None:
         return None
-    for link in (memory.next, memory.last):
-        if link is not None and hmac.compare_digest(link.value, value):
-            return link
+    for step in (memory.next, memory.last):
+        if step is not None and hmac.compare_digest(step.value, value):
+            return step
     return None
 
 
@@ -354,25 +394,27 @@ def _lost(place: str, path: Path, memory: Memory | None, head: Head) -> str:
     if memory is None:
         return f"{path} is gone, which says what {place} vouches for: put it back; {_RECOVERY}"
     return (
-        f"{place} vouches for another state than commit {memory.next.seq}, the last that {path} knows, and than commit "
+        f"{place} vouches for another state than {_name(memory.next)}, the last that {path} knows, and than commit "
         f"{head.seq} of the database: both were put back to an earlier time, or somebody ran a copy of them; bring the "
         f"newest database and file back; {_RECOVERY}"
     )
 
 
 def _encode(memory: Memory) -> bytes:
-    document = {"format": FORMAT, "next": _encode_link(memory.next), "last": _encode_link(memory.last)}
+    document = {"format": FORMAT, "next": _encode_step(memory.next), "last": _encode_step(memory.last)}
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def _encode_link(link: Link | None) -> dict[str, object] | None:
-    if link is None:
+def _encode_step(step: Link | Forgotten | None) -> dict[str, object] | None:
+    if step is None:
         return None
+    if isinstance(step, Forgotten):
+        return {"before": step.before.hex(), "forgotten": True}
     return {
-        "before": link.before.hex(),
-        "seq": link.seq,
-        "digest": link.digest.hex(),
-        "log": link.log.encode().hex(),
+        "before": step.before.hex(),
+        "seq": step.seq,
+        "digest": step.digest.hex(),
+        "log": step.log.encode().hex(),
     }
 
 
@@ -390,16 +432,16 @@ def _decode_memory(document: dict[str, Any]) -> Memory:
     if document["format"] != FORMAT:
         raise ValueError("format")
     last = document["last"]
-    return Memory(next=_decode_link(document["next"]), last=None if last is None else _decode_link(last))
+    return Memory(next=_decode_step(document["next"]), last=None if last is None else _decode_step(last))
 
 
-def _decode_link(document: dict[str, object]) -> Link:
-    before, seq, digest, log = (document[name] for name in ("before", "seq", "digest", "log"))
-    if not (isinstance(before, str) and isinstance(digest, str) and isinstance(log, str) and type(seq) is int):
-        raise TypeError("members")
-    link = Link(
-        before=bytes.fromhex(before), seq=seq, digest=bytes.fromhex(digest), log=Frontier.decode(bytes.fromhex(log))
-    )
-    if (len(link.before), len(link.digest)) != (VALUE_BYTES, VALUE_BYTES) or not 0 <= seq < 1 << 64:
-        raise ValueError("lengths")
-    return link
+def _decode_step(document: dict[str, Any]) -> Link | Forgotten:
+    before = bytes.fromhex(document["before"])
+    if len(before) != VALUE_BYTES:
+        raise ValueError("length")
+    if document.get("forgotten") is True:
+        return Forgotten(before=before)
+    digest, seq = bytes.fromhex(document["digest"]), document["seq"]
+    if len(digest) != VALUE_BYTES or type(seq) is not int or not 0 <= seq < 1 << 64:
+        raise ValueError("length or number")
+    return Link(before=before, seq=seq, digest=digest, log=Frontier.decode(bytes.fromhex(document["log"])))

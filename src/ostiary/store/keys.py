@@ -48,10 +48,5 @@ def derive_keys(database_key: bytes) -> Keys:
     )
 
 
-def anchor_secret(database_key: bytes) -> bytes:
-    """32 bytes for an anchor that must prove to be this store's; it opens nothing of the database."""
-    return _derive(database_key, b"anchor secret")
-
-
 def _derive(database_key: bytes, info: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=_SALT, info=info).derive(database_key)

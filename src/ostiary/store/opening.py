@@ -9,7 +9,6 @@ from ostiary.errors import StoreError
 from ostiary.store.backend import Backend
 from ostiary.store.durable import sync_directory
 from ostiary.store.freshness import Anchor
-from ostiary.store.keys import anchor_secret
 from ostiary.store.lock import opening
 from ostiary.store.log import LeafLog
 from ostiary.store.sealing import KeyFile, Sealing
@@ -37,7 +36,7 @@ def open_store(
     The directory is made, mode 0700, if it is absent; its parent must exist. random: n bytes of a cryptographic
     generator. log: the empty audit log. warn: called at every start with sentences for the operator.
     sealing: what keeps the database key; None: a plain file, which is for development. open_backend: connects to the
-    database; None: SQLite. make_anchor: from 32 bytes that only this store knows to the anchor; None: none.
+    database; None: SQLite. make_anchor: from the database key to the anchor; None: none.
     max_lag_seconds: as `Store.resume`.
 
     Raises StoreError if the database or the key is there without the other (a deleted database must not look like a
@@ -137,7 +136,7 @@ class _Opening:
 
     def _anchor_for(self, key: bytes) -> Anchor | None:
         if self._make_anchor is not None:
-            self.anchor = self._make_anchor(anchor_secret(key))
+            self.anchor = self._make_anchor(key)
         return self.anchor
 
 

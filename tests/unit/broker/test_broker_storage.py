@@ -65,7 +65,7 @@ def test_each_kind_takes_its_own_members() -> None:
     assert parse(freshness=witnessed).freshness == Freshness(
         by=AnchoredBy.WITNESS,
         origin="cas.example/log",
-        witnesses=tuple(Witness(**each) for each in WITNESSES),
+        witnesses=tuple(Witness(url=each["url"], key=each["key"]) for each in WITNESSES),
         quorum=2,
     )
 
@@ -120,10 +120,9 @@ WITNESSED = {"by": "witness", "origin": "o", "witnesses": WITNESSES, "quorum": 1
     ("change", "match"),
     [
         ({"witnesses": []}, "witnesses: found none, expected one or more: without any, nothing vouches"),
-        ({"quorum": 3}, "quorum: found 3, expected at most the number of witnesses, 2"),
         ({"quorum": 0}, "quorum: found 0, expected a number from 1 to 63"),
         ({"quorum": True}, "quorum: found True, expected a number"),
-        ({"witnesses": [WITNESSES[0]] * 2}, "witnesses: found one key twice, expected each witness once"),
+        ({"witnesses": [{"url": "x", "key": "k", "ca": 5}]}, r"witnesses\[0\]\.ca: found 5, expected a text"),
         ({"witnesses": WITNESSES[0]}, "witnesses: found dict, expected a list of at most 63"),
         ({"witnesses": ["x"]}, r"witnesses\[0\]: found str, expected a table with url and key"),
         ({"witnesses": [{"url": "x"}]}, r"witnesses\[0\]\.key: found None, expected a text"),

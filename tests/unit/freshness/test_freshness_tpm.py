@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from ostiary.store import Head
 from ostiary.store.sealing.drafted import DraftedFile
 from ostiary.tpm import RC_NV_UNINITIALIZED, Tpm
 
-SECRET = bytes(range(32))
+KEY = bytes(range(32))
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def memory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(tpm: Swtpm, memory: Path) -> Callable[..., TpmAnchor]:
-    def make(path: Path = memory, secret: bytes = SECRET, index: int = DEFAULT_INDEX) -> TpmAnchor:
-        return TpmAnchor(path, secret=secret, tcti=tpm.tcti, index=index)
+    def make(path: Path = memory, database_key: bytes = KEY, index: int = DEFAULT_INDEX) -> TpmAnchor:
+        return TpmAnchor(path, database_key=database_key, tcti=tpm.tcti, index=index)
 
     return make
 
@@ -323,7 +324,7 @@ def test_the_power_goes_while_the_anchor_moves(opened: Opened, tpm: Swtpm, monke
 
 
 def _settle_on(tcti: str, memory: Path, done: int, count: int) -> None:
-    anchor = TpmAnchor(memory, secret=SECRET, tcti=tcti)
+    anchor = TpmAnchor(memory, database_key=KEY, tcti=tcti)
     for seq in range(done, done + count):
         NEW.grown(seq).settle(anchor)
     anchor.close()
@@ -397,10 +398,12 @@ def test_processes_that_share_the_memory_take_turns(opened: Opened) -> None:
 def test_an_index_of_another_store_is_refused(opened: Opened, tmp_path: Path) -> None:
     settle(opened(), NEW)
     (tmp_path / "other").mkdir()
-    other = opened(tmp_path / "other" / "anchor.tpm", secret=bytes(32))
+    other = opened(tmp_path / "other" / "anchor.tpm", database_key=bytes(32))
     error = refused(other, NEW, "is not the one that this store made: another program uses that index")
     assert "authorization" in error.causes[0]
-    settle(opened(tmp_path / "other" / "anchor.tpm", secret=bytes(32), index=DEFAULT_INDEX + 1), NEW, NEW.grown(1))
+    settle(
+        opened(tmp_path / "other" / "anchor.tpm", database_key=bytes(32), index=DEFAULT_INDEX + 1), NEW, NEW.grown(1)
+    )
 
 
 @pytest.mark.parametrize("handle", [0x01400000, 0x017FFFFF, 0x01C00000])
@@ -477,6 +480,14 @@ def test_a_cleared_or_exchanged_tpm_is_refused(opened: Opened, tpm: Swtpm, tmp_p
 # Recovery on purpose.
 
 
+REMEMBERED = {
+    "older": (
+        f"head 3, digest {NEW.grown(3).head.digest.hex()}, 3 leaves with the root {NEW.grown(3).head.log_root.hex()}",
+    ),
+    "index gone": (),
+}
+
+
 @pytest.mark.parametrize("loss", ["older", "memory gone", "index gone", "fork"])
 def test_an_owner_accepts_a_state_on_purpose(opened: Opened, tpm: Swtpm, memory: Path, loss: str) -> None:
     settle(opened(), NEW, NEW.grown(1), NEW.grown(3))
@@ -490,23 +501,48 @@ def test_an_owner_accepts_a_state_on_purpose(opened: Opened, tpm: Swtpm, memory:
     with closing(opened()) as anchor:
         with pytest.raises(RollbackError):
             kept.settle(anchor)
-        anchor.accept(kept.head, kept.since)
+        told = anchor.remembered()
+        anchor.forget()
+        assert anchor.remembered() == ()
         kept.settle(anchor)
+    assert told == REMEMBERED.get(loss, told)
+    assert len(told) == (loss != "index gone")
     settle(opened(), kept.commit(b"on"))
     refused(opened(), NEW.grown(3), "fork|older|did not grow out")
 
 
 def test_a_store_without_anchor_takes_one_on_purpose(opened: Opened) -> None:
     with closing(opened()) as anchor:
-        anchor.accept(NEW.grown(7).head, NEW.grown(7).since)
-        NEW.grown(8).settle(anchor)
+        anchor.forget()
+    settle(opened(), NEW.grown(7), NEW.grown(8))
     refused(opened(), NEW.grown(7), "older")
+
+
+def test_what_was_forgotten_once_is_not_forgotten_again(opened: Opened, memory: Path) -> None:
+    """The file of that moment put back does not help: the mark is in the TPM, under what came after it."""
+    settle(opened(), NEW, NEW.grown(3))
+    with closing(opened()) as anchor:
+        anchor.forget()
+    marked = memory.read_bytes()
+    settle(opened(), NEW.grown(2))
+    memory.write_bytes(marked)
+    for seq in (1, 2, 3):
+        error = refused(opened(), NEW.grown(seq), "vouches for another state than no commit at all")
+        assert "put back" in error.message
+
+
+def test_a_file_cannot_claim_that_everything_was_forgotten(opened: Opened, memory: Path) -> None:
+    settle(opened(), NEW, NEW.grown(1))
+    before = json.loads(memory.read_text())["next"]["before"]
+    forged = {"format": tpm_anchor.FORMAT, "last": None, "next": {"before": before, "forgotten": True}}
+    memory.write_text(json.dumps(forged))
+    refused(opened(), NEW.grown(1), "vouches for another state")
 
 
 def test_an_index_of_another_program_is_not_overwritten(opened: Opened, tpm: Swtpm) -> None:
     define(tpm, ORDINARY | EXTENDED)
     with closing(opened()) as anchor, pytest.raises(RollbackError, match="another program uses that index"):
-        anchor.accept(NEW.head, NEW.since)
+        anchor.forget()
 
 
 # The way to the TPM.
@@ -527,7 +563,7 @@ def test_the_authorization_never_goes_to_the_tpm_in_the_clear(opened: Opened, tp
         return wire[-1]
 
     with meddler(tpm, listen) as tcti:
-        anchor = TpmAnchor(memory, secret=SECRET, tcti=tcti)
+        anchor = TpmAnchor(memory, database_key=KEY, tcti=tcti)
         settle(anchor, NEW, NEW.grown(1))
     assert {NV_READ, NV_EXTEND} <= {code(message) for message in wire}
     assert not any(anchor._authorization in message for message in wire)
@@ -557,7 +593,7 @@ def test_whoever_sits_on_the_way_cannot_answer_for_the_tpm(
         return answer
 
     with meddler(tpm, forge) as tcti:
-        anchor = TpmAnchor(memory, secret=SECRET, tcti=tcti)
+        anchor = TpmAnchor(memory, database_key=KEY, tcti=tcti)
         with closing(anchor):
             NEW.settle(anchor)
             NEW.grown(1).settle(anchor)
