@@ -239,7 +239,7 @@ class SqliteBackend:
             ).rowcount
         else:
             moved = self._writer.execute(
-                "UPDATE heads SET seq = ?, sealed = ? WHERE seq = ? AND sealed = ?",
+                "UPDATE heads SET seq = ?, sealed = ? WHERE seq = ? AND sealed = ? AND (SELECT count(*) FROM heads) = 1",
                 (head.seq, head.sealed, expected.seq, expected.sealed),
             ).rowcount
         if moved != 1:

@@ -18,6 +18,7 @@ had it open. Every part of such a state is authentic; only an anchor outside the
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -103,7 +104,7 @@ class Store:
         self._seen = state.row
         self._in_flight: HeadRow | None = None
         self._anchor = anchor
-        self._anchor_failed_at = -ANCHOR_RETRY_SECONDS
+        self._anchor_failed_at = -math.inf
         self._trailing: Trailing | None = None
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
@@ -490,9 +491,7 @@ class Store:
 
         Raises RollbackError if it knows a newer one that is not, or another history; StoreError if it fails.
         """
-        if self._anchor is None:
-            return True
-        if self._trailing is not None:
+        if self._anchor is None or self._trailing is not None:
             return True
         if not patient and time.monotonic() - self._anchor_failed_at < ANCHOR_RETRY_SECONDS:
             raise StoreError(
@@ -508,6 +507,7 @@ class Store:
         except StoreError:
             self._anchor_failed_at = time.monotonic()
             raise
+        self._anchor_failed_at = -math.inf
         return True
 
     def _follow(self) -> None:
