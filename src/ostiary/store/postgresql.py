@@ -459,11 +459,14 @@ _BEGIN: LiteralString = "BEGIN ISOLATION LEVEL SERIALIZABLE; "
 _FIRST_HEAD: LiteralString = (
     "INSERT INTO {schema}.heads(seq, sealed) SELECT %s, %s WHERE NOT EXISTS (SELECT FROM {schema}.heads)"
 )
-_NEXT_HEAD: LiteralString = "UPDATE {schema}.heads SET seq = %s, sealed = %s WHERE seq = %s AND sealed = %s"
+_NEXT_HEAD: LiteralString = (
+    "UPDATE {schema}.heads SET seq = %s, sealed = %s WHERE seq = %s AND sealed = %s "
+    "AND (SELECT count(*) FROM {schema}.heads) = 1"
+)
 
 
 def _head_change(batch: Batch) -> tuple[LiteralString, tuple[object, ...]]:
-    """Begins a transaction and puts the new head in place of the expected one; changes no row if that is not there."""
+    """Begins a transaction and puts the new head in place of the expected and only one; else changes no row."""
     head, expected = batch.head, batch.expected
     if expected is None:
         return _BEGIN + _FIRST_HEAD, (head.seq, head.sealed)

@@ -37,8 +37,10 @@ Open = Callable[..., PostgresqlBackend]
 
 
 @pytest.fixture
-def schema() -> str:
-    return f"test_{os.urandom(8).hex()}"
+def schema(postgresql: PostgresqlServer) -> Iterator[str]:
+    name = f"test_{os.urandom(8).hex()}"
+    yield name
+    postgresql.drop(name)
 
 
 @pytest.fixture
