@@ -281,7 +281,10 @@ class Store:
         # In this order: a transaction that ends in between is no longer in flight, but its state is there.
         in_flight = self._in_flight
         row = self._backend.head()
-        if row == self._state.row or (row is not None and row == in_flight):
+        state = self._state
+        if row == state.row and state.row is self._seen:
+            return
+        if row is not None and row == in_flight:
             return
         with self._lock:
             self._refresh(patient=False)
@@ -387,6 +390,8 @@ class Store:
         """Make durable what does not conflict. Returns the head that this gave, and what conflicts."""
         if self._trailing is not None:
             self._trailing.require_near()
+        if self._state.row is not self._seen:
+            self._refresh()
         for _ in range(MAX_OVERTAKEN):
             stage = Stage(self._vault, self._state, self._index, random=self._random)
             conflicts: dict[_Waiting, ConflictError] = {}

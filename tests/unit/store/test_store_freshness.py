@@ -132,6 +132,24 @@ def test_a_commit_that_was_never_acknowledged_cannot_be_put_back_later(
         assert value(store, "a") == b"acknowledged"
 
 
+def test_a_durable_commit_that_the_anchor_does_not_remember_yet_cannot_be_taken_back_under_the_process(
+    database: Database, anchor: AnchorInMemory, opened: Opened
+) -> None:
+    store = opened(begin(database, anchor=anchor))
+    before = database.read()
+    anchor.failures = [StoreError("down")]
+    with pytest.raises(StoreError, match="down: whether the commit stands is open"):
+        put(store, "a", b"1")
+    after = database.read()
+    database.write(before)
+    with pytest.raises(RollbackError, match="older version: the database is at head 1, expected 2"):
+        store.get("a")
+    with pytest.raises(RollbackError, match="older version: the database is at head 1, expected 2"):
+        put(store, "a", b"2")
+    database.write(after)
+    assert put(store, "a", b"2", expected=1).seq == 3
+
+
 def test_a_durable_commit_of_a_killed_process_is_kept_by_the_next_one(
     database: Database, anchor: AnchorInMemory
 ) -> None:
