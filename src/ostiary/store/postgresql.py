@@ -42,8 +42,8 @@ IDLE_SECONDS = 20
 ANSWER_SECONDS = 50
 COMPACT_SECONDS = 3600
 COMPACT_LOCK_SECONDS = 3
-MAX_IDLE_CONNECTIONS = 8
-"""Connections for reading that are kept for the next reader; there is one more for writing."""
+MAX_READERS = 16
+"""Reads at the same time, each on a connection, which is kept for the next. One more is for writing, one a snapshot."""
 MAX_FETCHED_ROWS = 4096
 MAX_FETCHED_BYTES = 4 * 1024 * 1024
 """Of one round trip of a scan, as long as sizes do not jump; the rows before decide how many are fetched next."""
@@ -253,6 +253,7 @@ class PostgresqlBackend:
         self._conninfo = make_conninfo("", **{**_DEFAULTS, **parameters})
         self._rows = _Rows(_place(parameters, schema), schema)
         self._idle: deque[_Connection] = deque()
+        self._readers = threading.BoundedSemaphore(MAX_READERS)
         self._writing = threading.Lock()
         self._writer: _Connection | None = None
         self._writing_timeouts = timeouts
@@ -350,10 +351,16 @@ class PostgresqlBackend:
         return connection
 
     def _read(self, read: Callable[[_Connection], Answer]) -> Answer:
-        with self._rows.failures():
-            connection, answer = self._with_reader(read)
-        self._give_back(connection)
-        return answer
+        # Only reads that end by themselves take turns; whoever holds a snapshot may read besides.
+        if not self._readers.acquire(timeout=self._reading_timeouts.answer):
+            raise StoreError(f"{self.place}: {MAX_READERS} reads are waiting for the database already: try again later")
+        try:
+            with self._rows.failures():
+                connection, answer = self._with_reader(read)
+            self._give_back(connection)
+            return answer
+        finally:
+            self._readers.release()
 
     def _with_reader(self, read: Callable[[_Connection], Answer]) -> tuple[_Connection, Answer]:
         """A connection and what `read` returned on it, which is tried again on a new one if an idle one had died."""
@@ -374,7 +381,7 @@ class PostgresqlBackend:
 
     def _give_back(self, connection: _Connection) -> None:
         between = not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
-        if between and not self._closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if between and not self._closed and len(self._idle) < MAX_READERS:
             self._idle.append(connection)
         else:
             connection.close()
