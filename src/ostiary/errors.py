@@ -13,10 +13,12 @@
     │  ├─ ChallengeRefusedError  the nonce is unknown, spent, expired, or another connection's
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
-    │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
-    │     └─ SecretUnavailableError  for want of the value of a secret
+    │  ├─ ReleaseRefusedError    a configuration that cannot be made as the session asks
+    │  │  └─ SecretUnavailableError  for want of the value of a secret
+    │  └─ InconsistentLogError   a log that does not go on from what a witness saw of it
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
+    │  └─ OtherSizeError         the witness saw another size of the log last; carries it
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
@@ -143,12 +145,24 @@ class SecretUnavailableError(ReleaseRefusedError):
     """The value of a secret cannot be had. The message names the secret only; the causes are not for the peer."""
 
 
+class InconsistentLogError(RefusedError):
+    """A log that does not go on from what the witness saw of it."""
+
+
 class NotFoundError(OstiaryError):
     """No such session, version or value, or not for this caller to know."""
 
 
 class ConflictError(OstiaryError):
     """The state moved: read again, merge, retry."""
+
+
+class OtherSizeError(ConflictError):
+    """The witness saw another size of the log last: `size`, in leaves."""
+
+    def __init__(self, message: str, *causes: str, size: int) -> None:
+        super().__init__(message, *causes)
+        self.size = size
 
 
 class ConfigurationError(OstiaryError):

@@ -1,4 +1,4 @@
-"""From a directory to a running service: state opened and verified, identity ready."""
+"""From settings to a running service: state opened and verified, identity ready."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from ostiary import __version__
-from ostiary.audit import Frontier, Kind, entry
+from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.memory import Memory
+from ostiary.broker.open_storage import open_storage
 from ostiary.broker.session_records import SessionRecords
+from ostiary.broker.storage import Storage
 from ostiary.errors import StoreError
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
-from ostiary.store import Store, open_store
+from ostiary.store import Store
 
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
@@ -26,13 +27,13 @@ OVERHEAD_BYTES = 1024
 """Counted for each configuration beside what it holds."""
 
 
-def open_cas(directory: Path, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
-    """The service whose state lies in `directory`, with the system's clock and generator.
+def open_cas(storage: Storage, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
+    """The service whose state lies where `storage` says, with the system's clock and generator.
 
     warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    Raises StoreError, TamperedError.
+    Raises ConfigurationError, StoreError, TamperedError, RollbackError.
     """
-    store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
+    store = open_storage(storage, random=os.urandom, warn=warn)
     return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ostiary import __version__
-from ostiary.cli import demo, measure, platform, scone, serve, store
+from ostiary.cli import demo, measure, platform, scone, serve, store, witness
 from ostiary.cli.client_commands import GROUPS
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError, TamperedError
 
@@ -50,6 +50,7 @@ app = typer.Typer(
 app.command(name="serve")(serve.serve)
 app.add_typer(platform.app, name="platform")
 app.add_typer(store.app, name="store")
+app.add_typer(witness.app, name="witness")
 app.command(name="measure", context_settings={"ignore_unknown_options": True})(measure.measure)
 app.command(name="demo")(demo.demo)
 
