@@ -11,6 +11,7 @@ that a transaction names lets it write only on top of what it knows.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -235,7 +236,8 @@ class SqliteBackend:
             ).rowcount
         else:
             moved = self._writer.execute(
-                "UPDATE heads SET seq = ?, sealed = ? WHERE seq = ? AND sealed = ?",
+                "UPDATE heads SET seq = ?, sealed = ? "
+                "WHERE seq = ? AND sealed = ? AND (SELECT count(*) FROM heads) = 1",
                 (head.seq, head.sealed, expected.seq, expected.sealed),
             ).rowcount
         if moved != 1:
@@ -338,6 +340,11 @@ def _blob(value: object, place: str) -> bytes:
 
 
 def _make_private(path: Path) -> None:
-    # SQLite gives its log and index files the mode of the database file.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    # SQLite gives its log and index files the mode of the database file. A file that is there is not opened here: to
+    # close it would release the locks that other connections of this process hold on it (POSIX advisory locks).
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
     sync_directory(path.parent)

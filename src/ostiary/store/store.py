@@ -18,6 +18,7 @@ had it open. Every part of such a state is authentic; only an anchor outside the
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -103,7 +104,7 @@ class Store:
         self._seen = state.row
         self._in_flight: HeadRow | None = None
         self._anchor = anchor
-        self._anchor_failed_at = -ANCHOR_RETRY_SECONDS
+        self._anchor_failed_at = -math.inf
         self._trailing: Trailing | None = None
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
@@ -280,7 +281,10 @@ class Store:
         # In this order: a transaction that ends in between is no longer in flight, but its state is there.
         in_flight = self._in_flight
         row = self._backend.head()
-        if row == self._state.row or (row is not None and row == in_flight):
+        state = self._state
+        if row == state.row and state.row is self._seen:
+            return
+        if row is not None and row == in_flight:
             return
         with self._lock:
             self._refresh(patient=False)
@@ -386,6 +390,8 @@ class Store:
         """Make durable what does not conflict. Returns the head that this gave, and what conflicts."""
         if self._trailing is not None:
             self._trailing.require_near()
+        if self._state.row is not self._seen:
+            self._refresh()
         for _ in range(MAX_OVERTAKEN):
             stage = Stage(self._vault, self._state, self._index, random=self._random)
             conflicts: dict[_Waiting, ConflictError] = {}
@@ -490,9 +496,7 @@ class Store:
 
         Raises RollbackError if it knows a newer one that is not, or another history; StoreError if it fails.
         """
-        if self._anchor is None:
-            return True
-        if self._trailing is not None:
+        if self._anchor is None or self._trailing is not None:
             return True
         if not patient and time.monotonic() - self._anchor_failed_at < ANCHOR_RETRY_SECONDS:
             raise StoreError(
@@ -508,6 +512,7 @@ class Store:
         except StoreError:
             self._anchor_failed_at = time.monotonic()
             raise
+        self._anchor_failed_at = -math.inf
         return True
 
     def _follow(self) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.unit.store.databases import Database, SqliteDatabase
 
 from ostiary.audit import Frontier
 from ostiary.store import Store, open_store
@@ -26,3 +27,17 @@ def open_data(data: Path) -> Iterator[Callable[[], Store]]:
             return stack.enter_context(open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None))
 
         yield opened
+
+
+@pytest.fixture(params=["sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """An empty database of each kind."""
+    assert request.param == "sqlite"
+    return SqliteDatabase(tmp_path / "database")
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Store], Store]]:
+    """Closes, after the test, every store that it was given, and gives it back."""
+    with ExitStack() as stack:
+        yield stack.enter_context

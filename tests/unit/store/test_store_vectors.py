@@ -182,6 +182,8 @@ def test_the_format_page_is_enough_to_read_the_vector(copy: Path, version: str) 
     assert values == {record["id"]: (record["version"], record["value"]) for record in vector["records"]}
     for record in vector["records"]:
         assert reader.mac(b"record id", record["name"].encode()).hex() == record["id"]
+    if version != "v1":
+        assert tables["deletions"] == [(3, reader.mac(b"record id", b"values/shop"))]
     leaves = []
     for position, sealed in tables["leaves"]:
         assert isinstance(position, int)
