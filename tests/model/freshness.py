@@ -134,7 +134,8 @@ def explore(rule: Rule, bounds: Bounds, *, stop_at: int | None = None) -> Explor
     first = State(anchor=rule.start)
     came_from: dict[State, tuple[State, str] | None] = {first: None}
     queue = deque([first])
-    worst, path = 0, ()
+    worst = 0
+    path: tuple[str, ...] = ()
     while queue:
         state = queue.popleft()
         for name, step, lost in _steps(rule, bounds, state):
