@@ -9,7 +9,7 @@ from pathlib import Path
 from ostiary.audit import Frontier
 from ostiary.audit.note import VerifierKey, parse_verifier_key
 from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Storage
-from ostiary.errors import ConfigurationError, InputError
+from ostiary.errors import ConfigurationError, InputError, StoreError
 from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
 from ostiary.store.sealing import KeyFile
@@ -47,7 +47,7 @@ def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Call
         random=random,
         log=Frontier(),
         warn=warn,
-        sealing=_SEALINGS[storage.sealing.by](storage.directory / KEY_NAMES[storage.sealing.by], storage.sealing),
+        sealing=_sealing_of(storage),
         open_backend=_backend_of(storage.database),
         make_anchor=_anchor_maker(storage),
         max_lag_seconds=storage.freshness.max_lag_seconds,
@@ -55,6 +55,24 @@ def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Call
     if storage.freshness.by is AnchoredBy.NONE:
         warn(_NO_ANCHOR)
     return store
+
+
+def kept_key(storage: Storage) -> bytes:
+    """The database key of these settings, for those who look at the database without a service.
+
+    Raises ConfigurationError as `open_storage`; StoreError if there is no key, or not for this machine or program.
+    """
+    _require_key_of(storage)
+    sealing = _sealing_of(storage)
+    key = sealing.kept()
+    if key is None:
+        raise StoreError(f"there is no database key {sealing.place}, expected the service's: name its --data directory")
+    return key
+
+
+def _sealing_of(storage: Storage) -> KeptKey:
+    by = storage.sealing.by
+    return _SEALINGS[by](storage.directory / KEY_NAMES[by], storage.sealing)
 
 
 def _require_key_of(storage: Storage) -> None:

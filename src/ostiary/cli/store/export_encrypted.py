@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, Schema, opened
+from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Config, Data, Database, Schema, opened
 from ostiary.errors import ConfigurationError, StoreError
 
 
@@ -19,6 +19,7 @@ def export_encrypted(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the database of one moment to FILE, every row sealed as it is. Needs no key.
@@ -42,7 +43,7 @@ def export_encrypted(
         raise ConfigurationError(f"{file} is there already, expected a new file: name another one")
     draft = file.with_name(file.name + ".partial")
     try:
-        with opened(data, database, schema) as found, Bar("copying") as bar:
+        with opened(data, database, schema, config=config) as found, Bar("copying") as bar:
             _remove(draft)
             target = SqliteBackend(draft)
             try:
