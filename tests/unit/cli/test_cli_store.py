@@ -156,6 +156,13 @@ def test_verify_names_the_class_of_what_is_wrong_and_ends_with_65(
     assert message in told["message"]
 
 
+def test_an_emptied_database_does_not_verify(cas: Cas) -> None:
+    with cas.altered() as execute:
+        for table in ("heads", "records", "leaves"):
+            execute(f"DELETE FROM {table}")
+    assert ": missing: the database holds no head" in cas.run("verify", expect=65)
+
+
 def test_verify_needs_the_key_of_this_database(cas: Cas) -> None:
     key = cas.data / "database.key"
     key.write_bytes(bytes(32))
@@ -237,7 +244,7 @@ def test_an_export_never_overwrites(cas: Cas) -> None:
     Path("copy.sqlite").write_text("mine")
     assert "copy.sqlite is there already, expected a new file" in cas.run("export-encrypted", "copy.sqlite", expect=64)
     assert Path("copy.sqlite").read_text() == "mine"
-    assert "none/copy.partial: No such file or directory" in cas.run("export-encrypted", "none/copy", expect=1)
+    assert "none/copy: No such file or directory: choose a place" in cas.run("export-encrypted", "none/copy", expect=1)
 
 
 def test_an_export_of_nothing_leaves_nothing(cas: Cas) -> None:
