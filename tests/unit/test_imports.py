@@ -22,7 +22,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"freshness", "witness"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
-    frozenset({"https"}),
+    frozenset({"https", "tpm"}),
     frozenset({"errors"}),
     frozenset({"__init__"}),
 )
