@@ -12,8 +12,11 @@ from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Sto
 from ostiary.errors import ConfigurationError, InputError, StoreError
 from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
+from ostiary.store.lock import opening
+from ostiary.store.opening import DATABASE_NAME, LOCK_NAME
 from ostiary.store.sealing import KeyFile
 from ostiary.store.sealing import Sealing as KeptKey
+from ostiary.store.sqlite import SqliteBackend
 
 KEY_NAMES = {
     SealedBy.KEYFILE: "database.key",
@@ -41,7 +44,6 @@ def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Call
     want what is not installed; otherwise as `open_store`.
     """
     _require_key_of(storage)
-    _require_anchor_of(storage)
     store = open_store(
         storage.directory,
         random=random,
@@ -66,13 +68,59 @@ def kept_key(storage: Storage) -> bytes:
     sealing = _sealing_of(storage)
     key = sealing.kept()
     if key is None:
-        raise StoreError(f"there is no database key {sealing.place}, expected the service's: name its --data directory")
+        raise StoreError(
+            f"there is no database key kept by {storage.sealing.by}: {sealing.place} is absent, expected the "
+            "service's; name its --data directory"
+        )
     return key
 
 
 def _sealing_of(storage: Storage) -> KeptKey:
     by = storage.sealing.by
     return _SEALINGS[by](storage.directory / KEY_NAMES[by], storage.sealing)
+
+
+def anchor_identity(settings: Freshness) -> str:
+    """What of the settings must not change behind the owner's back, one line; "" if nothing is anchored."""
+    match settings.by:
+        case AnchoredBy.NONE:
+            return ""
+        case AnchoredBy.FILE:
+            return "file"
+        case AnchoredBy.TPM:
+            return f"tpm {settings.index:#010x}"
+        case AnchoredBy.WITNESS:
+            from ostiary.freshness.witness import witness_identity
+
+            keys = [_verifier_key(witness.key) for witness in settings.witnesses]
+            return witness_identity(settings.origin, settings.quorum, keys)
+
+
+def open_for_recovery(storage: Storage, *, random: Callable[[int], bytes]) -> tuple[Store, Backend, bytes]:
+    """The store of these settings without its anchor, which does not accept it; the database once more, and its key.
+
+    The caller closes both. Raises as `open_storage`; StoreError if there is no store.
+    """
+    key = kept_key(storage)
+    connect = _backend_of(storage.database) or (lambda: SqliteBackend(storage.directory / DATABASE_NAME))
+    with opening(storage.directory / LOCK_NAME, alone=False):
+        backend = connect()
+        try:
+            store = Store.resume(backend, key, random=random, log=Frontier())
+        except BaseException:
+            backend.close()
+            raise
+        try:
+            return store, connect(), key
+        except BaseException:
+            store.close()
+            raise
+
+
+def make_anchor(storage: Storage, key: bytes) -> Anchor | None:
+    """The anchor of these settings; None: none."""
+    make = _anchor_maker(storage)
+    return None if make is None else make(key)
 
 
 def _require_key_of(storage: Storage) -> None:
@@ -85,19 +133,6 @@ def _require_key_of(storage: Storage) -> None:
                 f"the database key in {storage.directory} is kept by {other} ({name}), and the configuration says "
                 f"{wanted}",
                 f"start with --sealing {other}; a key is not moved from one way to another in this version",
-            )
-
-
-def _require_anchor_of(storage: Storage) -> None:
-    """An anchor that was followed so far is given up on purpose only. Whoever deletes its file is not stopped here."""
-    wanted = storage.freshness.by
-    for other, name in ANCHOR_NAMES.items():
-        path = storage.directory / name
-        if other is not wanted and path.is_file():
-            raise ConfigurationError(
-                f"the state in {storage.directory} is anchored by {other} ({name}), and the configuration says "
-                f"{wanted}",
-                f"start with --freshness {other}, or remove {path} to give up what it vouches for",
             )
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -46,12 +46,9 @@ NONCE_BYTES = 16
 OwnerKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
 
+@runtime_checkable
 class Recoverable(Anchor, Protocol):
-    """An anchor that can say which it is, and what it holds against a head."""
-
-    @property
-    def identity(self) -> str:
-        """What must stay the same for the anchor to be the same: one line."""
+    """An anchor that can say what it holds against a head."""
 
     def remembered(self) -> tuple[str, ...]:
         """After a `settle` that raised RollbackError: what the anchor remembers instead, a line for each thing."""
@@ -102,11 +99,11 @@ def require_anchor(store: Store, identity: str, *, now: datetime) -> None:
     store.commit([Write(name=ANCHOR_RECORD, value=identity.encode(), expected_version=0)], leaf).result()
 
 
-def make_statement(head: Head, anchor: Recoverable, *, successor: str, leaves: Leaves) -> str:
+def make_statement(head: Head, anchor: Recoverable, *, identity: str, successor: str, leaves: Leaves) -> str:
     """The statement that the owner has to sign so that `head` is accepted, under the anchor with identity `successor`.
 
-    Raises RefusedError if there is nothing to decide: the anchor holds nothing against the head, and stays; StoreError
-    if it cannot be asked.
+    identity: of `anchor`, as `require_anchor` has it. Raises RefusedError if there is nothing to decide: the anchor
+    holds nothing against the head, and stays; StoreError if it cannot be asked.
     """
     against: tuple[str, ...] = ()
     try:
@@ -114,12 +111,12 @@ def make_statement(head: Head, anchor: Recoverable, *, successor: str, leaves: L
     except RollbackError:
         against = anchor.remembered()
     else:
-        if successor == anchor.identity:
+        if successor == identity:
             raise RefusedError(f"{anchor.place} takes head {head.seq} for the newest: there is no rollback to accept")
     lines = (
         "ostiary accept-rollback v1",
         f"found head {head.seq} digest {head.digest.hex()} leaves {head.log_size} root {head.log_root.hex()}",
-        f"anchor {anchor.identity}",
+        f"anchor {identity}",
         *(f"remembers {line}" for line in against),
         f"successor {successor}",
     )
@@ -131,6 +128,7 @@ def accept_rollback(
     anchor: Recoverable,
     signature: bytes,
     *,
+    identity: str,
     successor: str,
     leaves: Leaves,
     now: datetime,
@@ -138,8 +136,8 @@ def accept_rollback(
 ) -> Head:
     """Go on with the state that `store` has, whatever `anchor` remembers, under the anchor with identity `successor`.
 
-    store: opened without an anchor, by this process alone. signature: the owner's over `make_statement`. leaves: the
-    reader of the log (`read_leaves`).
+    store: opened without an anchor, by this process alone. signature: the owner's over `make_statement`. identity: of
+    `anchor`. leaves: the reader of the log (`read_leaves`).
     Returns the head that holds the decision; the caller makes an anchor that can forget (file, TPM) forget, and has it
     settle this head. Witnesses never forget: their successor is a log of another name, which the next start begins.
     Guarantees that the owner recorded in this very store signed this very head and what the anchor holds against it
@@ -149,7 +147,7 @@ def accept_rollback(
     process ends before the anchor moved, the new head is refused again, and the owner signs again for that one.
     """
     head = store.head
-    statement = make_statement(head, anchor, successor=successor, leaves=leaves)
+    statement = make_statement(head, anchor, identity=identity, successor=successor, leaves=leaves)
     owner = store.get(OWNER_RECORD)
     if owner is None:
         raise NotAuthorizedError(

@@ -41,12 +41,14 @@ from ostiary.freshness.recovery import (
     require_anchor,
     verify_statement,
 )
+from ostiary.freshness.witness import witness_identity
 from ostiary.https import trusting
 from ostiary.store import Anchor, Head, Store, Write
 from ostiary.store.sqlite import SqliteBackend
 
 KEY = bytes(32)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SAME = {"identity": "file", "successor": "file"}
 OWNER = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -119,7 +121,9 @@ def cas(tmp_path: Path) -> Cas:
 
 def statement_of(cas: Cas) -> str:
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
-        return make_statement(store.head, cas.anchor, successor=cas.anchor.identity, leaves=read_leaves(backend, KEY))
+        return make_statement(
+            store.head, cas.anchor, identity="file", successor="file", leaves=read_leaves(backend, KEY)
+        )
 
 
 def accept(cas: Cas, signature: bytes, *, dies: bool = False) -> Head:
@@ -127,7 +131,7 @@ def accept(cas: Cas, signature: bytes, *, dies: bool = False) -> Head:
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
         head = accept_rollback(
-            store, anchor, signature, successor=anchor.identity, leaves=leaves, now=NOW, random=os.urandom
+            store, anchor, signature, identity="file", successor="file", leaves=leaves, now=NOW, random=os.urandom
         )
         if not dies:
             anchor.forget()
@@ -244,14 +248,21 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
     cas = Cas(tmp_path)
     with cas.opened(cas.anchor) as store:
         record_owner(store, spki(OWNER), now=NOW)
-        require_anchor(store, cas.anchor.identity, now=NOW)
+        require_anchor(store, "file", now=NOW)
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        statement = make_statement(store.head, cas.anchor, successor="another", leaves=leaves)
+        statement = make_statement(store.head, cas.anchor, identity="file", successor="another", leaves=leaves)
         assert "remembers" not in statement
         assert statement.endswith("anchor file\nsuccessor another\n")
         accept_rollback(
-            store, cas.anchor, sign(statement), successor="another", leaves=leaves, now=NOW, random=os.urandom
+            store,
+            cas.anchor,
+            sign(statement),
+            identity="file",
+            successor="another",
+            leaves=leaves,
+            now=NOW,
+            random=os.urandom,
         )
         require_anchor(store, "another", now=NOW)
         with pytest.raises(RefusedError, match="anchored by another, found file"):
@@ -306,10 +317,13 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
     def anchor(origin: str) -> WitnessAnchor:
         return WitnessAnchor(origin=origin, key=LOG_KEY, witnesses=servers, quorum=2)
 
+    def identity(origin: str) -> str:
+        return witness_identity(origin, 2, [one.key for one in witnesses])
+
     @contextmanager
     def started(origin: str) -> Iterator[Store]:
         with closing(anchor(origin)) as kept, cas.opened(kept) as store:
-            require_anchor(store, kept.identity, now=NOW)
+            require_anchor(store, identity(origin), now=NOW)
             yield store
 
     try:
@@ -326,14 +340,12 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
             cas.opened(None) as store,
             closing(SqliteBackend(cas.path)) as backend,
             closing(anchor(ORIGIN)) as before,
-            closing(anchor(next_name)) as after,
         ):
             leaves = read_leaves(backend, KEY)
-            statement = make_statement(store.head, before, successor=after.identity, leaves=leaves)
+            names = {"identity": identity(ORIGIN), "successor": identity(next_name)}
+            statement = make_statement(store.head, before, **names, leaves=leaves)
             assert "remembers a longer log of 3 leaves\n" in statement
-            accept_rollback(
-                store, before, sign(statement), successor=after.identity, leaves=leaves, now=NOW, random=os.urandom
-            )
+            accept_rollback(store, before, sign(statement), **names, leaves=leaves, now=NOW, random=os.urandom)
         cas.copy("accepted")
         with pytest.raises(StoreError, match="was not told about this log"), started(next_name):
             pass
