@@ -53,6 +53,12 @@ class PostgresqlServer:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def drop(self, schema: str) -> None:
+        """Forget a test's schema, so that the server need not flush its files at every end."""
+        self.execute(
+            f"SET lock_timeout = '10s'; SET client_min_messages = error; DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"
+        )
+
     def restart(self, *, fsync: bool = True) -> None:
         """End all connections at once, as a crash does, and come back on the same port."""
         self._signal(signal.SIGQUIT)

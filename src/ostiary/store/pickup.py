@@ -61,12 +61,13 @@ def require_forward(vault: Vault, row: HeadRow | None, known: HeadRow, *, place:
 
 
 def pick_up(
-    vault: Vault, view: Snapshot, place: str, *, known: State, index: Mapping[bytes, bytes], empty: LeafLog
+    vault: Vault, view: Snapshot, place: str, *, known: State, index: Mapping[bytes, bytes | None], empty: LeafLog
 ) -> PickedUp:
     """The state of the snapshot, found from the rows that changed since `known`, to which `index` belongs.
 
     Where these do not add up to the head (a hint of a deletion was already forgotten, or somebody tampered), every row
-    is read. empty: the empty audit log. Raises RollbackError and TamperedError, which name the kind of change.
+    is read. empty: the empty audit log. An id with None in `index` is as good as absent.
+    Raises RollbackError and TamperedError, which name the kind of change.
     """
     row = require_forward(vault, view.head(), known.row, place=place)
     try:
@@ -81,7 +82,9 @@ def pick_up(
     return picked
 
 
-def _add_up(vault: Vault, view: Snapshot, state: State, known: State, index: Mapping[bytes, bytes]) -> PickedUp | None:
+def _add_up(
+    vault: Vault, view: Snapshot, state: State, known: State, index: Mapping[bytes, bytes | None]
+) -> PickedUp | None:
     """What the changed rows amount to; None if that is not what the head says."""
     since = known.log.size
     changes: dict[bytes, bytes | None] = {row.id: index_entry(row) for row in view.records(since)}
@@ -109,7 +112,7 @@ def _add_up(vault: Vault, view: Snapshot, state: State, known: State, index: Map
 
 
 def _read_everything(
-    vault: Vault, view: Snapshot, place: str, known: State, index: Mapping[bytes, bytes], empty: LeafLog
+    vault: Vault, view: Snapshot, place: str, known: State, index: Mapping[bytes, bytes | None], empty: LeafLog
 ) -> PickedUp:
     state, found = load(vault, view, place, log=empty)
     log = empty

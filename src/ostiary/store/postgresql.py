@@ -42,8 +42,8 @@ IDLE_SECONDS = 20
 ANSWER_SECONDS = 50
 COMPACT_SECONDS = 3600
 COMPACT_LOCK_SECONDS = 3
-MAX_IDLE_CONNECTIONS = 8
-"""Connections for reading that are kept for the next reader; there is one more for writing."""
+MAX_READERS = 16
+"""Reads at the same time, each on a connection, which is kept for the next. One more is for writing, one a snapshot."""
 MAX_FETCHED_ROWS = 4096
 MAX_FETCHED_BYTES = 4 * 1024 * 1024
 """Of one round trip of a scan, as long as sizes do not jump; the rows before decide how many are fetched next."""
@@ -163,31 +163,35 @@ class _Snapshot:
                     cursor.close()
 
 
+_HEAD: LiteralString = "SELECT seq, sealed FROM {schema}.heads LIMIT 2"
+_HEAD_OR_ROWS: LiteralString = (
+    "SELECT seq, sealed FROM {schema}.heads UNION ALL "
+    "SELECT NULL, NULL WHERE NOT EXISTS (SELECT FROM {schema}.heads) "
+    "AND (EXISTS (SELECT FROM {schema}.records) OR EXISTS (SELECT FROM {schema}.leaves)) LIMIT 2"
+)
+
+
 class _Rows:
     """What both the backend and a snapshot know: the schema's name, the shape of rows, and what failures mean."""
 
     def __init__(self, place: str, schema: str) -> None:
         self.place = place
         self._schema = schema
-        self._statements: dict[str, sql.Composed] = {}
+        self._statements: dict[str, bytes] = {}
 
-    def statement(self, query: LiteralString) -> sql.Composed:
+    def statement(self, query: LiteralString) -> bytes:
         """The query with the name of the schema in it."""
         composed = self._statements.get(query)
         if composed is None:
-            composed = self._statements[query] = sql.SQL(query).format(
-                schema=sql.Identifier(self._schema), name=sql.Literal(self._schema)
-            )
+            names = {"schema": sql.Identifier(self._schema), "name": sql.Literal(self._schema)}
+            composed = self._statements[query] = sql.SQL(query).format(**names).as_bytes()
         return composed
 
     def head(self, connection: _Connection) -> HeadRow | None:
-        """The head, read in one statement with the absence of everything else."""
-        query = self.statement(
-            "SELECT seq, sealed FROM {schema}.heads UNION ALL "
-            "SELECT NULL, NULL WHERE NOT EXISTS (SELECT FROM {schema}.heads) "
-            "AND (EXISTS (SELECT FROM {schema}.records) OR EXISTS (SELECT FROM {schema}.leaves)) LIMIT 2"
-        )
-        rows = connection.execute(query, binary=True).fetchall()
+        """The head. That there is none is found in one statement with the absence of everything else."""
+        rows = connection.execute(self.statement(_HEAD), binary=True).fetchall()
+        if not rows:
+            rows = connection.execute(self.statement(_HEAD_OR_ROWS), binary=True).fetchall()
         if not rows:
             return None
         if rows == [(None, None)]:
@@ -249,6 +253,7 @@ class PostgresqlBackend:
         self._conninfo = make_conninfo("", **{**_DEFAULTS, **parameters})
         self._rows = _Rows(_place(parameters, schema), schema)
         self._idle: deque[_Connection] = deque()
+        self._readers = threading.BoundedSemaphore(MAX_READERS)
         self._writing = threading.Lock()
         self._writer: _Connection | None = None
         self._writing_timeouts = timeouts
@@ -346,10 +351,16 @@ class PostgresqlBackend:
         return connection
 
     def _read(self, read: Callable[[_Connection], Answer]) -> Answer:
-        with self._rows.failures():
-            connection, answer = self._with_reader(read)
-        self._give_back(connection)
-        return answer
+        # Only reads that end by themselves take turns; whoever holds a snapshot may read besides.
+        if not self._readers.acquire(timeout=self._reading_timeouts.answer):
+            raise StoreError(f"{self.place}: {MAX_READERS} reads are waiting for the database already: try again later")
+        try:
+            with self._rows.failures():
+                connection, answer = self._with_reader(read)
+            self._give_back(connection)
+            return answer
+        finally:
+            self._readers.release()
 
     def _with_reader(self, read: Callable[[_Connection], Answer]) -> tuple[_Connection, Answer]:
         """A connection and what `read` returned on it, which is tried again on a new one if an idle one had died."""
@@ -370,7 +381,7 @@ class PostgresqlBackend:
 
     def _give_back(self, connection: _Connection) -> None:
         between = not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
-        if between and not self._closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if between and not self._closed and len(self._idle) < MAX_READERS:
             self._idle.append(connection)
         else:
             connection.close()
@@ -396,10 +407,13 @@ class PostgresqlBackend:
 
     def _move_head(self, writer: _Connection, batch: Batch) -> _Connection:
         query, parameters = _head_change(batch)
+        # Both statements in one message. A pipeline would do that too, but after one the server's idle timer stands
+        # still while the head is held.
+        cursor = psycopg.ClientCursor(writer)
         try:
-            # Not as a pipeline, after which the server's idle timer would not run while the head is held.
-            writer.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
-            moved = writer.execute(self._rows.statement(query), parameters).rowcount
+            cursor.execute(self._rows.statement(query), parameters)
+            cursor.nextset()
+            moved = cursor.rowcount
         except psycopg.errors.UniqueViolation:
             moved = 0
         if moved != 1:
@@ -413,8 +427,8 @@ class PostgresqlBackend:
         """Write the rows and commit, in one round trip."""
         try:
             with writer.pipeline():
-                for query, parameters in _row_changes(batch):
-                    writer.execute(self._rows.statement(query), parameters)
+                if changes := _row_changes(batch):
+                    writer.execute(self._rows.statement(changes[0]), changes[1])
                 writer.execute("COMMIT")
         except psycopg.Error:
             # An error that the server answered ended the transaction; without an answer it may have been committed.
@@ -448,16 +462,22 @@ class PostgresqlBackend:
             self._lost_commit = False
 
 
+_BEGIN: LiteralString = "BEGIN ISOLATION LEVEL SERIALIZABLE; "
+_FIRST_HEAD: LiteralString = (
+    "INSERT INTO {schema}.heads(seq, sealed) SELECT %s, %s WHERE NOT EXISTS (SELECT FROM {schema}.heads)"
+)
+_NEXT_HEAD: LiteralString = (
+    "UPDATE {schema}.heads SET seq = %s, sealed = %s WHERE seq = %s AND sealed = %s "
+    "AND (SELECT count(*) FROM {schema}.heads) = 1"
+)
+
+
 def _head_change(batch: Batch) -> tuple[LiteralString, tuple[object, ...]]:
-    """The statement that puts the new head in place of the expected one, and changes no row if that is not there."""
+    """Begins a transaction and puts the new head in place of the expected and only one; else changes no row."""
     head, expected = batch.head, batch.expected
     if expected is None:
-        query: LiteralString = (
-            "INSERT INTO {schema}.heads(seq, sealed) SELECT %b, %b WHERE NOT EXISTS (SELECT FROM {schema}.heads)"
-        )
-        return query, (Int8(head.seq), head.sealed)
-    query = "UPDATE {schema}.heads SET seq = %b, sealed = %b WHERE seq = %b AND sealed = %b"
-    return query, (Int8(head.seq), head.sealed, Int8(expected.seq), expected.sealed)
+        return _BEGIN + _FIRST_HEAD, (head.seq, head.sealed)
+    return _BEGIN + _NEXT_HEAD, (head.seq, head.sealed, expected.seq, expected.sealed)
 
 
 _DELETE: LiteralString = "DELETE FROM {schema}.records WHERE id = ANY(%b::bytea[])"
@@ -470,22 +490,32 @@ _PUT: LiteralString = (
 _APPEND: LiteralString = "INSERT INTO {schema}.leaves(position, sealed) SELECT * FROM unnest(%b::bigint[], %b::bytea[])"
 
 
-def _row_changes(batch: Batch) -> Iterator[tuple[LiteralString, tuple[object, ...]]]:
-    """The statements that change rows, one for all rows of a kind."""
+def _row_changes(batch: Batch) -> tuple[LiteralString, tuple[object, ...]] | None:
+    """One statement for everything but the head; None if nothing else changes.
+
+    Its parts see the rows as they were before; none of them is about rows of another.
+    """
+    parts: list[tuple[LiteralString, tuple[object, ...]]] = []
     if batch.deleted:
         ids = [row.id for row in batch.deleted]
-        yield _DELETE, (ids,)
-        yield _HINT, ([Int8(row.version) for row in batch.deleted], ids)
+        parts += [(_DELETE, (ids,)), (_HINT, ([Int8(row.version) for row in batch.deleted], ids))]
     if batch.forgotten:
-        yield _FORGET, (Int8(batch.forgotten),)
+        parts.append((_FORGET, (Int8(batch.forgotten),)))
     if batch.records:
-        records = batch.records
-        yield (
-            _PUT,
-            ([row.id for row in records], [Int8(row.version) for row in records], [row.sealed for row in records]),
+        rows = batch.records
+        parts.append(
+            (_PUT, ([row.id for row in rows], [Int8(row.version) for row in rows], [row.sealed for row in rows]))
         )
     if batch.leaves:
-        yield _APPEND, ([Int8(row.position) for row in batch.leaves], [row.sealed for row in batch.leaves])
+        parts.append((_APPEND, ([Int8(row.position) for row in batch.leaves], [row.sealed for row in batch.leaves])))
+    if not parts:
+        return None
+    *earlier, (query, parameters) = parts
+    if earlier:
+        named = ", ".join(f"part{number} AS ({part})" for number, (part, _) in enumerate(earlier))
+        query = f"WITH {named} {query}"
+        parameters = tuple(value for _, values in parts for value in values)
+    return query, parameters
 
 
 def _begin_snapshot(connection: _Connection) -> None:

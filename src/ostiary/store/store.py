@@ -7,7 +7,8 @@ process was faster, its changes are picked up, and what waits is checked anew.
 Invariants:
   - `_state` and `_index` always belong together and to a durable head, which in the strict mode the anchor remembers;
     they change only in `_publish`, under `_lock`, which the writer also holds while a transaction is under way;
-  - `_seen` is the newest head that was ever found authentic; no earlier one, and no other of its number, is accepted;
+  - `_ahead` is what is known to be durable and not shown yet, because the anchor does not remember it. The database
+    must be there or further: no head is accepted that is earlier, or did not go through the newest known one;
   - a future has its result only after the transaction is durable (strict: and the anchor moved), or known not to count;
   - each read begins with a look at the database's head. It sees every commit that any process acknowledged before, with
     one exception: while this process's own transaction is under way, a read may still see the state before it.
@@ -32,7 +33,7 @@ from ostiary.store.backend import Backend, Batch, HeadRow, LeafRow, RecordRow
 from ostiary.store.box import NONCE_BYTES
 from ostiary.store.freshness import Anchor
 from ostiary.store.log import LeafLog
-from ostiary.store.pickup import pick_up, require_forward
+from ostiary.store.pickup import PickedUp, pick_up, require_forward
 from ostiary.store.record import Expect, Head, Record, Write
 from ostiary.store.stage import Condition, Stage, Target
 from ostiary.store.state import FIRST_PREVIOUS, State, seal_state
@@ -101,7 +102,7 @@ class Store:
         self._empty = log
         self._state = state
         self._index = index
-        self._seen = state.row
+        self._ahead: PickedUp | None = None
         self._in_flight: HeadRow | None = None
         self._anchor = anchor
         self._anchor_failed_at = -math.inf
@@ -282,7 +283,7 @@ class Store:
         in_flight = self._in_flight
         row = self._backend.head()
         state = self._state
-        if row == state.row and state.row is self._seen:
+        if row == state.row and self._ahead is None:
             return
         if row is not None and row == in_flight:
             return
@@ -390,7 +391,7 @@ class Store:
         """Make durable what does not conflict. Returns the head that this gave, and what conflicts."""
         if self._trailing is not None:
             self._trailing.require_near()
-        if self._state.row is not self._seen:
+        if self._ahead is not None:
             self._refresh()
         for _ in range(MAX_OVERTAKEN):
             stage = Stage(self._vault, self._state, self._index, random=self._random)
@@ -421,75 +422,81 @@ class Store:
             self._refresh()
             return None
         except Exception as error:
-            return self._find_out(state, batch, error)
+            self._find_out(batch, error)
         else:
-            self._seen = state.row
-            if self._settle_own(state):
-                self._publish(state, stage.changes)
-                return state.head
-            return self._find_out(state, batch, None)
+            self._show(PickedUp(state=state, changes=stage.changes, first=batch.leaves[0]))
         finally:
             self._in_flight = None
+        return state.head
 
-    def _settle_own(self, state: State) -> bool:
+    def _show(self, own: PickedUp) -> None:
+        """Publish a transaction of this process, which is durable, as soon as that is allowed."""
+        self._ahead = own
         try:
-            return self._settle(state)
+            if self._settle(own.state):
+                self._publish(own)
+            else:
+                # Others went on from it: what is picked up then was found to contain it.
+                self._refresh()
         except StoreError as error:
             raise _OpenOutcomeError(error) from error
 
-    def _find_out(self, state: State, batch: Batch, error: Exception | None) -> Head | None:
-        """What became of a transaction: as `_make_durable`; raises the error that it met if it does not stand."""
+    def _find_out(self, batch: Batch, error: Exception) -> None:
+        """Return if a transaction that failed stands nevertheless; raises the error if it does not."""
         try:
             first = self._refresh()
         except StoreError as trouble:
-            raise _OpenOutcomeError(error or trouble) from trouble
+            raise _OpenOutcomeError(error) from trouble
         # Bytes with a fresh nonce, so that nobody else has written the same; and transactions are whole or absent.
-        if first is not None and batch.leaves and first == batch.leaves[0]:
-            return state.head
-        if error is not None:
+        if first != batch.leaves[0]:
             raise error
-        return None
 
     def _begin_epoch(self) -> None:
         """Settle the head that was found, then a head of this opening's own, before anything is acknowledged."""
         for _ in range(MAX_OVERTAKEN):
             if not self._settle(self._state):
                 self._refresh()
-            stage = Stage(self._vault, self._state, self._index, random=self._random)
-            state, batch = stage.close()
+            state, batch = Stage(self._vault, self._state, self._index, random=self._random).close()
             try:
                 self._backend.commit(batch)
             except ConflictError:
                 self._refresh()
-                continue
-            self._seen = state.row
-            if self._settle(state):
-                self._publish(state, {})
             else:
+                self._ahead = PickedUp(state=state, changes={}, first=None)
                 self._refresh()
-            return
+                return
         raise self._overtaken()
 
     def _refresh(self, *, patient: bool = True) -> LeafRow | None:
         """Bring the state up to the database's head, and in the strict mode have the anchor remember it first.
 
         Returns the first leaf that came since; None if none did. patient: ask an anchor also that has just failed.
-        Raises StoreError, and changes nothing then.
+        Raises StoreError, and shows nothing new then.
         """
         for _ in range(MAX_OVERTAKEN):
-            row = require_forward(self._vault, self._backend.head(), self._seen, place=self._backend.place)
-            if row == self._state.row:
+            known = self._state if self._ahead is None else self._ahead.state
+            row = require_forward(self._vault, self._backend.head(), known.row, place=self._backend.place)
+            if row != known.row:
+                self._ahead = self._pick_up(known)
+            if self._ahead is None:
                 return None
-            with self._backend.snapshot() as view:
-                picked = pick_up(
-                    self._vault, view, self._backend.place, known=self._state, index=self._index, empty=self._empty
-                )
-            require_forward(self._vault, picked.state.row, self._seen, place=self._backend.place)
-            self._seen = picked.state.row
-            if self._settle(picked.state, patient=patient):
-                self._publish(picked.state, picked.changes)
-                return picked.first
+            if self._settle(self._ahead.state, patient=patient):
+                first = self._ahead.first
+                self._publish(self._ahead)
+                return first
         raise self._overtaken()
+
+    def _pick_up(self, known: State) -> PickedUp:
+        """What became of the state that is shown, by way of what is known besides."""
+        ahead = self._ahead
+        # A copy where something waits to be shown: that is rare, and ends with an anchor that answers.
+        index: Mapping[bytes, bytes | None] = self._index if ahead is None else {**self._index, **ahead.changes}
+        with self._backend.snapshot() as view:
+            picked = pick_up(self._vault, view, self._backend.place, known=known, index=index, empty=self._empty)
+        if ahead is None:
+            return picked
+        changes = {**ahead.changes, **picked.changes}
+        return PickedUp(state=picked.state, changes=changes, first=ahead.first or picked.first)
 
     def _settle(self, state: State, *, patient: bool = True) -> bool:
         """Whether the anchor remembers the state (strict mode); not if it knows a newer one, which is in the database.
@@ -543,13 +550,14 @@ class Store:
 
         return leaves
 
-    def _publish(self, state: State, changes: Mapping[bytes, bytes | None]) -> None:
-        for record_id, entry in changes.items():
+    def _publish(self, ahead: PickedUp) -> None:
+        for record_id, entry in ahead.changes.items():
             if entry is None:
                 self._index.pop(record_id, None)
             else:
                 self._index[record_id] = entry
-        self._state = state
+        self._state = ahead.state
+        self._ahead = None
         if self._trailing is not None:
             self._trailing.moved()
 

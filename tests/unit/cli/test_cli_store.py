@@ -44,7 +44,7 @@ class Cas:
         if not self.conninfo:
             return ("--data", str(self.data))
         public = {name: value for name, value in conninfo_to_dict(self.conninfo).items() if name != "password"}
-        return ("--data", str(self.data), "--database", make_conninfo("", **public), "--schema", self.schema)
+        return ("--data", str(self.data), "--store", make_conninfo("", **public), "--schema", self.schema)
 
     def open(self) -> Store:
         """What the service does."""
@@ -338,17 +338,17 @@ def test_nothing_is_made_where_there_is_nothing(cas: Cas, command: str, tmp_path
 
 
 def test_a_password_on_the_command_line_is_refused(cas: Cas, postgresql: PostgresqlServer) -> None:
-    said = cas.run("stats", expect=64, options=("--database", postgresql.conninfo))
+    said = cas.run("stats", expect=64, options=("--store", postgresql.conninfo))
     assert "which everyone on this machine can read" in said
     assert "PGPASSFILE" in said
     assert postgresql.password not in said
-    said = cas.run("stats", expect=64, options=("--database", "host=x", "--file", "copy.sqlite"))
-    assert "--file and --database name two databases" in said
+    said = cas.run("stats", expect=64, options=("--store", "host=x", "--file", "copy.sqlite"))
+    assert "--file and --store name two databases" in said
 
 
 def test_without_psycopg_the_command_says_what_to_install(cas: Cas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ostiary.store.postgresql", None)
-    said = cas.run("stats", expect=64, options=("--database", "host=x"))
+    said = cas.run("stats", expect=64, options=("--store", "host=x"))
     assert "pip install 'ostiary[postgresql]'" in said
 
 

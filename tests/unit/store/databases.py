@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ostiary.audit import Frontier
 from ostiary.store import Anchor, Backend, Store
-from ostiary.store.backend import Deletion, HeadRow, LeafRow, RecordRow
+from ostiary.store.backend import Batch, Deletion, HeadRow, LeafRow, RecordRow, Snapshot
 from ostiary.store.sqlite import SqliteBackend
 
 KEY = bytes(range(32))
@@ -110,6 +111,46 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, isolation_level=None)
+
+
+class Interrupted:
+    """The real database. The next of `before` and `after` is called around each transaction, and may raise; the next of
+    `on_record` before a record is read.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.before: list[Callable[[], object]] = []
+        self.after: list[Callable[[], object]] = []
+        self.on_record: list[Callable[[], object]] = []
+
+    @property
+    def place(self) -> str:
+        return self._backend.place
+
+    def head(self) -> HeadRow | None:
+        return self._backend.head()
+
+    def record(self, record_id: bytes) -> RecordRow | None:
+        if self.on_record:
+            self.on_record.pop(0)()
+        return self._backend.record(record_id)
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        return self._backend.snapshot()
+
+    def commit(self, batch: Batch) -> None:
+        if self.before:
+            self.before.pop(0)()
+        self._backend.commit(batch)
+        if self.after:
+            self.after.pop(0)()
+
+    def compact(self) -> None:
+        self._backend.compact()
+
+    def close(self) -> None:
+        self._backend.close()
 
 
 def begin(database: Database, *, anchor: Anchor | None = None, max_lag_seconds: float = 0.0) -> Store:

@@ -4,79 +4,32 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack, closing
+from dataclasses import replace
 
-import psycopg
 import pytest
-from psycopg import sql
-from tests.simulators.postgresql import PostgresqlServer
+from tests.unit.store.databases import Database, SqliteDatabase
+from tests.unit.store.postgresql_database import PostgresqlDatabase
 
 from ostiary.errors import ConflictError, StoreError, TamperedError
 from ostiary.store import Backend
 from ostiary.store.backend import Batch, Deletion, HeadRow, LeafRow, RecordRow
-from ostiary.store.postgresql import PostgresqlBackend
-from ostiary.store.sqlite import SqliteBackend
 
 HEADS = tuple(HeadRow(seq, bytes([seq]) * 300) for seq in range(10))
 LARGE_BYTES = 24 * 1024 * 1024
 PROCESS_SECONDS = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class SqliteDatabase:
-    path: Path
-
-    def open(self) -> Backend:
-        return SqliteBackend(self.path)
-
-    @contextmanager
-    def altered(self) -> Iterator[Callable[[str], object]]:
-        """Runs statements as somebody else who holds the database."""
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            yield connection.execute
-
-
-@dataclass(frozen=True, kw_only=True)
-class PostgresqlDatabase:
-    conninfo: str
-    schema: str
-
-    def open(self) -> Backend:
-        return PostgresqlBackend(self.conninfo, schema=self.schema)
-
-    @contextmanager
-    def altered(self) -> Iterator[Callable[[str], object]]:
-        """Runs statements as somebody else who holds the database."""
-        with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(self.schema)))
-            yield lambda statement: connection.execute(statement.encode())
-
-
-Database = SqliteDatabase | PostgresqlDatabase
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return SqliteDatabase(path=tmp_path / "records.sqlite")
-    server: PostgresqlServer = request.getfixturevalue("postgresql")
-    return PostgresqlDatabase(conninfo=server.conninfo, schema=f"Test {os.urandom(8).hex()}")
-
-
 @pytest.fixture
-def opened(database: Database) -> Iterator[Callable[[], Backend]]:
-    """Opens the database, each time anew; closed after the test."""
+def connected(database: Database) -> Iterator[Callable[[], Backend]]:
+    """Opens the database, each time anew; what it opened is closed after the test."""
     with ExitStack() as stack:
 
         def open_one() -> Backend:
-            backend = database.open()
+            backend = database.backend()
             stack.callback(backend.close)
             return backend
 
@@ -129,26 +82,26 @@ FILLED = (
 )
 
 
-def test_an_empty_database_has_nothing(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_an_empty_database_has_nothing(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     assert backend.head() is None
     assert backend.record(bytes(32)) is None
     assert everything(backend) == (None, [], [], [])
 
 
-def test_what_was_committed_is_there_for_everybody_and_after_a_restart(opened: Callable[[], Backend]) -> None:
-    backend, other = opened(), opened()
+def test_what_was_committed_is_there_for_everybody_and_after_a_restart(connected: Callable[[], Backend]) -> None:
+    backend, other = connected(), connected()
     fill(backend)
-    for reader in (backend, other, opened()):
+    for reader in (backend, other, connected()):
         assert everything(reader) == FILLED
         assert reader.head() == HEADS[3]
         assert reader.record(bytes([1]) * 32) == record(1, 3, b"new")
         assert reader.record(bytes([2]) * 32) is None
 
 
-def test_bytes_come_back_exactly(opened: Callable[[], Backend]) -> None:
+def test_bytes_come_back_exactly(connected: Callable[[], Backend]) -> None:
     """Every value of a byte, in ids, heads, records and leaves; the empty string; text that looks like an escape."""
-    backend = opened()
+    backend = connected()
     ids = [bytes((start + offset) % 256 for offset in range(32)) for start in range(0, 256, 32)]
     sealed = [bytes(range(256)), b"", b"\\x00", b"\x00", b"'\"\\", bytes(255), b"\xff" * 17, b"%s %b"]
     records = tuple(RecordRow(*row) for row in zip(ids, range(1, 9), sealed, strict=True))
@@ -161,8 +114,8 @@ def test_bytes_come_back_exactly(opened: Callable[[], Backend]) -> None:
     assert everything(backend) == (HeadRow(1, b"\x00"), sorted(records, key=lambda row: row.id), [], list(leaves))
 
 
-def test_numbers_go_up_to_the_largest(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_numbers_go_up_to_the_largest(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     last = 2**63 - 1
     backend.commit(
         Batch(
@@ -178,9 +131,9 @@ def test_numbers_go_up_to_the_largest(opened: Callable[[], Backend]) -> None:
     assert (deletions, leaves) == ([Deletion(bytes(32), last)], [LeafRow(last, b"")])
 
 
-def test_rows_of_many_sizes_come_back(opened: Callable[[], Backend]) -> None:
+def test_rows_of_many_sizes_come_back(connected: Callable[[], Backend]) -> None:
     """Small ones first, by the thousand, so that whoever fetches many at once meets the large ones after."""
-    backend = opened()
+    backend = connected()
     small = tuple(LeafRow(position, bytes(300)) for position in range(3000))
     large = tuple(LeafRow(position, os.urandom(LARGE_BYTES // 4)) for position in range(3000, 3004))
     row = RecordRow(bytes(32), 1, os.urandom(LARGE_BYTES))
@@ -192,9 +145,9 @@ def test_rows_of_many_sizes_come_back(opened: Callable[[], Backend]) -> None:
         assert list(view.records()) == [row]
 
 
-def test_what_is_newer_than_a_version_is_told(opened: Callable[[], Backend]) -> None:
+def test_what_is_newer_than_a_version_is_told(connected: Callable[[], Backend]) -> None:
     """Records and deletions above it, leaves from it on."""
-    backend = opened()
+    backend = connected()
     fill(backend)
     with backend.snapshot() as view:
         assert [[row.version for row in view.records(since)] for since in range(2, 6)] == [[3, 5], [5], [5], []]
@@ -202,8 +155,8 @@ def test_what_is_newer_than_a_version_is_told(opened: Callable[[], Backend]) -> 
         assert [[row.position for row in view.leaves(since)] for since in (0, 3, 5)] == [[0, 1, 2, 3, 4], [3, 4], []]
 
 
-def test_hints_of_deletions_are_forgotten_up_to_a_version(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_hints_of_deletions_are_forgotten_up_to_a_version(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     fill(backend)
     gone = tuple(Deletion(bytes([number]) * 32, version) for number, version in ((1, 6), (3, 7)))
     backend.commit(Batch(expected=HEADS[3], head=HEADS[4], deleted=gone, forgotten=4))
@@ -218,10 +171,10 @@ def test_hints_of_deletions_are_forgotten_up_to_a_version(opened: Callable[[], B
     "expected", [None, HEADS[2], HEADS[4], HeadRow(3, HEADS[2].sealed), HeadRow(2, HEADS[3].sealed)]
 )
 def test_a_batch_on_another_head_conflicts_and_changes_nothing(
-    opened: Callable[[], Backend], expected: HeadRow | None
+    connected: Callable[[], Backend], expected: HeadRow | None
 ) -> None:
     """The head is compared in its number and in every byte; afterwards the backend goes on."""
-    backend = opened()
+    backend = connected()
     fill(backend)
     batch = Batch(
         expected=expected,
@@ -238,15 +191,15 @@ def test_a_batch_on_another_head_conflicts_and_changes_nothing(
     assert backend.head() == HEADS[4]
 
 
-def test_a_first_head_is_refused_where_no_head_is_expected(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_a_first_head_is_refused_where_no_head_is_expected(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     with pytest.raises(ConflictError, match="expected head 0"):
         backend.commit(Batch(expected=HEADS[0], head=HEADS[1]))
     assert everything(backend) == (None, [], [], [])
 
 
-def test_of_many_that_begin_a_history_one_wins(opened: Callable[[], Backend]) -> None:
-    backends = [opened() for _ in range(8)]
+def test_of_many_that_begin_a_history_one_wins(connected: Callable[[], Backend]) -> None:
+    backends = [connected() for _ in range(8)]
     barrier = threading.Barrier(len(backends))
 
     def begin(number: int) -> bool:
@@ -265,10 +218,10 @@ def test_of_many_that_begin_a_history_one_wins(opened: Callable[[], Backend]) ->
     assert head.sealed == bytes([won.index(True)])
 
 
-def test_of_writers_on_one_head_one_wins_each_time(opened: Callable[[], Backend]) -> None:
+def test_of_writers_on_one_head_one_wins_each_time(connected: Callable[[], Backend]) -> None:
     """Each moves the head as often as it can, by what it read; every move is on top of another, and leaves its row."""
     writers, turns = 6, 15
-    backends = [opened() for _ in range(writers)]
+    backends = [connected() for _ in range(writers)]
     backends[0].commit(Batch(expected=None, head=HeadRow(0, b"start")))
 
     def work(number: int) -> None:
@@ -297,7 +250,7 @@ def test_of_writers_on_one_head_one_wins_each_time(opened: Callable[[], Backend]
 
 def commit_elsewhere(database: Database) -> None:
     """What another process does."""
-    with closing(database.open()) as backend:
+    with closing(database.backend()) as backend:
         backend.commit(
             Batch(
                 expected=HEADS[3],
@@ -310,9 +263,9 @@ def commit_elsewhere(database: Database) -> None:
 
 
 def test_a_snapshot_stays_as_it_was_while_another_process_commits(
-    opened: Callable[[], Backend], database: Database
+    connected: Callable[[], Backend], database: Database
 ) -> None:
-    backend = opened()
+    backend = connected()
     fill(backend)
     with backend.snapshot() as view:
         assert view.head() == HEADS[3]
@@ -337,9 +290,9 @@ def test_a_snapshot_stays_as_it_was_while_another_process_commits(
     assert (len(deletions), len(leaves)) == (2, 6)
 
 
-def test_scans_of_one_snapshot_may_run_into_each_other(opened: Callable[[], Backend]) -> None:
+def test_scans_of_one_snapshot_may_run_into_each_other(connected: Callable[[], Backend]) -> None:
     """And one may be left before its end."""
-    backend = opened()
+    backend = connected()
     leaves = tuple(LeafRow(position, b"leaf") for position in range(100))
     backend.commit(Batch(expected=None, head=HEADS[0], leaves=leaves))
     with backend.snapshot() as view:
@@ -350,8 +303,8 @@ def test_scans_of_one_snapshot_may_run_into_each_other(opened: Callable[[], Back
     assert backend.head() == HEADS[0]
 
 
-def test_several_threads_read_while_one_writes(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_several_threads_read_while_one_writes(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     backend.commit(Batch(expected=None, head=HEADS[0]))
     stop = threading.Event()
 
@@ -384,32 +337,22 @@ def test_several_threads_read_while_one_writes(opened: Callable[[], Backend]) ->
         assert all(reader.result() for reader in readers)
 
 
-def test_a_missing_head_over_rows_is_told(opened: Callable[[], Backend], database: Database) -> None:
-    backend = opened()
+def test_a_missing_head_over_rows_is_told(connected: Callable[[], Backend], database: Database) -> None:
+    backend = connected()
     fill(backend)
-    with database.altered() as execute:
-        execute("DELETE FROM heads")
+    database.write(replace(database.read(), heads=()))
     for look in (backend.head, lambda: everything(backend)):
         with pytest.raises(TamperedError, match="missing: there are rows without a head"):
             look()
 
 
-def test_a_second_head_is_told(opened: Callable[[], Backend], database: Database) -> None:
-    backend = opened()
+def test_a_second_head_is_told(connected: Callable[[], Backend], database: Database) -> None:
+    backend = connected()
     fill(backend)
-    with database.altered() as execute:
-        execute("INSERT INTO heads(seq, sealed) SELECT seq + 1, sealed FROM heads")
+    database.write(replace(database.read(), heads=(HEADS[3], HEADS[4])))
     for look in (backend.head, lambda: everything(backend)):
         with pytest.raises(TamperedError, match="added: there are several heads"):
             look()
-
-
-NEGATIVE = [
-    ("UPDATE heads SET seq = -1", lambda backend: backend.head()),
-    ("UPDATE records SET version = -1", lambda backend: backend.record(bytes([1]) * 32)),
-    ("UPDATE records SET version = -1", everything),
-    ("INSERT INTO deletions(version, id) SELECT -version, id FROM deletions", lambda backend: hints(backend, -9)),
-]
 
 
 def hints(backend: Backend, since: int) -> list[Deletion]:
@@ -417,20 +360,33 @@ def hints(backend: Backend, since: int) -> list[Deletion]:
         return list(view.deletions(since))
 
 
-@pytest.mark.parametrize(("statement", "look"), NEGATIVE)
+ID = bytes([1]) * 32
+NEGATIVE: list[tuple[dict[str, object], Callable[[Backend], object]]] = [
+    ({"heads": (HeadRow(-1, b"head"),)}, lambda backend: backend.head()),
+    ({"records": (RecordRow(ID, -1, b"sealed"),)}, lambda backend: backend.record(ID)),
+    ({"records": (RecordRow(ID, -1, b"sealed"),)}, everything),
+    ({"deletions": (Deletion(ID, -1),)}, lambda backend: hints(backend, -9)),
+]
+
+
+@pytest.mark.parametrize(("change", "look"), NEGATIVE)
 def test_a_number_below_zero_is_no_row_of_ours(
-    opened: Callable[[], Backend], database: Database, statement: str, look: Callable[[Backend], object]
+    connected: Callable[[], Backend],
+    database: Database,
+    change: dict[str, object],
+    look: Callable[[Backend], object],
 ) -> None:
-    backend = opened()
+    backend = connected()
     fill(backend)
-    with database.altered() as execute:
-        execute(statement)
+    database.write(replace(database.read(), **change))  # type: ignore[arg-type]
     with pytest.raises(TamperedError, match="changed: a row without the number that belongs there"):
         look(backend)
 
 
-def test_a_leaf_that_stands_there_already_fails_the_commit_and_changes_nothing(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_a_leaf_that_stands_there_already_fails_the_commit_and_changes_nothing(
+    connected: Callable[[], Backend],
+) -> None:
+    backend = connected()
     fill(backend)
     batch = Batch(expected=HEADS[3], head=HEADS[4], records=(record(1, 6),), leaves=(LeafRow(4, b"again"),))
     with pytest.raises(TamperedError, match="changed: the database"):
@@ -439,33 +395,30 @@ def test_a_leaf_that_stands_there_already_fails_the_commit_and_changes_nothing(o
     backend.commit(Batch(expected=HEADS[3], head=HEADS[4]))
 
 
-def test_compacting_changes_nothing_and_gives_room_back(opened: Callable[[], Backend], database: Database) -> None:
-    backend = opened()
+def test_compacting_changes_nothing_and_gives_room_back(connected: Callable[[], Backend], database: Database) -> None:
+    backend = connected()
     fill(backend)
+    few = database.read()
     many = tuple(LeafRow(position, os.urandom(2000)) for position in range(5, 3005))
     backend.commit(Batch(expected=HEADS[3], head=HEADS[4], leaves=many))
-    with database.altered() as execute:
-        execute("DELETE FROM leaves WHERE position > 4")
+    database.write(few)
     before = size(database)
     backend.compact()
     assert size(database) < before // 2
-    assert everything(backend) == (HEADS[4], *FILLED[1:])
-    backend.commit(Batch(expected=HEADS[4], head=HEADS[5]))
+    assert everything(backend) == FILLED
+    backend.commit(Batch(expected=HEADS[3], head=HEADS[4]))
 
 
 def size(database: Database) -> int:
     """Bytes on the disk."""
     if isinstance(database, SqliteDatabase):
         return database.path.stat().st_size
-    with database.altered() as execute:
-        rows = execute("SELECT pg_total_relation_size('leaves')")
-        assert isinstance(rows, psycopg.Cursor)
-        (found,) = rows
-        return int(found[0])
+    assert isinstance(database, PostgresqlDatabase)
+    return database.disk_bytes()
 
 
-def test_a_second_close_does_nothing_and_afterwards_everything_is_an_error(opened: Callable[[], Backend]) -> None:
-    backend = opened()
+def test_a_second_close_does_nothing_and_afterwards_everything_is_an_error(connected: Callable[[], Backend]) -> None:
+    backend = connected()
     fill(backend)
     backend.close()
     backend.close()
@@ -479,4 +432,4 @@ def test_a_second_close_does_nothing_and_afterwards_everything_is_an_error(opene
     for use in uses:
         with pytest.raises(StoreError, match="closed"):
             use()
-    assert everything(opened()) == FILLED
+    assert everything(connected()) == FILLED

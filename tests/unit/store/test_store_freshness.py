@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from tests.simulators.anchor import AnchorInMemory
-from tests.unit.store.databases import Database, begin, resume
+from tests.unit.store.databases import Database, Interrupted, begin, over, resume
 
 from ostiary.errors import RollbackError, StoreError, TamperedError
 from ostiary.store import Head, Store, Write
@@ -215,6 +215,38 @@ def test_an_opening_that_is_overtaken_goes_on_from_there(
         other = opened(resume(database, anchor=witness))
         assert other.head.seq <= witness.seq
         assert other.commit([], b"leaf").result().seq == witness.seq
+
+
+def test_a_history_that_did_not_go_through_a_durable_commit_is_a_fork_before_that_is_acknowledged(
+    database: Database, witness: AnchorInMemory, opened: Opened
+) -> None:
+    store = opened(begin(database, anchor=witness))
+    copy = database.copy()
+    with resume(copy) as elsewhere:
+        for number in range(3):
+            put(elsewhere, "a", b"there", expected=number, leaf=b"there")
+    witness.before = [lambda: database.write(copy.read())]
+    witness.failures = [RollbackError("the anchor knows another state")]
+    with pytest.raises(RollbackError, match=r"forked: .* did not go through head 2, .*: whether the commit stands is"):
+        put(store, "a", b"here")
+    with pytest.raises(RollbackError, match=r"forked: .* did not go through head 2"):
+        store.get("a")
+
+
+def test_an_opening_whose_epoch_is_overtaken_makes_another(
+    database: Database, witness: AnchorInMemory, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = opened(begin(database, anchor=witness))
+    backend = Interrupted(database.backend())
+    backend.before = [lambda: one.commit([], b"leaf").result()] * 2
+    other = opened(over(backend, anchor=witness))
+    assert other.head.seq == witness.seq == 4
+    assert other.commit([], b"leaf").result().log_size == 3
+    monkeypatch.setattr("ostiary.store.store.MAX_OVERTAKEN", 2)
+    backend = Interrupted(database.backend())
+    backend.before = [lambda: one.commit([], b"leaf").result()] * 2
+    with pytest.raises(StoreError, match="were faster 2 times in a row"):
+        over(backend, anchor=witness)
 
 
 def test_what_another_process_wrote_is_shown_only_once_the_anchor_remembers_it(

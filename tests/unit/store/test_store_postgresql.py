@@ -37,8 +37,10 @@ Open = Callable[..., PostgresqlBackend]
 
 
 @pytest.fixture
-def schema() -> str:
-    return f"test_{os.urandom(8).hex()}"
+def schema(postgresql: PostgresqlServer) -> Iterator[str]:
+    name = f"test_{os.urandom(8).hex()}"
+    yield name
+    postgresql.drop(name)
 
 
 @pytest.fixture
@@ -214,6 +216,38 @@ def test_of_two_writers_at_once_the_second_waits_and_conflicts(opened: Open) -> 
     thread.join(FOREVER_SECONDS)
     assert "another process moved the head" in str(outcome[0])
     assert second.head() == HEADS[1]
+
+
+def test_readers_take_turns_and_keep_their_connections(
+    postgresql: PostgresqlServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_READERS", 4)
+    backend = begun(opened, timeouts=SHORT)
+    barrier = threading.Barrier(4)
+
+    def hold(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+        barrier.wait(FOREVER_SECONDS)
+        barrier.wait(FOREVER_SECONDS)
+        return connection.info.backend_pid
+
+    with ThreadPoolExecutor(3) as pool:
+        holding = [pool.submit(backend._read, hold) for _ in range(3)]
+        barrier.wait(FOREVER_SECONDS)
+        assert backend.head() == HEADS[0], "the fourth"
+        barrier.wait(FOREVER_SECONDS)
+        pids = {future.result() for future in holding}
+    assert len(pids) == 3
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(lambda _: backend.head(), range(200))) == [HEADS[0]] * 200
+    assert len(set(server_processes(postgresql)) - {writer_pid(backend)}) <= 4
+
+
+def test_a_reader_that_gets_no_turn_is_told(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_READERS", 1)
+    backend = begun(opened, timeouts=Timeouts(answer=1))
+    with pytest.raises(StoreError, match="1 reads are waiting for the database already: try again later"):
+        backend._read(lambda _: backend.head())
+    assert backend.head() == HEADS[0]
 
 
 def test_compacting_gives_up_rather_than_make_others_wait(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
 
 import pytest
-from tests.unit.store.databases import KEY, Database, begin, over, resume
+from tests.unit.store.databases import KEY, Database, Interrupted, begin, over, resume
 
 from ostiary.errors import ConflictError, RollbackError, StoreError, TamperedError
-from ostiary.store import Backend, Expect, Head, Store, Write
-from ostiary.store.backend import Batch, Deletion, HeadRow, RecordRow, Snapshot
+from ostiary.store import Expect, Head, Store, Write
+from ostiary.store.backend import Deletion, RecordRow
 from ostiary.store.vault import Vault
 
 Opened = Callable[[Store], Store]
@@ -243,41 +242,6 @@ def test_a_fork_at_the_very_next_head_is_found_by_the_digest_it_names(database: 
         store.get("a")
 
 
-class Interrupted:
-    """The real database; `before` and `after` are called around each transaction, in turn, and may raise."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.before: list[Callable[[], object]] = []
-        self.after: list[Callable[[], object]] = []
-
-    @property
-    def place(self) -> str:
-        return self._backend.place
-
-    def head(self) -> HeadRow | None:
-        return self._backend.head()
-
-    def record(self, record_id: bytes) -> RecordRow | None:
-        return self._backend.record(record_id)
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        return self._backend.snapshot()
-
-    def commit(self, batch: Batch) -> None:
-        if self.before:
-            self.before.pop(0)()
-        self._backend.commit(batch)
-        if self.after:
-            self.after.pop(0)()
-
-    def compact(self) -> None:
-        self._backend.compact()
-
-    def close(self) -> None:
-        self._backend.close()
-
-
 @pytest.fixture
 def interrupted(database: Database, opened: Opened) -> tuple[Interrupted, Store, Store]:
     other = opened(begin(database))
@@ -340,6 +304,30 @@ def test_who_is_always_overtaken_gives_up_in_the_end(
     with pytest.raises(StoreError, match=r"were faster 3 times in a row: try again later: nothing was changed"):
         put(store, "a", b"1")
     assert put(store, "a", b"1").log_size == 4
+
+
+def test_a_read_that_is_overtaken_sees_what_overtook_it(interrupted: tuple[Interrupted, Store, Store]) -> None:
+    backend, store, other = interrupted
+    put(store, "a", b"1")
+    backend.on_record = [lambda: put(other, "a", b"2", expected=1)]
+    assert value(store, "a") == b"2"
+    backend.on_record = [lambda: put(other, "a", b"3", expected=2), lambda: put(other, "a", b"4", expected=3)]
+    assert value(store, "a") == b"4"
+    backend.on_record = [lambda: put(other, "a", None, expected=4)]
+    assert store.get("a") is None
+
+
+def test_a_read_that_is_always_overtaken_gives_up_in_the_end(
+    interrupted: tuple[Interrupted, Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.store.store.MAX_OVERTAKEN", 3)
+    backend, store, other = interrupted
+    put(store, "a", b"1")
+    versions = count(1)
+    backend.on_record = [lambda: put(other, "a", b"", expected=next(versions))] * 4
+    with pytest.raises(StoreError, match="were faster 3 times in a row: try again later"):
+        store.get("a")
+    assert store.version("a") == 5
 
 
 PROCESSES = 4

@@ -22,7 +22,7 @@ def compact(
 
       ostiary store compact
 
-      ostiary store compact --json --database 'host=db dbname=cas sslmode=verify-full'
+      ostiary store compact --json --store 'host=db dbname=cas sslmode=verify-full'
     """
     from ostiary.cli.store.progress import patience
 

@@ -23,7 +23,7 @@ def export_encrypted(
 ) -> None:
     """Copy the database of one moment to FILE, every row sealed as it is. Needs no key.
 
-    FILE is a database of the embedded engine (docs/store-format.md, section 9): `import-encrypted` puts it into
+    FILE is a database of the embedded engine (docs/store-format.md, section 12): `import-encrypted` puts it into
     PostgreSQL or a data directory, and `verify --file` reads it with the key. It holds no key, so keep that as well.
     Putting a copy back is a rollback, which the service's anchor refuses until its owner accepts it.
 
@@ -31,7 +31,7 @@ def export_encrypted(
 
       ostiary store export-encrypted cas-$(date +%F).sqlite
 
-      ostiary store export-encrypted copy.sqlite --database 'host=db dbname=cas sslmode=verify-full'
+      ostiary store export-encrypted copy.sqlite --store 'host=db dbname=cas sslmode=verify-full'
     """
     from ostiary.cli.store.progress import Bar
     from ostiary.store import offline

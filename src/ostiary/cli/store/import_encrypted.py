@@ -26,7 +26,7 @@ def import_encrypted(
 
     Examples:
 
-      ostiary store import-encrypted cas-2026-11-23.sqlite --database 'host=db dbname=cas sslmode=verify-full'
+      ostiary store import-encrypted cas-2026-11-23.sqlite --store 'host=db dbname=cas sslmode=verify-full'
     """
     from ostiary.cli.store.progress import Bar
     from ostiary.store import offline

@@ -22,12 +22,12 @@ Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The data dire
 Database = Annotated[
     str | None,
     typer.Option(
-        "--database",
+        "--store",
         metavar="CONNINFO",
         help="The PostgreSQL database, as in 'host=db dbname=cas sslmode=verify-full'; without a password.",
     ),
 ]
-Schema = Annotated[str, typer.Option("--schema", metavar="NAME", help="Its schema, with --database.")]
+Schema = Annotated[str, typer.Option("--schema", metavar="NAME", help="Its schema, with --store.")]
 File = Annotated[
     Path | None,
     typer.Option("--file", metavar="FILE", help="A copy that export-encrypted made, in place of the database."),
@@ -50,7 +50,7 @@ def opened(
     """The database that the options name, closed at the end of the block. Made only where `create` says so."""
     if file is not None:
         if database is not None:
-            raise ConfigurationError("--file and --database name two databases, expected one of them")
+            raise ConfigurationError("--file and --store name two databases, expected one of them")
         with _sqlite(file, create=create) as found:
             yield found
     elif database is not None:
@@ -83,7 +83,7 @@ def _sqlite(path: Path, *, create: bool) -> Iterator[Opened]:
     from ostiary.store.sqlite import SqliteBackend
 
     if not create and not path.is_file():
-        raise StoreError(f"there is no database {path}, expected one: look at --data, --file or --database")
+        raise StoreError(f"there is no database {path}, expected one: look at --data, --file or --store")
     backend = SqliteBackend(path)
     try:
         yield Opened(backend=backend, disk_bytes=lambda: _file_bytes(path))
@@ -101,7 +101,7 @@ def _postgresql(conninfo: str, schema: str, *, create: bool) -> Iterator[Opened]
         ) from error
     if names_password(conninfo):
         raise ConfigurationError(
-            "--database holds a password, which everyone on this machine can read in the list of processes",
+            "--store holds a password, which everyone on this machine can read in the list of processes",
             "put it into a password file (PGPASSFILE, ~/.pgpass) or into PGPASSWORD",
         )
     backend = PostgresqlBackend(conninfo, schema=schema, create=create)

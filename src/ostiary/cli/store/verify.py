@@ -28,7 +28,7 @@ def verify(
 
       ostiary store verify --json --data /var/lib/cas | jq -r .digest
 
-      ostiary store verify --data /etc/cas --database 'host=db dbname=cas sslmode=verify-full'
+      ostiary store verify --data /etc/cas --store 'host=db dbname=cas sslmode=verify-full'
     """
     from ostiary.audit import Frontier
     from ostiary.cli.store.progress import Bar
