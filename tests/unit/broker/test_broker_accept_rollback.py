@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.simulators.swtpm import Swtpm
 from tests.simulators.witnesses import LOG, ORIGIN, WitnessProcess
 
 from ostiary.audit.note import log_key
@@ -77,6 +78,22 @@ def test_without_a_store_there_is_nothing_to_accept(in_file: Storage) -> None:
     in_file.directory.mkdir(mode=0o700)
     with pytest.raises(StoreError, match="there is no database key kept by keyfile"):
         accept(in_file, in_file)
+
+
+def test_a_tpm_forgets_and_the_service_runs_again(tmp_path: Path) -> None:
+    tpm = Swtpm(tmp_path / "tpm")
+    tpm.start()
+    try:
+        freshness = Freshness(by=AnchoredBy.TPM, tpm=tpm.tcti)
+        storage = Storage(directory=tmp_path / "data", freshness=freshness)
+        turned_back(storage)
+        assert accept(storage, storage) == ""
+        run(storage)
+        shutil.copy(tmp_path / "old", storage.directory / DATABASE_NAME)
+        with pytest.raises(RollbackError):
+            run(storage)
+    finally:
+        tpm.stop()
 
 
 def test_witnesses_get_another_log_key(tmp_path: Path) -> None:

@@ -41,14 +41,12 @@ from ostiary.freshness.recovery import (
     require_anchor,
     verify_statement,
 )
-from ostiary.freshness.witness import witness_identity
 from ostiary.https import trusting
 from ostiary.store import Anchor, Head, Store, Write
 from ostiary.store.sqlite import SqliteBackend
 
 KEY = bytes(32)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SAME = {"identity": "file", "successor": "file"}
 OWNER = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -121,18 +119,14 @@ def cas(tmp_path: Path) -> Cas:
 
 def statement_of(cas: Cas) -> str:
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
-        return make_statement(
-            store.head, cas.anchor, identity="file", successor="file", leaves=read_leaves(backend, KEY)
-        )
+        return make_statement(store, cas.anchor, successor="file", leaves=read_leaves(backend, KEY))
 
 
 def accept(cas: Cas, signature: bytes, *, dies: bool = False) -> Head:
     anchor = cas.anchor
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        head = accept_rollback(
-            store, anchor, signature, identity="file", successor="file", leaves=leaves, now=NOW, random=os.urandom
-        )
+        head = accept_rollback(store, anchor, signature, successor="file", leaves=leaves, now=NOW, random=os.urandom)
         if not dies:
             anchor.forget()
             anchor.settle(head, leaves)
@@ -184,6 +178,16 @@ def test_a_statement_is_worth_nothing_a_second_time(cas: Cas) -> None:
     cas.put_back("old")
     with pytest.raises(NotAuthorizedError, match=r"not of the owner, .* over this very statement"):
         accept(cas, signature)
+
+
+def test_the_owner_signs_against_the_stores_own_anchor_only(cas: Cas) -> None:
+    """Else somebody could show him a state of his own making that is missing, and have another one accepted."""
+    with cas.opened(None) as store:
+        require_anchor(store, "witness cas.example/log 1 of w+1+A", now=NOW)
+    with pytest.raises(RefusedError, match=r"is anchored by witness cas\.example/log .*, found file"):
+        statement_of(cas)
+    with pytest.raises(RefusedError, match="give the settings that it was started with"):
+        accept(cas, b"")
 
 
 def test_nobody_else_can_accept_and_nothing_changes(cas: Cas) -> None:
@@ -251,14 +255,13 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
         require_anchor(store, "file", now=NOW)
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        statement = make_statement(store.head, cas.anchor, identity="file", successor="another", leaves=leaves)
+        statement = make_statement(store, cas.anchor, successor="another", leaves=leaves)
         assert "remembers" not in statement
         assert statement.endswith("anchor file\nsuccessor another\n")
         accept_rollback(
             store,
             cas.anchor,
             sign(statement),
-            identity="file",
             successor="another",
             leaves=leaves,
             now=NOW,
@@ -318,7 +321,8 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
         return WitnessAnchor(origin=origin, key=LOG_KEY, witnesses=servers, quorum=2)
 
     def identity(origin: str) -> str:
-        return witness_identity(origin, 2, [one.key for one in witnesses])
+        with closing(anchor(origin)) as named:
+            return named.identity
 
     @contextmanager
     def started(origin: str) -> Iterator[Store]:
@@ -342,10 +346,10 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
             closing(anchor(ORIGIN)) as before,
         ):
             leaves = read_leaves(backend, KEY)
-            names = {"identity": identity(ORIGIN), "successor": identity(next_name)}
-            statement = make_statement(store.head, before, **names, leaves=leaves)
+            name = identity(next_name)
+            statement = make_statement(store, before, successor=name, leaves=leaves)
             assert "remembers a longer log of 3 leaves\n" in statement
-            accept_rollback(store, before, sign(statement), **names, leaves=leaves, now=NOW, random=os.urandom)
+            accept_rollback(store, before, sign(statement), successor=name, leaves=leaves, now=NOW, random=os.urandom)
         cas.copy("accepted")
         with pytest.raises(StoreError, match="was not told about this log"), started(next_name):
             pass
