@@ -40,6 +40,8 @@ STATEMENT_SECONDS = 40
 LOCK_SECONDS = 30
 IDLE_SECONDS = 20
 ANSWER_SECONDS = 50
+WAKE_SECONDS = 0.1
+"""How often a wait looks whether the process was interrupted."""
 COMPACT_SECONDS = 3600
 COMPACT_LOCK_SECONDS = 3
 MAX_READERS = 16
@@ -67,7 +69,9 @@ _VACUUM: tuple[LiteralString, ...] = (
 _FIRST_FETCH_ROWS = 16
 
 _CONFLICT = "40001"
-_DAMAGED = frozenset({"23502", "23505", "42703", "42804", "42883", "42P01", "3F000", "XX001", "XX002"})
+_DAMAGED = frozenset(
+    {"23502", "23503", "23505", "23514", "42703", "42804", "42883", "42P01", "3F000", "XX001", "XX002"}
+)
 """Constraints, schema and files that are not as this program made them."""
 _NEXT_STEPS = {
     "25": "name the server that takes writes",
@@ -109,7 +113,7 @@ class _Connection(psycopg.Connection[Row]):
 
     answer_seconds = float(ANSWER_SECONDS)
 
-    def wait(self, gen: PQGen[Answer], interval: float = 1.0, timeout: float | None = None) -> Answer:
+    def wait(self, gen: PQGen[Answer], interval: float = WAKE_SECONDS, timeout: float | None = None) -> Answer:
         try:
             return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except psycopg.OperationalError as error:
@@ -429,7 +433,7 @@ class PostgresqlBackend:
             with writer.pipeline():
                 if changes := _row_changes(batch):
                     writer.execute(self._rows.statement(changes[0]), changes[1])
-                writer.execute("COMMIT")
+                ended = writer.execute("COMMIT")
         except psycopg.Error:
             # An error that the server answered ended the transaction; without an answer it may have been committed.
             self._lost_commit = writer.closed
@@ -437,6 +441,9 @@ class PostgresqlBackend:
         except BaseException:
             self._lost_commit = True
             raise
+        # A transaction that had failed already is rolled back by COMMIT, without an error.
+        if ended.statusmessage != "COMMIT":
+            raise StoreError(f"{self.place}: the server did not commit: look at its log and try again")
 
     def _roll_back(self) -> None:
         if self._writer is None:

@@ -110,6 +110,7 @@ class Store:
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._wanted = 1
         self._closing = False
         self._wake = threading.Condition()
         if anchor is not None:
@@ -342,13 +343,14 @@ class Store:
                 )
             self._waiting.append(waiting)
             self._waiting_bytes += waiting.size
-            self._wake.notify()
+            if len(self._waiting) >= self._wanted:
+                self._wake.notify()
 
     def _write_until_closed(self) -> None:
         taken: list[_Waiting] = []
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._closing)
+                self._wait_for(1, None)
                 if not self._waiting:
                     return
                 if len(taken) > 1:
@@ -358,7 +360,12 @@ class Store:
 
     def _gather(self, expected: int) -> None:
         """Several commits came at once before: give as many the time to share one flush again."""
-        self._wake.wait_for(lambda: len(self._waiting) >= expected or self._closing, GATHER_SECONDS)
+        self._wait_for(expected, GATHER_SECONDS)
+
+    def _wait_for(self, count: int, seconds: float | None) -> None:
+        # Whoever adds a commit wakes the writer only at the last one that it waits for.
+        self._wanted = count
+        self._wake.wait_for(lambda: len(self._waiting) >= count or self._closing, seconds)
 
     def _take(self) -> list[_Waiting]:
         taken: list[_Waiting] = []

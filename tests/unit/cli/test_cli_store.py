@@ -17,8 +17,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.simulators.postgresql import PostgresqlServer
+from tests.simulators.swtpm import swtpm
 
 from ostiary.audit import Frontier
+from ostiary.broker.open_storage import open_storage
+from ostiary.broker.storage import parse_storage
 from ostiary.cli import main as program
 from ostiary.cli.store import progress
 from ostiary.store import Store, Write, offline, open_store
@@ -153,12 +156,48 @@ def test_verify_names_the_class_of_what_is_wrong_and_ends_with_65(
     assert message in told["message"]
 
 
+def test_an_emptied_database_does_not_verify(cas: Cas) -> None:
+    with cas.altered() as execute:
+        for table in ("heads", "records", "leaves"):
+            execute(f"DELETE FROM {table}")
+    assert ": missing: the database holds no head" in cas.run("verify", expect=65)
+
+
 def test_verify_needs_the_key_of_this_database(cas: Cas) -> None:
     key = cas.data / "database.key"
     key.write_bytes(bytes(32))
     assert "head 5 does not verify" in cas.run("verify", expect=65)
     key.unlink()
     assert "there is no database key" in cas.run("verify", expect=1)
+
+
+def test_verify_takes_the_key_from_where_the_service_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a TPM here, by options or by the service's configuration file; else it says how the key is kept."""
+    cas = Cas(data=tmp_path / "data", capsys=capsys, monkeypatch=monkeypatch)
+    with swtpm(tmp_path / "tpm") as tpm:
+        settings = parse_storage(cas.data, {"sealing": {"by": "tpm", "tpm": tpm.tcti}})
+        with open_storage(settings, random=os.urandom, warn=lambda _: None) as store:
+            store.commit([], b"leaf").result()
+            digest = store.head.digest.hex()
+        config = tmp_path / "cas.toml"
+        config.write_text(f'[ostiary.sealing]\nby = "tpm"\ntpm = "{tpm.tcti}"\n')
+        for options in (("--sealing", "tpm", "--tpm", tpm.tcti), ("--config", str(config))):
+            assert json.loads(cas.run("verify", "--json", *options))["digest"] == digest
+        said = cas.run("verify", expect=64)
+        assert "is kept by tpm (database.key.tpm), and the configuration says keyfile" in said
+
+
+@pytest.mark.parametrize("cas", ["postgresql"], indirect=True)
+def test_the_configuration_file_names_the_database(cas: Cas, tmp_path: Path) -> None:
+    words = conninfo_to_dict(cas.conninfo)
+    config = tmp_path / "cas.toml"
+    url = f"postgresql://{words['user']}@{words['host']}:{words['port']}/{words['dbname']}"
+    config.write_text(f'[ostiary.store]\ndatabase = "{url}"\n')
+    options = ("--data", str(cas.data), "--config", str(config), "--schema", cas.schema)
+    assert json.loads(cas.run("verify", "--json", options=options))["records"] == 2
+    assert json.loads(cas.run("stats", "--json", options=options))["records"] == 2
 
 
 def test_stats_need_no_key(cas: Cas) -> None:
@@ -205,7 +244,7 @@ def test_an_export_never_overwrites(cas: Cas) -> None:
     Path("copy.sqlite").write_text("mine")
     assert "copy.sqlite is there already, expected a new file" in cas.run("export-encrypted", "copy.sqlite", expect=64)
     assert Path("copy.sqlite").read_text() == "mine"
-    assert "none/copy.partial: No such file or directory" in cas.run("export-encrypted", "none/copy", expect=1)
+    assert "none/copy: No such file or directory: choose a place" in cas.run("export-encrypted", "none/copy", expect=1)
 
 
 def test_an_export_of_nothing_leaves_nothing(cas: Cas) -> None:

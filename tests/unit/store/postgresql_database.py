@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -14,6 +15,8 @@ from tests.unit.store.databases import Rows
 from ostiary.store import Backend
 from ostiary.store.backend import Deletion, HeadRow, LeafRow, RecordRow
 from ostiary.store.postgresql import PostgresqlBackend
+
+SETTLE_SECONDS = 60.0
 
 _COLUMNS: dict[LiteralString, LiteralString] = {
     "records": "id, version, sealed",
@@ -66,6 +69,16 @@ class PostgresqlDatabase:
             made.backend().close()
         other.write(self.read())
         return other
+
+    def settle(self) -> None:
+        """A server goes on with what it has received, for all it knows the client waits for it."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            while connection.execute(
+                "SELECT FROM pg_stat_activity WHERE application_name = 'ostiary' AND datname = current_database()"
+            ).rowcount:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
 
     def disk_bytes(self) -> int:
         """Of the leaves."""

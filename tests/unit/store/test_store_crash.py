@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.simulators.postgresql import PostgresqlServer
-from tests.unit.store.databases import begin, resume
+from tests.unit.store.databases import Database, begin, resume
 from tests.unit.store.postgresql_database import PostgresqlDatabase
 
 from ostiary.audit import Frontier
@@ -53,44 +53,26 @@ def test_forty_kills_lose_nothing(data: Path) -> None:
 
 
 def test_forty_kills_of_a_writer_to_postgresql_lose_nothing(postgresql: PostgresqlServer) -> None:
-    place = Served(server=postgresql, database=PostgresqlDatabase(postgresql.conninfo))
+    place = PostgresqlDatabase(postgresql.conninfo)
     outcome = run_kills(place, kills=KILLS, seed=2)
     assert outcome.kills == KILLS
     assert outcome.acknowledged > 10 * KILLS
-    postgresql.drop(place.database.schema)
+    postgresql.drop(place.schema)
 
 
 def test_a_server_that_crashes_ten_times_loses_nothing(postgresql: PostgresqlServer) -> None:
     """PostgreSQL is stopped without ceremony under a writer, which gives up, and started again."""
-    place = Served(server=postgresql, database=PostgresqlDatabase(postgresql.conninfo))
+    place = PostgresqlDatabase(postgresql.conninfo)
     outcome = run_kills(place, kills=CRASHES, seed=3, end=lambda child: postgresql.restart())
     assert outcome.acknowledged > CRASHES
-    postgresql.drop(place.database.schema)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """A database of PostgreSQL."""
-
-    server: PostgresqlServer
-    database: PostgresqlDatabase
-
-    def open(self) -> Store:
-        # What a killed writer had sent may still be under way at the server.
-        deadline = time.monotonic() + START_SECONDS
-        while self.server.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'ostiary'"):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        with closing(self.database.backend()) as backend:
-            begun = backend.head() is not None
-        return resume(self.database) if begun else begin(self.database)
+    postgresql.drop(place.schema)
 
 
 def kill(child: int) -> None:
     os.kill(child, signal.SIGKILL)
 
 
-def run_kills(directory: Path | Served, *, kills: int, seed: int, end: Callable[[int], None] = kill) -> Outcome:
+def run_kills(directory: Path | Database, *, kills: int, seed: int, end: Callable[[int], None] = kill) -> Outcome:
     """Kill a writer `kills` times at random moments, one in five while it starts, and look at everything after each.
 
     The moments follow `seed`, the operating system does the rest. Raises AssertionError for what was lost or torn.
@@ -115,7 +97,7 @@ def run_kills(directory: Path | Served, *, kills: int, seed: int, end: Callable[
 
 
 def kill_one(
-    directory: Path | Served, *, first: int, while_starting: bool, delay: float, end: Callable[[int], None]
+    directory: Path | Database, *, first: int, while_starting: bool, delay: float, end: Callable[[int], None]
 ) -> list[int]:
     """Start a writer, end it after `delay` seconds, and return the commits it reported."""
     reader, writer = os.pipe()
@@ -136,7 +118,7 @@ def kill_one(
         return [number for (number,) in NUMBER.iter_unpack(pipe.read())]
 
 
-def write_until_killed(directory: Path | Served, pipe: int, first: int) -> None:
+def write_until_killed(directory: Path | Database, pipe: int, first: int) -> None:
     """Commit as fast as the store takes it, and report each commit's number on the pipe once it is durable.
 
     Commit n moves both records of pair n mod PAIRS to n, makes two records of its own, and deletes those of commit
@@ -164,7 +146,7 @@ def changes(number: int) -> list[tuple[str, bytes | None, int]]:
     return [*moved, *made, *gone]
 
 
-def verified_size(directory: Path | Served) -> int:
+def verified_size(directory: Path | Database) -> int:
     """The number of commits in the store, after checking that it holds exactly what those made."""
     with opened(directory) as store:
         size = store.head.log_size
@@ -191,7 +173,61 @@ def value_of(store: Store, name: str) -> int | None:
     return None if record is None else int(record.value)
 
 
-def opened(directory: Path | Served) -> Store:
-    if isinstance(directory, Served):
-        return directory.open()
-    return open_store(directory, random=os.urandom, log=Frontier(), warn=lambda _: None)
+def opened(directory: Path | Database) -> Store:
+    if isinstance(directory, Path):
+        return open_store(directory, random=os.urandom, log=Frontier(), warn=lambda _: None)
+    directory.settle()
+    with closing(directory.backend()) as backend:
+        begun = backend.head() is not None
+    return resume(directory) if begun else begin(directory)
+
+
+ROUNDS = 10
+WRITERS = 2
+
+
+def test_a_process_goes_on_when_another_is_killed_in_the_middle_of_its_writes(database: Database) -> None:
+    """One writer is killed, the other a moment later; both have all they were told, and at most one commit more."""
+    chance = random.Random(2)
+    begin(database).close()
+    known = [0] * WRITERS
+    for _ in range(ROUNDS):
+        writers = [start_writer(database, name, known[name]) for name in range(WRITERS)]
+        reports = []
+        for child, reader in writers:
+            assert select.select([reader], [], [], START_SECONDS)[0]
+            time.sleep(chance.uniform(0, MAX_DELAY_SECONDS))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            assert os.WTERMSIG(status) == signal.SIGKILL, "the writer ended by itself"
+            with os.fdopen(reader, "rb") as pipe:
+                reports.append([number for (number,) in NUMBER.iter_unpack(pipe.read())])
+        database.settle()
+        with resume(database) as store:
+            for name, acknowledged in enumerate(reports):
+                found = value_of(store, str(name))
+                assert found is not None
+                assert acknowledged[-1] <= found <= acknowledged[-1] + 1
+                assert acknowledged == list(range(known[name] + 1, acknowledged[-1] + 1))
+                known[name] = found
+            assert store.head.log_size == sum(known)
+
+
+def start_writer(database: Database, name: int, count: int) -> tuple[int, int]:
+    """A process that raises its own record by one for ever, and the pipe on which it says what was acknowledged."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            store = resume(database)
+            while True:
+                record = store.get(str(name))
+                version = 0 if record is None else record.version
+                count += 1
+                write = Write(name=str(name), value=str(count).encode(), expected_version=version)
+                store.commit([write], b"leaf").result()
+                os.write(writer, NUMBER.pack(count))
+        finally:
+            os._exit(1)
+    os.close(writer)
+    return child, reader

@@ -196,6 +196,54 @@ def test_the_head_is_told_only_when_a_commit_without_an_answer_has_ended(
     backend.commit(Batch(expected=HEADS[1], head=HEADS[2]))
 
 
+def test_a_transaction_that_failed_unseen_is_not_taken_for_committed(opened: Open) -> None:
+    """The server answers its COMMIT with a rollback, and no error."""
+    backend = begun(opened)
+    batch = Batch(expected=HEADS[0], head=HEADS[1])
+    writer = backend._begin(batch)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        writer.execute("SELECT 1 / 0")
+    with pytest.raises(StoreError, match="the server did not commit"):
+        backend._finish(writer, batch)
+    assert backend.head() == HEADS[0]
+
+
+def test_an_interrupted_commit_is_looked_up_before_the_head_is_told(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = begun(opened)
+
+    def interrupt(_: Batch) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_row_changes", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            backend.commit(Batch(expected=HEADS[0], head=HEADS[1]))
+    assert backend.head() == HEADS[0]
+    backend.commit(Batch(expected=HEADS[0], head=HEADS[2]))
+    assert backend.head() == HEADS[2]
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "READ COMMITTED"])
+def test_of_two_first_heads_at_once_the_second_conflicts(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """Whether the server tells it as a serialization failure or by the primary key."""
+    monkeypatch.setattr(module, "_BEGIN", f"BEGIN ISOLATION LEVEL {level}; ")
+    first, second = opened(), opened()
+    batch = Batch(expected=None, head=HEADS[0])
+    writer = first._begin(batch)
+    with ThreadPoolExecutor(1) as pool:
+        later = pool.submit(second.commit, Batch(expected=None, head=HeadRow(0, b"another")))
+        with pytest.raises(TimeoutError):
+            later.result(0.3)
+        first._finish(writer, batch)
+        with pytest.raises(ConflictError):
+            later.result(FOREVER_SECONDS)
+    assert second.head() == HEADS[0]
+
+
 def test_of_two_writers_at_once_the_second_waits_and_conflicts(opened: Open) -> None:
     first, second = begun(opened), opened()
     batch = Batch(expected=HEADS[0], head=HEADS[1])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, Schema, opened
+from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Config, Data, Database, Schema, opened
 
 
 def compact(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the database anew without what was deleted or replaced, and give the room back.
@@ -26,7 +27,7 @@ def compact(
     """
     from ostiary.cli.store.progress import patience
 
-    with opened(data, database, schema) as found:
+    with opened(data, database, schema, config=config) as found:
         before = found.disk_bytes()
         with patience("compacting"):
             found.backend.compact()

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, Schema, opened
+from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Config, Data, Database, Schema, opened
 from ostiary.errors import ConfigurationError, StoreError
 
 
@@ -19,6 +19,7 @@ def export_encrypted(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the database of one moment to FILE, every row sealed as it is. Needs no key.
@@ -38,29 +39,34 @@ def export_encrypted(
     from ostiary.store.durable import sync_directory
     from ostiary.store.sqlite import SqliteBackend
 
-    if file.exists():
-        raise ConfigurationError(f"{file} is there already, expected a new file: name another one")
     draft = file.with_name(file.name + ".partial")
+    _reserve(file)
     try:
-        with opened(data, database, schema) as found, Bar("copying") as bar:
+        with opened(data, database, schema, config=config) as found, Bar("copying") as bar:
             _remove(draft)
             target = SqliteBackend(draft)
             try:
                 seq = offline.copy(found.backend, target, progress=bar)
             finally:
                 target.close()
-        # Not replace: a file that has come to be there meanwhile is somebody else's.
-        os.link(draft, file)
-        draft.unlink()
+        draft.replace(file)
         sync_directory(file.absolute().parent)
-    except OSError as error:
-        _remove(draft)
-        raise StoreError(f"{file}: {error.strerror}: choose a place that this process may write to") from error
     except BaseException:
         _remove(draft)
+        file.unlink()
         raise
     told = {"file": str(file), "seq": seq, "bytes": file.stat().st_size}
     print(json.dumps(told) if as_json else f"{file}: head {seq}, {told['bytes']} bytes")
+
+
+def _reserve(file: Path) -> None:
+    """Make the file, empty, so that nothing of others is ever replaced."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise ConfigurationError(f"{file} is there already, expected a new file: name another one") from None
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}: choose a place that this process may write to") from error
 
 
 def _remove(draft: Path) -> None:

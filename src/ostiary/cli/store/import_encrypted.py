@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, Schema, opened
+from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Config, Data, Database, Schema, opened
 
 
 def import_encrypted(
@@ -16,6 +16,7 @@ def import_encrypted(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a copy into an empty database: that of DIR, or the PostgreSQL database. Needs no key.
@@ -33,7 +34,7 @@ def import_encrypted(
 
     with (
         opened(data, None, schema, file=file) as source,
-        opened(data, database, schema, create=True) as target,
+        opened(data, database, schema, config=config, create=True) as target,
         Bar("copying") as bar,
     ):
         seq = offline.copy(source.backend, target.backend, progress=bar)

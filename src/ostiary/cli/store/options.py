@@ -13,6 +13,7 @@ import typer
 from ostiary.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
+    from ostiary.broker.storage import Storage
     from ostiary.store import Backend
 
 DATA = Path("ostiary-data")
@@ -32,6 +33,19 @@ File = Annotated[
     Path | None,
     typer.Option("--file", metavar="FILE", help="A copy that export-encrypted made, in place of the database."),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings of the state, TOML, as `ostiary serve` takes them."),
+]
+Sealing = Annotated[
+    str | None,
+    typer.Option(
+        "--sealing", metavar="KIND", help="What keeps the database key: keyfile (default), tpm, gramine or snp."
+    ),
+]
+Tpm = Annotated[
+    str | None, typer.Option("--tpm", metavar="TCTI", help="--sealing tpm: where it is. Default: device:/dev/tpmrm0.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -45,9 +59,17 @@ class Opened:
 
 @contextmanager
 def opened(
-    data: Path, database: str | None, schema: str, *, file: Path | None = None, create: bool = False
+    data: Path,
+    database: str | None,
+    schema: str,
+    *,
+    config: Path | None = None,
+    file: Path | None = None,
+    create: bool = False,
 ) -> Iterator[Opened]:
     """The database that the options name, closed at the end of the block. Made only where `create` says so."""
+    if file is None and database is None:
+        database = settings(data, config).database or None
     if file is not None:
         if database is not None:
             raise ConfigurationError("--file and --store name two databases, expected one of them")
@@ -66,16 +88,12 @@ def opened(
             yield found
 
 
-def database_key(data: Path) -> bytes:
-    """The key, as the data directory keeps it. Raises StoreError if there is none."""
-    from ostiary.store.opening import KEY_NAME
-    from ostiary.store.sealing import KeyFile
+def settings(data: Path, config: Path | None, *, sealing: str | None = None, tpm: str | None = None) -> Storage:
+    """What the options and the file say of the state. Raises ConfigurationError."""
+    from ostiary.broker.storage import parse_storage
+    from ostiary.cli.storage_options import StorageOptions, storage_document
 
-    sealing = KeyFile(data / KEY_NAME)
-    key = sealing.kept()
-    if key is None:
-        raise StoreError(f"there is no database key {sealing.place}, expected the service's: name its --data directory")
-    return key
+    return parse_storage(data, storage_document(StorageOptions(sealing=sealing, tpm=tpm), config))
 
 
 @contextmanager

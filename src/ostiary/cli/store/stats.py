@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, File, Schema, opened
+from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Config, Data, Database, File, Schema, opened
 
 _LABELS = {
     "place": "database",
@@ -25,6 +25,7 @@ def stats(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     file: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +43,7 @@ def stats(
     from ostiary.cli.store.progress import Bar
     from ostiary.store import offline
 
-    with opened(data, database, schema, file=file) as found, Bar("counting") as bar:
+    with opened(data, database, schema, config=config, file=file) as found, Bar("counting") as bar:
         sizes = offline.measure(found.backend, progress=bar)
         told = {"place": found.backend.place, **asdict(sizes), "disk_bytes": found.disk_bytes()}
     if as_json:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import json
 
-from ostiary.cli.store.options import DATA, SCHEMA, AsJson, Data, Database, File, Schema, database_key, opened
+from ostiary.cli.store.options import (
+    DATA,
+    SCHEMA,
+    AsJson,
+    Config,
+    Data,
+    Database,
+    File,
+    Schema,
+    Sealing,
+    Tpm,
+    opened,
+    settings,
+)
 from ostiary.errors import TamperedError
 
 
@@ -12,7 +25,10 @@ def verify(
     data: Data = DATA,
     database: Database = None,
     schema: Schema = SCHEMA,
+    config: Config = None,
     file: File = None,
+    sealing: Sealing = None,
+    tpm: Tpm = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every row of the database and hold it against the head, with the key in DIR.
@@ -28,15 +44,18 @@ def verify(
 
       ostiary store verify --json --data /var/lib/cas | jq -r .digest
 
-      ostiary store verify --data /etc/cas --store 'host=db dbname=cas sslmode=verify-full'
+      ostiary store verify --data /etc/cas --config /etc/cas/cas.toml
+
+      ostiary store verify --data /etc/cas --sealing tpm --store 'host=db dbname=cas sslmode=verify-full'
     """
     from ostiary.audit import Frontier
+    from ostiary.broker.open_storage import kept_key
     from ostiary.cli.store.progress import Bar
     from ostiary.store import offline
 
-    key = database_key(data)
+    key = kept_key(settings(data, config, sealing=sealing, tpm=tpm))
     try:
-        with opened(data, database, schema, file=file) as found, Bar("verifying") as bar:
+        with opened(data, database, schema, config=config, file=file) as found, Bar("verifying") as bar:
             verified = offline.verify(found.backend, key, log=Frontier(), progress=bar)
     except TamperedError as error:
         if as_json:
