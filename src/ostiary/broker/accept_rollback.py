@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from ostiary.broker.open_storage import make_anchor, open_for_recovery
+from ostiary.broker.open_storage import anchor_identity, make_anchor, open_for_recovery
 from ostiary.broker.storage import AnchoredBy, Storage
 from ostiary.errors import ConfigurationError
 from ostiary.freshness import WitnessAnchor
@@ -45,8 +45,14 @@ def statement_to_sign(storage: Storage, successor: Storage, *, random: Callable[
 
     Changes nothing. Raises RefusedError if there is nothing to accept; ConfigurationError, StoreError.
     """
-    with _opened(storage, random) as found, _next_anchor(storage, successor, found.key) as following:
-        return owners.make_statement(found.store, found.anchor, successor=_identity(following), leaves=found.leaves)
+    with _opened(storage, random) as found:
+        return owners.make_statement(
+            found.store,
+            found.anchor,
+            identity=anchor_identity(storage.freshness),
+            successor=_successor(storage, successor),
+            leaves=found.leaves,
+        )
 
 
 def accept_rollback(
@@ -56,29 +62,28 @@ def accept_rollback(
 
     Raises as that; NotAuthorizedError for another signature.
     """
-    with _opened(storage, random) as found, _next_anchor(storage, successor, found.key) as following:
+    with _opened(storage, random) as found:
         head = owners.accept_rollback(
             found.store,
             found.anchor,
             signature,
-            successor=_identity(following),
+            identity=anchor_identity(storage.freshness),
+            successor=_successor(storage, successor),
             leaves=found.leaves,
             now=now,
             random=random,
         )
         # It may be the same one, such as a TPM that serves one connection at a time.
         found.anchor.close()
-        return Accepted(head=head, log_key=_begin(following, head, found.leaves))
+        next_anchor = make_anchor(successor, found.key)
+        if next_anchor is None:
+            return Accepted(head=head)
+        with closing(next_anchor):
+            return Accepted(head=head, log_key=_begin(next_anchor, head, found.leaves))
 
 
-def _identity(anchor: owners.Recoverable | None) -> str:
-    return "" if anchor is None else anchor.identity
-
-
-def _begin(anchor: Anchor | None, head: Head, leaves: Leaves) -> str:
-    """Witnesses are told by those who run them; the other anchors here and now. Returns what to tell witnesses."""
-    if anchor is None:
-        return ""
+def _begin(anchor: Anchor, head: Head, leaves: Leaves) -> str:
+    """Witnesses are told by those who run them; the other anchors here and now."""
     if isinstance(anchor, WitnessAnchor):
         return str(anchor.verifier_key)
     if isinstance(anchor, Forgetful):
@@ -87,20 +92,15 @@ def _begin(anchor: Anchor | None, head: Head, leaves: Leaves) -> str:
     return ""
 
 
-@contextmanager
-def _next_anchor(storage: Storage, successor: Storage, key: bytes) -> Iterator[owners.Recoverable | None]:
+def _successor(storage: Storage, successor: Storage) -> str:
+    identity = anchor_identity(successor.freshness)
     same_log = successor.freshness.origin == storage.freshness.origin
     if storage.freshness.by is successor.freshness.by is AnchoredBy.WITNESS and same_log:
         raise ConfigurationError(
             f"witnesses never forget the log {storage.freshness.origin}, expected another name for it to go on under",
             f"name one, such as {storage.freshness.origin}/2, in the settings of --successor",
         )
-    anchor = make_anchor(successor, key)
-    try:
-        yield anchor
-    finally:
-        if anchor is not None:
-            anchor.close()
+    return identity
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _opened(storage: Storage, random: Callable[[int], bytes]) -> Iterator[_Recov
     store, reader, key = open_for_recovery(storage, random=random)
     with store, closing(reader):
         anchor = make_anchor(storage, key)
-        if anchor is None:
-            raise ValueError(f"there is no anchor of the kind {storage.freshness.by}")
+        if anchor is None or not isinstance(anchor, owners.Recoverable):
+            raise ConfigurationError(f"an anchor of the kind {storage.freshness.by} cannot be asked what it remembers")
         with closing(anchor):
             yield _Recovery(store=store, key=key, anchor=anchor, leaves=owners.read_leaves(reader, key))

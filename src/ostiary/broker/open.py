@@ -12,13 +12,13 @@ from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.memory import Memory
-from ostiary.broker.open_storage import open_storage
+from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.storage import Storage
 from ostiary.errors import StoreError
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
-from ostiary.freshness.recovery import record_owner
+from ostiary.freshness.recovery import record_owner, require_anchor
 from ostiary.store import Store
 
 RUN_BYTES = 16
@@ -36,20 +36,18 @@ def open_cas(
 
     warn: called with sentences that the operator should read at every start. owner: DER of the public key that may
     accept a rollback, recorded at the first start that names one. The caller closes `cas.store`.
-    Raises ConfigurationError, RefusedError, StoreError, TamperedError, RollbackError.
+    Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
+    the store has.
     """
-    store = open_storage(storage, random=os.urandom, now=_now, warn=warn)
+    store = open_storage(storage, random=os.urandom, warn=warn)
     try:
+        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC))
         if owner is not None:
-            record_owner(store, owner, now=_now())
-        return make_cas(store, roots=roots, now=_now, random=os.urandom)
+            record_owner(store, owner, now=datetime.now(UTC))
+        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom)
     except BaseException:
         store.close()
         raise
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def make_cas(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
 
 from ostiary.audit import Frontier
 from ostiary.audit.note import VerifierKey, parse_verifier_key
 from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Storage
 from ostiary.errors import ConfigurationError, InputError, StoreError
-from ostiary.freshness.recovery import Recoverable, require_anchor
 from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
 from ostiary.store.lock import opening
@@ -31,8 +28,6 @@ KEY_NAMES = {
 ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.TPM: "anchor.tpm"}
 """In the directory: what those anchors write down that write something."""
 
-_Make: TypeAlias = Callable[[bytes], Recoverable]
-"""From the database key to an anchor."""
 _TPM_EXTRA = (
     "ostiary[tpm], and of the system libtss2-esys, libtss2-mu, libtss2-tctildr and libtss2-tcti-device (Debian's names)"
 )
@@ -42,18 +37,13 @@ _NO_ANCHOR = (
 )
 
 
-def open_storage(
-    storage: Storage, *, random: Callable[[int], bytes], now: Callable[[], datetime], warn: Callable[[str], None]
-) -> Store:
+def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Callable[[str], None]) -> Store:
     """The store of these settings, verified, its anchor settled.
 
-    random, warn: as `open_store`. Guarantees that the anchor is the one that the store began with, or that its owner
-    accepted (`require_anchor`). Raises ConfigurationError: settings that do not fit what lies in the directory, or want
-    what is not installed; RefusedError: another anchor, or none; otherwise as `open_store`.
+    random, warn: as `open_store`. Raises ConfigurationError: settings that do not fit what lies in the directory, or
+    want what is not installed; otherwise as `open_store`.
     """
     _require_key_of(storage)
-    anchor_of = _ANCHORS.get(storage.freshness.by)
-    make_anchor = None if anchor_of is None else _Noting(anchor_of(storage.directory, storage.freshness))
     store = open_store(
         storage.directory,
         random=random,
@@ -61,15 +51,10 @@ def open_storage(
         warn=warn,
         sealing=_sealing_of(storage),
         open_backend=_backend_of(storage.database),
-        make_anchor=make_anchor,
+        make_anchor=_anchor_maker(storage),
         max_lag_seconds=storage.freshness.max_lag_seconds,
     )
-    try:
-        require_anchor(store, make_anchor.identity if make_anchor else "", now=now())
-    except BaseException:
-        store.close()
-        raise
-    if make_anchor is None:
+    if storage.freshness.by is AnchoredBy.NONE:
         warn(_NO_ANCHOR)
     return store
 
@@ -95,6 +80,22 @@ def _sealing_of(storage: Storage) -> KeptKey:
     return _SEALINGS[by](storage.directory / KEY_NAMES[by], storage.sealing)
 
 
+def anchor_identity(settings: Freshness) -> str:
+    """What of the settings must not change behind the owner's back, one line; "" if nothing is anchored."""
+    match settings.by:
+        case AnchoredBy.NONE:
+            return ""
+        case AnchoredBy.FILE:
+            return "file"
+        case AnchoredBy.TPM:
+            return f"tpm {settings.index:#010x}"
+        case AnchoredBy.WITNESS:
+            from ostiary.freshness.witness import witness_identity
+
+            keys = [_verifier_key(witness.key) for witness in settings.witnesses]
+            return witness_identity(settings.origin, settings.quorum, keys)
+
+
 def open_for_recovery(storage: Storage, *, random: Callable[[int], bytes]) -> tuple[Store, Backend, bytes]:
     """The store of these settings without its anchor, which does not accept it; the database once more, and its key.
 
@@ -116,23 +117,10 @@ def open_for_recovery(storage: Storage, *, random: Callable[[int], bytes]) -> tu
             raise
 
 
-def make_anchor(storage: Storage, key: bytes) -> Recoverable | None:
-    """The anchor of these settings, for a database with this key; None: none. Raises ConfigurationError."""
-    make = _ANCHORS.get(storage.freshness.by)
-    return None if make is None else make(storage.directory, storage.freshness)(key)
-
-
-class _Noting:
-    """Makes an anchor from the database key, and keeps its identity for the time when the store owns it."""
-
-    def __init__(self, make: _Make) -> None:
-        self._make = make
-        self.identity = ""
-
-    def __call__(self, key: bytes) -> Anchor:
-        anchor = self._make(key)
-        self.identity = anchor.identity
-        return anchor
+def make_anchor(storage: Storage, key: bytes) -> Anchor | None:
+    """The anchor of these settings; None: none."""
+    make = _anchor_maker(storage)
+    return None if make is None else make(key)
 
 
 def _require_key_of(storage: Storage) -> None:
@@ -203,14 +191,20 @@ _SEALINGS: dict[SealedBy, Callable[[Path, Sealing], KeptKey]] = {
 }
 
 
-def _anchor_in_file(directory: Path, settings: Freshness) -> _Make:
+def _anchor_maker(storage: Storage) -> Callable[[bytes], Anchor] | None:
+    """From the database key to the anchor. Raises ConfigurationError now for what cannot be, whatever the key is."""
+    make = _ANCHORS[storage.freshness.by]
+    return None if make is None else make(storage.directory, storage.freshness)
+
+
+def _anchor_in_file(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
     from ostiary.freshness import FileAnchor
 
     path = settings.file or directory / ANCHOR_NAMES[AnchoredBy.FILE]
     return lambda _: FileAnchor(path)
 
 
-def _anchor_by_witnesses(_: Path, settings: Freshness) -> _Make:
+def _anchor_by_witnesses(_: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
     from ostiary.freshness import WitnessAnchor, WitnessServer, derive_log_key
     from ostiary.freshness.witness import check_quorum
 
@@ -239,7 +233,7 @@ def _pem(path: Path | None) -> str | None:
         raise ConfigurationError(f"the certificates {path} that a witness is known by: {reason}") from error
 
 
-def _anchor_in_tpm(directory: Path, settings: Freshness) -> _Make:
+def _anchor_in_tpm(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
     with _extra("--freshness tpm", _TPM_EXTRA):
         from ostiary.freshness.tpm import TpmAnchor
 
@@ -247,9 +241,9 @@ def _anchor_in_tpm(directory: Path, settings: Freshness) -> _Make:
     return lambda key: TpmAnchor(path, database_key=key, tcti=settings.tpm, index=settings.index)
 
 
-_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness], _Make]] = {
+_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness], Callable[[bytes], Anchor]] | None] = {
+    AnchoredBy.NONE: None,
     AnchoredBy.FILE: _anchor_in_file,
     AnchoredBy.WITNESS: _anchor_by_witnesses,
     AnchoredBy.TPM: _anchor_in_tpm,
 }
-"""Raise ConfigurationError at once for what cannot be, whatever the database key is."""

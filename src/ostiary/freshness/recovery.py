@@ -48,11 +48,7 @@ OwnerKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
 @runtime_checkable
 class Recoverable(Anchor, Protocol):
-    """An anchor that can say which it is, and what it holds against a head."""
-
-    @property
-    def identity(self) -> str:
-        """What must not change behind the owner's back for the anchor to be the same: one line."""
+    """An anchor that can say what it holds against a head."""
 
     def remembered(self) -> tuple[str, ...]:
         """After a `settle` that raised RollbackError: what the anchor remembers instead, a line for each thing."""
@@ -103,17 +99,18 @@ def require_anchor(store: Store, identity: str, *, now: datetime) -> None:
     store.commit([Write(name=ANCHOR_RECORD, value=identity.encode(), expected_version=0)], leaf).result()
 
 
-def make_statement(store: Store, anchor: Recoverable, *, successor: str, leaves: Leaves) -> str:
+def make_statement(store: Store, anchor: Recoverable, *, identity: str, successor: str, leaves: Leaves) -> str:
     """The statement that the owner has to sign so that the store's head is accepted, under the anchor `successor`.
 
-    store, leaves: as `accept_rollback`. successor: an identity. Raises RefusedError if there is nothing to decide, as
-    the anchor holds nothing against the head, and stays; or if `anchor` is not the store's, so that nobody has the
-    owner sign against one of his own making; StoreError if it cannot be asked.
+    store, leaves: as `accept_rollback`. identity: of `anchor`, as `require_anchor` has it; successor: an identity too.
+    Raises RefusedError if there is nothing to decide, as the anchor holds nothing against the head, and stays; or if
+    `anchor` is not the store's, so that nobody has the owner sign against one of his own making; StoreError if it
+    cannot be asked.
     """
     head, record = store.head, store.get(ANCHOR_RECORD)
-    if record is not None and record.value.decode() != anchor.identity:
+    if record is not None and record.value.decode() != identity:
         raise RefusedError(
-            f"this store is anchored by {record.value.decode()}, found {anchor.identity}",
+            f"this store is anchored by {record.value.decode()}, found {identity}",
             "give the settings that it was started with",
         )
     against: tuple[str, ...] = ()
@@ -122,12 +119,12 @@ def make_statement(store: Store, anchor: Recoverable, *, successor: str, leaves:
     except RollbackError:
         against = anchor.remembered() or ("nothing of this history",)
     else:
-        if successor == anchor.identity:
+        if successor == identity:
             raise RefusedError(f"{anchor.place} takes head {head.seq} for the newest: there is no rollback to accept")
     lines = (
         "ostiary accept-rollback v1",
         f"found head {head.seq} digest {head.digest.hex()} leaves {head.log_size} root {head.log_root.hex()}",
-        f"anchor {anchor.identity}",
+        f"anchor {identity}",
         *(f"remembers {line}" for line in against),
         f"successor {successor}",
     )
@@ -139,6 +136,7 @@ def accept_rollback(
     anchor: Recoverable,
     signature: bytes,
     *,
+    identity: str,
     successor: str,
     leaves: Leaves,
     now: datetime,
@@ -146,8 +144,8 @@ def accept_rollback(
 ) -> Head:
     """Go on with the state that `store` has, whatever `anchor` remembers, under the anchor with identity `successor`.
 
-    store: opened without an anchor, by this process alone. signature: the owner's over `make_statement`. leaves: the
-    reader of the log (`read_leaves`).
+    store: opened without an anchor, by this process alone. signature: the owner's over `make_statement`. identity: of
+    `anchor`. leaves: the reader of the log (`read_leaves`).
     Returns the head that holds the decision; the caller makes an anchor that can forget (file, TPM) forget, and has it
     settle this head. Witnesses never forget: their successor is a log of another name, which the next start begins.
     Guarantees that the owner recorded in this very store signed this very head and what the anchor holds against it
@@ -156,7 +154,7 @@ def accept_rollback(
     Raises RefusedError (nothing to decide), NotAuthorizedError (no owner, not his signature), StoreError. If the
     process ends before the anchor moved, the new head is refused again, and the owner signs again for that one.
     """
-    statement = make_statement(store, anchor, successor=successor, leaves=leaves)
+    statement = make_statement(store, anchor, identity=identity, successor=successor, leaves=leaves)
     owner = store.get(OWNER_RECORD)
     if owner is None:
         raise NotAuthorizedError(

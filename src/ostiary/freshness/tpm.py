@@ -139,11 +139,6 @@ class TpmAnchor:
         return f"NV index {self._index:#010x} of the TPM {self._tcti}"
 
     @property
-    def identity(self) -> str:
-        """What must stay the same for the anchor to be the same: the index. Which TPM it is in, its answers prove."""
-        return f"tpm {self._index:#010x}"
-
-    @property
     def warning(self) -> str:
         return (
             f"freshness rests on {self.place}, which is trusted from its first use on: that it is a genuine TPM is for "

@@ -86,6 +86,11 @@ def check_quorum(quorum: int, witnesses: Sequence[VerifierKey]) -> None:
         )
 
 
+def witness_identity(origin: str, quorum: int, witnesses: Sequence[VerifierKey]) -> str:
+    """What must not change behind the owner's back, in one line: with other witnesses quorums need not meet."""
+    return f"witness {origin} {quorum} of {' '.join(sorted(map(str, witnesses)))}"
+
+
 class _Verdict(Enum):
     COSIGNED = "has cosigned"
     AHEAD = "remembers a longer log"
@@ -211,12 +216,6 @@ class WitnessAnchor:
             f"the history of this store is watched by one witness alone, {self._members[0].name}: whoever runs it can "
             "help to turn the store back"
         )
-
-    @property
-    def identity(self) -> str:
-        """The log's name, the quorum and the witnesses' keys, in one line: quorums of others need not meet."""
-        keys = " ".join(sorted(str(member.server.key) for member in self._members))
-        return f"witness {self.origin} {self.quorum} of {keys}"
 
     @property
     def verifier_key(self) -> VerifierKey:

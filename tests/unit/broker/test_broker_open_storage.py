@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,15 +33,11 @@ def tpm(tmp_path: Path) -> Iterator[Swtpm]:
         yield running
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def opened(storage: Storage, commits: int = 1, random: Callable[[int], bytes] = os.urandom) -> list[str]:
     """Open, commit, close; what the operator was told."""
     told: list[str] = []
     with ExitStack() as stack:
-        store = stack.enter_context(open_storage(storage, random=random, now=now, warn=told.append))
+        store = stack.enter_context(open_storage(storage, random=random, warn=told.append))
         for _ in range(commits):
             store.commit([], os.urandom(8)).result()
     return told

@@ -41,12 +41,14 @@ from ostiary.freshness.recovery import (
     require_anchor,
     verify_statement,
 )
+from ostiary.freshness.witness import witness_identity
 from ostiary.https import trusting
 from ostiary.store import Anchor, Head, Store, Write
 from ostiary.store.sqlite import SqliteBackend
 
 KEY = bytes(32)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SAME = {"identity": "file", "successor": "file"}
 OWNER = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -119,14 +121,16 @@ def cas(tmp_path: Path) -> Cas:
 
 def statement_of(cas: Cas) -> str:
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
-        return make_statement(store, cas.anchor, successor="file", leaves=read_leaves(backend, KEY))
+        return make_statement(store, cas.anchor, identity="file", successor="file", leaves=read_leaves(backend, KEY))
 
 
 def accept(cas: Cas, signature: bytes, *, dies: bool = False) -> Head:
     anchor = cas.anchor
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        head = accept_rollback(store, anchor, signature, successor="file", leaves=leaves, now=NOW, random=os.urandom)
+        head = accept_rollback(
+            store, anchor, signature, identity="file", successor="file", leaves=leaves, now=NOW, random=os.urandom
+        )
         if not dies:
             anchor.forget()
             anchor.settle(head, leaves)
@@ -255,13 +259,14 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
         require_anchor(store, "file", now=NOW)
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        statement = make_statement(store, cas.anchor, successor="another", leaves=leaves)
+        statement = make_statement(store, cas.anchor, identity="file", successor="another", leaves=leaves)
         assert "remembers" not in statement
         assert statement.endswith("anchor file\nsuccessor another\n")
         accept_rollback(
             store,
             cas.anchor,
             sign(statement),
+            identity="file",
             successor="another",
             leaves=leaves,
             now=NOW,
@@ -321,8 +326,7 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
         return WitnessAnchor(origin=origin, key=LOG_KEY, witnesses=servers, quorum=2)
 
     def identity(origin: str) -> str:
-        with closing(anchor(origin)) as named:
-            return named.identity
+        return witness_identity(origin, 2, [one.key for one in witnesses])
 
     @contextmanager
     def started(origin: str) -> Iterator[Store]:
@@ -346,10 +350,10 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
             closing(anchor(ORIGIN)) as before,
         ):
             leaves = read_leaves(backend, KEY)
-            name = identity(next_name)
-            statement = make_statement(store, before, successor=name, leaves=leaves)
+            names = {"identity": identity(ORIGIN), "successor": identity(next_name)}
+            statement = make_statement(store, before, **names, leaves=leaves)
             assert "remembers a longer log of 3 leaves\n" in statement
-            accept_rollback(store, before, sign(statement), successor=name, leaves=leaves, now=NOW, random=os.urandom)
+            accept_rollback(store, before, sign(statement), **names, leaves=leaves, now=NOW, random=os.urandom)
         cas.copy("accepted")
         with pytest.raises(StoreError, match="was not told about this log"), started(next_name):
             pass
