@@ -71,6 +71,7 @@ class SqliteBackend:
         self._writer_lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             _make_private(path)
             self._writer = self._connect()
@@ -150,11 +151,14 @@ class SqliteBackend:
 
     def close(self) -> None:
         with self._writer_lock, self._reader_lock:
+            self._closed = True
             self._idle.clear()
             while self._connections:
                 self._connections.pop().close()
 
     def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError(f"{self.place}: the database is closed: open it again")
         uri = f"file:{quote(str(self._path.absolute()))}?mode=rw"
         connection = sqlite3.connect(
             uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32

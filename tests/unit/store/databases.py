@@ -48,6 +48,9 @@ class Database(Protocol):
     def copy(self) -> Database:
         """Another database with the same content."""
 
+    def settle(self) -> None:
+        """Return when nothing is under way any more of what killed processes had asked for."""
+
 
 class SqliteDatabase:
     """A SQLite file in a directory of its own."""
@@ -108,6 +111,9 @@ class SqliteDatabase:
                     self.path.with_name(self.path.name + suffix), other.path.with_name(other.path.name + suffix)
                 )
         return other
+
+    def settle(self) -> None:
+        """The engine was part of the process."""
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, isolation_level=None)
