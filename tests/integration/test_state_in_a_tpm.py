@@ -15,6 +15,7 @@ from tpm2_pytss import ESYS_TR, TPM2_ALG, TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
 from ostiary.tpm import Tpm
 
 EXIT_FAILED = 1
+EXIT_TAMPERED = 65
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def served(data: Path, tpm: Swtpm) -> bytes:
         return Path(ready["ca"]).read_bytes()
 
 
-def refused(data: Path, *more: str) -> str:
+def refused(data: Path, *more: str, status: int = EXIT_FAILED) -> str:
     """What stderr says at a start that fails."""
     listen = ("--client", "127.0.0.1:0", "--enclave", "127.0.0.1:0")
     done = subprocess.run(
@@ -47,7 +48,7 @@ def refused(data: Path, *more: str) -> str:
         check=False,
         timeout=TIMEOUT_SECONDS,
     )
-    assert done.returncode == EXIT_FAILED, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stderr.decode()
 
 
@@ -79,7 +80,7 @@ def test_an_older_database_is_refused_with_the_way_out(data: Path, tpm: Swtpm, t
     newest = tmp_path / "newest"
     copy_database(data, newest)
     put_back(data, tmp_path / "copy")
-    told = refused(data, *options(tpm))
+    told = refused(data, *options(tpm), status=EXIT_TAMPERED)
     assert "the database is older than NV index 0x01804f53 of the TPM" in told
     assert "ostiary store accept-rollback" in told
     # A refused start changes nothing: the newest database is taken again.
@@ -93,7 +94,7 @@ def test_an_older_copy_of_the_whole_directory_is_refused(data: Path, tpm: Swtpm,
     served(data, tpm)
     shutil.rmtree(data)
     shutil.copytree(tmp_path / "copy", data)
-    assert "both were put back to an earlier time" in refused(data, *options(tpm))
+    assert "both were put back to an earlier time" in refused(data, *options(tpm), status=EXIT_TAMPERED)
 
 
 def test_a_deleted_database_does_not_pass_for_a_first_start(data: Path, tpm: Swtpm) -> None:
@@ -103,7 +104,7 @@ def test_a_deleted_database_does_not_pass_for_a_first_start(data: Path, tpm: Swt
         file.unlink()
     assert "is empty or gone" in refused(data, *options(tpm))
     shutil.rmtree(data)
-    assert "is not the one that this store made" in refused(data, *options(tpm))
+    assert "is not the one that this store made" in refused(data, *options(tpm), status=EXIT_TAMPERED)
 
 
 def test_a_machine_started_otherwise_gets_no_key(data: Path, tpm: Swtpm) -> None:

@@ -62,12 +62,16 @@ class Swtpm:
             self.kill()
 
     def _await_ready(self) -> None:
-        # The control channel, as the TPM's own takes one client at a time.
+        # Both channels; the TPM's own takes one client at a time, and lets this one go at once.
         assert self._process is not None
         deadline = time.monotonic() + HANG_SECONDS
         while True:
             assert self._process.poll() is None, "swtpm ended"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port + 1)):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self._port)),
+                socket.create_connection(("127.0.0.1", self._port + 1)),
+            ):
                 return
             assert time.monotonic() < deadline, "swtpm does not listen"
             time.sleep(0.005)

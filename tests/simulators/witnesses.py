@@ -75,6 +75,12 @@ class WitnessProcess:
         self._address = ready["address"]
         assert ready["key"] == str(self.key)
 
+    def retell(self, *logs: VerifierKey) -> None:
+        """Start it anew for other logs."""
+        self.close()
+        self._logs = [word for log in logs for word in ("--log", str(log))]
+        self.start()
+
     def kill(self) -> None:
         """End it as a loss of power would."""
         assert self._process is not None

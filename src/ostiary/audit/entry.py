@@ -28,6 +28,9 @@ class Kind(Enum):
     SERVICE_FILE_RENDERED = "service_file_rendered"
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
+    OWNER_RECORDED = "owner_recorded"
+    ANCHOR_RECORDED = "anchor_recorded"
+    ROLLBACK_ACCEPTED = "rollback_accepted"
 
 
 def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:

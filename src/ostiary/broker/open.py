@@ -31,10 +31,14 @@ def open_cas(storage: Storage, *, roots: tuple[TrustedRoot, ...], warn: Callable
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
     warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    Raises ConfigurationError, StoreError, TamperedError, RollbackError.
+    Raises ConfigurationError, RefusedError, StoreError, TamperedError, RollbackError.
     """
-    store = open_storage(storage, random=os.urandom, warn=warn)
-    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom)
+    store = open_storage(storage, random=os.urandom, now=_now, warn=warn)
+    return make_cas(store, roots=roots, now=_now, random=os.urandom)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def make_cas(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from ostiary.audit import Frontier
 from ostiary.audit.note import VerifierKey, parse_verifier_key
 from ostiary.broker.storage import AnchoredBy, Freshness, SealedBy, Sealing, Storage
 from ostiary.errors import ConfigurationError, InputError, StoreError
+from ostiary.freshness.recovery import Recoverable, require_anchor
 from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
 from ostiary.store.sealing import KeyFile
@@ -25,6 +28,8 @@ KEY_NAMES = {
 ANCHOR_NAMES = {AnchoredBy.FILE: "anchor.file", AnchoredBy.TPM: "anchor.tpm"}
 """In the directory: what those anchors write down that write something."""
 
+_Make: TypeAlias = Callable[[bytes], Recoverable]
+"""From the database key to an anchor."""
 _TPM_EXTRA = (
     "ostiary[tpm], and of the system libtss2-esys, libtss2-mu, libtss2-tctildr and libtss2-tcti-device (Debian's names)"
 )
@@ -34,14 +39,18 @@ _NO_ANCHOR = (
 )
 
 
-def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Callable[[str], None]) -> Store:
+def open_storage(
+    storage: Storage, *, random: Callable[[int], bytes], now: Callable[[], datetime], warn: Callable[[str], None]
+) -> Store:
     """The store of these settings, verified, its anchor settled.
 
-    random, warn: as `open_store`. Raises ConfigurationError: settings that do not fit what lies in the directory, or
-    want what is not installed; otherwise as `open_store`.
+    random, warn: as `open_store`. Guarantees that the anchor is the one that the store began with, or that its owner
+    accepted (`require_anchor`). Raises ConfigurationError: settings that do not fit what lies in the directory, or want
+    what is not installed; RefusedError: another anchor, or none; otherwise as `open_store`.
     """
     _require_key_of(storage)
-    _require_anchor_of(storage)
+    anchor_of = _ANCHORS.get(storage.freshness.by)
+    make_anchor = None if anchor_of is None else _Noting(anchor_of(storage.directory, storage.freshness))
     store = open_store(
         storage.directory,
         random=random,
@@ -49,10 +58,15 @@ def open_storage(storage: Storage, *, random: Callable[[int], bytes], warn: Call
         warn=warn,
         sealing=_sealing_of(storage),
         open_backend=_backend_of(storage.database),
-        make_anchor=_anchor_maker(storage),
+        make_anchor=make_anchor,
         max_lag_seconds=storage.freshness.max_lag_seconds,
     )
-    if storage.freshness.by is AnchoredBy.NONE:
+    try:
+        require_anchor(store, make_anchor.identity if make_anchor else "", now=now())
+    except BaseException:
+        store.close()
+        raise
+    if make_anchor is None:
         warn(_NO_ANCHOR)
     return store
 
@@ -75,6 +89,19 @@ def _sealing_of(storage: Storage) -> KeptKey:
     return _SEALINGS[by](storage.directory / KEY_NAMES[by], storage.sealing)
 
 
+class _Noting:
+    """Makes an anchor from the database key, and keeps its identity for the time when the store owns it."""
+
+    def __init__(self, make: _Make) -> None:
+        self._make = make
+        self.identity = ""
+
+    def __call__(self, key: bytes) -> Anchor:
+        anchor = self._make(key)
+        self.identity = anchor.identity
+        return anchor
+
+
 def _require_key_of(storage: Storage) -> None:
     """A key kept in another way than configured: this start would find none, and must not look like a loss."""
     wanted = storage.sealing.by
@@ -85,19 +112,6 @@ def _require_key_of(storage: Storage) -> None:
                 f"the database key in {storage.directory} is kept by {other} ({name}), and the configuration says "
                 f"{wanted}",
                 f"start with --sealing {other}; a key is not moved from one way to another in this version",
-            )
-
-
-def _require_anchor_of(storage: Storage) -> None:
-    """An anchor that was followed so far is given up on purpose only. Whoever deletes its file is not stopped here."""
-    wanted = storage.freshness.by
-    for other, name in ANCHOR_NAMES.items():
-        path = storage.directory / name
-        if other is not wanted and path.is_file():
-            raise ConfigurationError(
-                f"the state in {storage.directory} is anchored by {other} ({name}), and the configuration says "
-                f"{wanted}",
-                f"start with --freshness {other}, or remove {path} to give up what it vouches for",
             )
 
 
@@ -156,20 +170,14 @@ _SEALINGS: dict[SealedBy, Callable[[Path, Sealing], KeptKey]] = {
 }
 
 
-def _anchor_maker(storage: Storage) -> Callable[[bytes], Anchor] | None:
-    """From the database key to the anchor. Raises ConfigurationError now for what cannot be, whatever the key is."""
-    make = _ANCHORS[storage.freshness.by]
-    return None if make is None else make(storage.directory, storage.freshness)
-
-
-def _anchor_in_file(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+def _anchor_in_file(directory: Path, settings: Freshness) -> _Make:
     from ostiary.freshness import FileAnchor
 
     path = settings.file or directory / ANCHOR_NAMES[AnchoredBy.FILE]
     return lambda _: FileAnchor(path)
 
 
-def _anchor_by_witnesses(_: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+def _anchor_by_witnesses(_: Path, settings: Freshness) -> _Make:
     from ostiary.freshness import WitnessAnchor, WitnessServer, derive_log_key
     from ostiary.freshness.witness import check_quorum
 
@@ -198,7 +206,7 @@ def _pem(path: Path | None) -> str | None:
         raise ConfigurationError(f"the certificates {path} that a witness is known by: {reason}") from error
 
 
-def _anchor_in_tpm(directory: Path, settings: Freshness) -> Callable[[bytes], Anchor]:
+def _anchor_in_tpm(directory: Path, settings: Freshness) -> _Make:
     with _extra("--freshness tpm", _TPM_EXTRA):
         from ostiary.freshness.tpm import TpmAnchor
 
@@ -206,9 +214,9 @@ def _anchor_in_tpm(directory: Path, settings: Freshness) -> Callable[[bytes], An
     return lambda key: TpmAnchor(path, database_key=key, tcti=settings.tpm, index=settings.index)
 
 
-_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness], Callable[[bytes], Anchor]] | None] = {
-    AnchoredBy.NONE: None,
+_ANCHORS: dict[AnchoredBy, Callable[[Path, Freshness], _Make]] = {
     AnchoredBy.FILE: _anchor_in_file,
     AnchoredBy.WITNESS: _anchor_by_witnesses,
     AnchoredBy.TPM: _anchor_in_tpm,
 }
+"""Raise ConfigurationError at once for what cannot be, whatever the database key is."""

@@ -54,6 +54,11 @@ class FileAnchor:
         return str(self._path)
 
     @property
+    def identity(self) -> str:
+        """Which file it is does not matter: none is worth more than another."""
+        return "file"
+
+    @property
     def warning(self) -> str:
         return (
             f"the newest state of the store is remembered in the plain file {self._path}: whoever can put that file "

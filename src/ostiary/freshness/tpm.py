@@ -139,6 +139,11 @@ class TpmAnchor:
         return f"NV index {self._index:#010x} of the TPM {self._tcti}"
 
     @property
+    def identity(self) -> str:
+        """What must stay the same for the anchor to be the same: the index. Which TPM it is in, its answers prove."""
+        return f"tpm {self._index:#010x}"
+
+    @property
     def warning(self) -> str:
         return (
             f"freshness rests on {self.place}, which is trusted from its first use on: that it is a genuine TPM is for "
@@ -149,7 +154,8 @@ class TpmAnchor:
         """See `Anchor.settle`. Moves from any earlier state that `head` grew out of, however many commits lie between.
 
         Guarantees on return that the TPM holds exactly this head, and that its audit log goes on where the one of the
-        state anchored before ended.
+        state anchored before ended. That the records did too follows as far as no two commits have the same leaf, or at
+        once where every commit is settled, as in the strict mode.
         Raises RollbackError: the TPM holds a newer state, another one, or none; StoreError: it does not answer, or the
         memory cannot be written.
         """

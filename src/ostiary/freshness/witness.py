@@ -213,6 +213,12 @@ class WitnessAnchor:
         )
 
     @property
+    def identity(self) -> str:
+        """The log's name, the quorum and the witnesses' keys, in one line: with others, quorums need not meet."""
+        keys = " ".join(sorted(str(member.server.key) for member in self._members))
+        return f"witness {self.origin} {self.quorum} of {keys}"
+
+    @property
     def verifier_key(self) -> VerifierKey:
         """What witnesses have to be told to cosign this log."""
         return log_key(self.origin, self._key)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.simulators.witnesses import WitnessProcess
 from ostiary.audit.note import KeyKind, VerifierKey, log_key
 from ostiary.broker.open_storage import open_storage
 from ostiary.broker.storage import Storage, parse_storage
-from ostiary.errors import ConfigurationError, RollbackError, StoreError
+from ostiary.errors import ConfigurationError, RefusedError, RollbackError, StoreError
 from ostiary.freshness import derive_log_key
 
 
@@ -32,11 +33,17 @@ def tpm(tmp_path: Path) -> Iterator[Swtpm]:
         yield running
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def opened(storage: Storage, commits: int = 1, random: Callable[[int], bytes] = os.urandom) -> list[str]:
     """Open, commit, close; what the operator was told."""
     told: list[str] = []
     with ExitStack() as stack:
-        store = stack.enter_context(open_storage(storage, random=random, warn=told.append))
+        store = stack.enter_context(
+            open_storage(storage, random=random, now=lambda: datetime.now(UTC), warn=told.append)
+        )
         for _ in range(commits):
             store.commit([], os.urandom(8)).result()
     return told
@@ -170,15 +177,25 @@ def test_a_key_that_is_kept_in_another_way_is_not_taken_for_a_first_start(data: 
         opened(parse_storage(data, {"sealing": {"by": configured}}))
 
 
-def test_an_anchor_is_not_dropped_by_an_oversight(data: Path, tpm: Swtpm) -> None:
-    opened(parse_storage(data, {"freshness": {"by": "tpm", "tpm": tpm.tcti}}))
-    with pytest.raises(
-        ConfigurationError, match=r"is anchored by tpm \(anchor\.tpm\), and the configuration says none"
-    ) as caught:
-        opened(parse_storage(data, {}))
-    assert "remove" in caught.value.causes[0]
+@pytest.mark.parametrize("other", ["none", "file"])
+def test_an_anchor_is_not_dropped_or_exchanged(data: Path, tpm: Swtpm, other: str) -> None:
+    """Nor by whoever deletes its file: the store itself records what it is anchored by."""
+    anchored = parse_storage(data, {"freshness": {"by": "tpm", "tpm": tpm.tcti}})
+    opened(anchored)
+    memory = (data / "anchor.tpm").read_bytes()
     (data / "anchor.tpm").unlink()
+    with pytest.raises(RefusedError, match="this store is anchored by tpm 0x01804f53, found"):
+        opened(parse_storage(data, {"freshness": {"by": other}}))
+    (data / "anchor.tpm").write_bytes(memory)
+    (data / "anchor.tpm").chmod(0o600)
+    opened(anchored)
+
+
+def test_a_store_without_anchor_may_get_one(data: Path) -> None:
     opened(parse_storage(data, {}))
+    opened(parse_storage(data, {"freshness": {"by": "file"}}))
+    with pytest.raises(RefusedError, match="is anchored by file, found no anchor"):
+        opened(parse_storage(data, {}))
 
 
 @pytest.mark.parametrize(

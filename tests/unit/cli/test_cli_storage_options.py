@@ -93,6 +93,7 @@ def test_every_other_option_has_its_member() -> None:
     ("options", "match"),
     [
         (StorageOptions(tpm="swtpm"), "--tpm names a TPM, and neither --sealing nor --freshness is tpm"),
+        (StorageOptions(freshness="witness", witness_ca=Path("x")), "--witness-ca is for --witness, and there is none"),
         (StorageOptions(tpm_pcrs="seven"), "--tpm-pcrs: found 'seven', expected a number"),
         (StorageOptions(tpm_pcrs=""), "--tpm-pcrs: found '', expected a number"),
         (StorageOptions(tpm_index="x"), "--tpm-index: found 'x', expected a number such as 7 or 0x1804f53"),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -178,7 +179,7 @@ def test_verify_takes_the_key_from_where_the_service_keeps_it(
     cas = Cas(data=tmp_path / "data", capsys=capsys, monkeypatch=monkeypatch)
     with swtpm(tmp_path / "tpm") as tpm:
         settings = parse_storage(cas.data, {"sealing": {"by": "tpm", "tpm": tpm.tcti}})
-        with open_storage(settings, random=os.urandom, warn=lambda _: None) as store:
+        with open_storage(settings, random=os.urandom, now=lambda: datetime.now(UTC), warn=lambda _: None) as store:
             store.commit([], b"leaf").result()
             digest = store.head.digest.hex()
         config = tmp_path / "cas.toml"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.simulators.swtpm import Meddler, Swtpm
-from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_NT, TPM2B_NV_PUBLIC, TPMA_NV, TPMS_NV_PUBLIC
+from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_NT, TPM2B_NV_PUBLIC, TPMA_NV, TPMS_NV_PUBLIC, TSS2_Exception
 
 from ostiary.audit import Frontier
 from ostiary.errors import RollbackError, StoreError
@@ -197,6 +197,29 @@ def test_a_store_with_commits_is_not_taken_for_a_first_start(opened: Opened) -> 
 def test_a_memory_of_another_form_is_refused(opened: Opened, memory: Path, content: bytes) -> None:
     memory.write_bytes(content)
     memory.chmod(0o600)
+    with closing(opened()) as anchor, pytest.raises(StoreError, match="does not hold the memory of a TPM anchor"):
+        NEW.settle(anchor)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("before", "00"),
+        ("digest", "00"),
+        ("seq", "0"),
+        ("seq", -1),
+        ("seq", 1 << 64),
+        ("seq", True),
+        ("log", "00"),
+        ("log", None),
+        ("before", 5),
+    ],
+)
+def test_a_memory_with_another_member_is_refused(opened: Opened, memory: Path, member: str, value: object) -> None:
+    settle(opened(), NEW)
+    document = json.loads(memory.read_text())
+    document["next"][member] = value
+    memory.write_text(json.dumps(document))
     with closing(opened()) as anchor, pytest.raises(StoreError, match="does not hold the memory of a TPM anchor"):
         NEW.settle(anchor)
 
@@ -477,6 +500,26 @@ def test_a_cleared_or_exchanged_tpm_is_refused(opened: Opened, tpm: Swtpm, tmp_p
     refused(opened(), NEW.grown(1), "is gone: the TPM was cleared or exchanged")
 
 
+def fill(tpm: Swtpm, first: int, size: int) -> None:
+    """Define indices until the TPM refuses."""
+    with Tpm(tpm.tcti) as connection:
+        for handle in range(first, first + 0x1000):
+            public = TPMS_NV_PUBLIC(nvIndex=handle, nameAlg=TPM2_ALG.SHA256, attributes=ORDINARY, dataSize=size)
+            connection.esapi.nv_define_space(b"", TPM2B_NV_PUBLIC(public), session1=ESYS_TR.PASSWORD)
+
+
+def test_a_tpm_whose_memory_is_full_is_told(opened: Opened, tpm: Swtpm) -> None:
+    # What is left when no large index fits, small ones take.
+    for first, size in ((0x01810000, 2048), (0x01820000, 8)):
+        with pytest.raises(TSS2_Exception, match="NV"):
+            fill(tpm, first, size)
+    with (
+        closing(opened()) as anchor,
+        pytest.raises(StoreError, match=r"defining .* failed: its memory is full"),
+    ):
+        NEW.settle(anchor)
+
+
 # Recovery on purpose.
 
 
@@ -605,6 +648,22 @@ def test_whoever_sits_on_the_way_cannot_answer_for_the_tpm(
 
 
 Ask = Callable[[bytes], bytes]
+
+
+def test_an_answer_about_the_index_that_makes_no_sense_is_told(opened: Opened, tpm: Swtpm, memory: Path) -> None:
+    settle(opened(), NEW)
+    read_public = 0x169
+
+    def forge(command: bytes, ask: Ask) -> bytes:
+        answer = ask(command)
+        return answer[:10] + bytes(len(answer) - 10) if code(command) == read_public else answer
+
+    with (
+        meddler(tpm, forge) as tcti,
+        closing(TpmAnchor(memory, database_key=KEY, tcti=tcti)) as anchor,
+        pytest.raises(StoreError, match=r"looking for NV index .* failed|is not the one that this store made"),
+    ):
+        NEW.settle(anchor)
 
 
 @contextmanager
