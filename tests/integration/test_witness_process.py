@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from ostiary.audit.checkpoint import verify_cosignature
 from ostiary.audit.note import UnverifiedNote, parse_note, parse_signatures, verify_note
 from ostiary.audit.submission import MAX_SUBMISSION_BYTES
 from ostiary.errors import OutsideError
-from ostiary.https import Answer
+from ostiary.https import Answer, trusting
+from ostiary.witness.directory import MEMORY_FILE
 
 KILLS = 5
 KILL_AFTER_SECONDS = 0.15
@@ -93,6 +96,24 @@ def grow_until_silent(witness: WitnessProcess, log: Log, old: int) -> int:
         assert answer.status == 200
         old = len(log.leaves)
         log.leaves.append(b"entry %d" % old)
+
+
+def test_a_memory_that_fails_is_told_to_the_log_only(witness: WitnessProcess) -> None:
+    with sqlite3.connect(witness.directory / witness.name / MEMORY_FILE) as other:
+        other.execute("DROP TABLE checkpoints")
+    answer = witness.post(Log(leaves=[b"a"]).submission(0).encode())
+    assert (answer.status, answer.body) == (500, b"the witness cannot answer now; its log says why\n")
+    assert "no such table" in (witness.directory / f"{witness.name}.log").read_text()
+
+
+def test_a_request_that_ends_early_leaves_the_witness_well(witness: WitnessProcess) -> None:
+    host, _, port = witness.url.removeprefix("https://").partition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=60) as plain,
+        trusting(witness.certificate).wrap_socket(plain, server_hostname=host) as stream,
+    ):
+        stream.sendall(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 9999\r\n\r\nold 0\n")
+    assert witness.post(Log(leaves=[b"a"]).submission(0).encode()).status == 200
 
 
 def test_behind_a_proxy_it_speaks_plain_http_on_loopback_only(tmp_path: Path) -> None:

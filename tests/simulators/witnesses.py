@@ -53,6 +53,7 @@ class WitnessProcess:
 
     def __init__(self, directory: Path, name: str, *logs: VerifierKey) -> None:
         self.name = name
+        self.directory = directory
         self._home = directory / name
         self._log = directory / f"{name}.log"
         self.key = parse_verifier_key(ostiary("witness", "init", "--name", name, "--dir", str(self._home)))

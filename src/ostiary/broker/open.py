@@ -18,8 +18,10 @@ from ostiary.broker.storage import Storage
 from ostiary.errors import StoreError
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import Verifier
+from ostiary.freshness.recovery import record_owner
 from ostiary.store import Store
 
+RUN_BYTES = 16
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 """All configurations that are kept ready, together."""
@@ -27,14 +29,23 @@ OVERHEAD_BYTES = 1024
 """Counted for each configuration beside what it holds."""
 
 
-def open_cas(storage: Storage, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None]) -> Cas:
+def open_cas(
+    storage: Storage, *, roots: tuple[TrustedRoot, ...], warn: Callable[[str], None], owner: bytes | None = None
+) -> Cas:
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
+    warn: called with sentences that the operator should read at every start. owner: DER of the public key that may
+    accept a rollback, recorded at the first start that names one. The caller closes `cas.store`.
     Raises ConfigurationError, RefusedError, StoreError, TamperedError, RollbackError.
     """
     store = open_storage(storage, random=os.urandom, now=_now, warn=warn)
-    return make_cas(store, roots=roots, now=_now, random=os.urandom)
+    try:
+        if owner is not None:
+            record_owner(store, owner, now=_now())
+        return make_cas(store, roots=roots, now=_now, random=os.urandom)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _now() -> datetime:
@@ -48,8 +59,14 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
 ) -> Cas:
-    """A service over an open store."""
-    store.commit([], entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
+    """A service over an open store.
+
+    The first entry of its run holds random bytes: so a log with it was never cosigned before, and an anchor that
+    remembers the log tells this run from every other.
+    """
+    run = random(RUN_BYTES).hex()
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots), "run": run}, now())
+    store.commit([], leaf).result()
     return Cas(
         store=store,
         sessions=SessionRecords(store),

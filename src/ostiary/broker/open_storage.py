@@ -15,8 +15,11 @@ from ostiary.errors import ConfigurationError, InputError, StoreError
 from ostiary.freshness.recovery import Recoverable, require_anchor
 from ostiary.https import trusting
 from ostiary.store import Anchor, Backend, Store, open_store
+from ostiary.store.lock import opening
+from ostiary.store.opening import DATABASE_NAME, LOCK_NAME
 from ostiary.store.sealing import KeyFile
 from ostiary.store.sealing import Sealing as KeptKey
+from ostiary.store.sqlite import SqliteBackend
 
 KEY_NAMES = {
     SealedBy.KEYFILE: "database.key",
@@ -80,13 +83,43 @@ def kept_key(storage: Storage) -> bytes:
     sealing = _sealing_of(storage)
     key = sealing.kept()
     if key is None:
-        raise StoreError(f"there is no database key {sealing.place}, expected the service's: name its --data directory")
+        raise StoreError(
+            f"there is no database key kept by {storage.sealing.by}: {sealing.place} is absent, expected the "
+            "service's; name its --data directory"
+        )
     return key
 
 
 def _sealing_of(storage: Storage) -> KeptKey:
     by = storage.sealing.by
     return _SEALINGS[by](storage.directory / KEY_NAMES[by], storage.sealing)
+
+
+def open_for_recovery(storage: Storage, *, random: Callable[[int], bytes]) -> tuple[Store, Backend, bytes]:
+    """The store of these settings without its anchor, which does not accept it; the database once more, and its key.
+
+    The caller closes both. Raises as `open_storage`; StoreError if there is no store.
+    """
+    key = kept_key(storage)
+    connect = _backend_of(storage.database) or (lambda: SqliteBackend(storage.directory / DATABASE_NAME))
+    with opening(storage.directory / LOCK_NAME, alone=False):
+        backend = connect()
+        try:
+            store = Store.resume(backend, key, random=random, log=Frontier())
+        except BaseException:
+            backend.close()
+            raise
+        try:
+            return store, connect(), key
+        except BaseException:
+            store.close()
+            raise
+
+
+def make_anchor(storage: Storage, key: bytes) -> Recoverable | None:
+    """The anchor of these settings, for a database with this key; None: none. Raises ConfigurationError."""
+    make = _ANCHORS.get(storage.freshness.by)
+    return None if make is None else make(storage.directory, storage.freshness)(key)
 
 
 class _Noting:

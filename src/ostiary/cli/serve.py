@@ -155,6 +155,15 @@ def serve(
         int | None,
         typer.Option("--witness-quorum", metavar="K", help="--freshness witness: how many must cosign.", **_STATE),
     ] = None,
+    owner: Annotated[
+        Path | None,
+        typer.Option(
+            "--owner",
+            metavar="PUBLIC.pem",
+            help="The key that may accept a rollback, P-256 or Ed25519; recorded for ever at the first start with it.",
+            **_STATE,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
     ] = False,
@@ -196,12 +205,13 @@ def serve(
         witness_quorum=witness_quorum,
     )
     storage = parse_storage(data, storage_document(options, config))
+    owner_key = None if owner is None else _owner_key(owner)
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     roots = _roots(trust_software_root or [])
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(storage, roots=roots, warn=_warn)
+    cas = open_cas(storage, roots=roots, warn=_warn, owner=owner_key)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -210,6 +220,15 @@ def serve(
 
 def _warn(sentence: str) -> None:
     logging.getLogger("ostiary").warning("%s", sentence)
+
+
+def _owner_key(path: Path) -> bytes:
+    from ostiary.freshness.recovery import parse_owner_key
+
+    try:
+        return parse_owner_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"--owner {path}: {error.strerror}") from error
 
 
 def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -46,12 +46,13 @@ NONCE_BYTES = 16
 OwnerKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
 
+@runtime_checkable
 class Recoverable(Anchor, Protocol):
     """An anchor that can say which it is, and what it holds against a head."""
 
     @property
     def identity(self) -> str:
-        """What must stay the same for the anchor to be the same: one line."""
+        """What must not change behind the owner's back for the anchor to be the same: one line."""
 
     def remembered(self) -> tuple[str, ...]:
         """After a `settle` that raised RollbackError: what the anchor remembers instead, a line for each thing."""
@@ -102,17 +103,24 @@ def require_anchor(store: Store, identity: str, *, now: datetime) -> None:
     store.commit([Write(name=ANCHOR_RECORD, value=identity.encode(), expected_version=0)], leaf).result()
 
 
-def make_statement(head: Head, anchor: Recoverable, *, successor: str, leaves: Leaves) -> str:
-    """The statement that the owner has to sign so that `head` is accepted, under the anchor with identity `successor`.
+def make_statement(store: Store, anchor: Recoverable, *, successor: str, leaves: Leaves) -> str:
+    """The statement that the owner has to sign so that the store's head is accepted, under the anchor `successor`.
 
-    Raises RefusedError if there is nothing to decide: the anchor holds nothing against the head, and stays; StoreError
-    if it cannot be asked.
+    store, leaves: as `accept_rollback`. successor: an identity. Raises RefusedError if there is nothing to decide, as
+    the anchor holds nothing against the head, and stays; or if `anchor` is not the store's, so that nobody has the
+    owner sign against one of his own making; StoreError if it cannot be asked.
     """
+    head, record = store.head, store.get(ANCHOR_RECORD)
+    if record is not None and record.value.decode() != anchor.identity:
+        raise RefusedError(
+            f"this store is anchored by {record.value.decode()}, found {anchor.identity}",
+            "give the settings that it was started with",
+        )
     against: tuple[str, ...] = ()
     try:
         anchor.settle(head, leaves)
     except RollbackError:
-        against = anchor.remembered()
+        against = anchor.remembered() or ("nothing of this history",)
     else:
         if successor == anchor.identity:
             raise RefusedError(f"{anchor.place} takes head {head.seq} for the newest: there is no rollback to accept")
@@ -148,8 +156,7 @@ def accept_rollback(
     Raises RefusedError (nothing to decide), NotAuthorizedError (no owner, not his signature), StoreError. If the
     process ends before the anchor moved, the new head is refused again, and the owner signs again for that one.
     """
-    head = store.head
-    statement = make_statement(head, anchor, successor=successor, leaves=leaves)
+    statement = make_statement(store, anchor, successor=successor, leaves=leaves)
     owner = store.get(OWNER_RECORD)
     if owner is None:
         raise NotAuthorizedError(

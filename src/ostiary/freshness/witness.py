@@ -214,7 +214,7 @@ class WitnessAnchor:
 
     @property
     def identity(self) -> str:
-        """The log's name, the quorum and the witnesses' keys, in one line: with others, quorums need not meet."""
+        """The log's name, the quorum and the witnesses' keys, in one line: quorums of others need not meet."""
         keys = " ".join(sorted(str(member.server.key) for member in self._members))
         return f"witness {self.origin} {self.quorum} of {keys}"
 

@@ -119,16 +119,14 @@ def cas(tmp_path: Path) -> Cas:
 
 def statement_of(cas: Cas) -> str:
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
-        return make_statement(store.head, cas.anchor, successor=cas.anchor.identity, leaves=read_leaves(backend, KEY))
+        return make_statement(store, cas.anchor, successor="file", leaves=read_leaves(backend, KEY))
 
 
 def accept(cas: Cas, signature: bytes, *, dies: bool = False) -> Head:
     anchor = cas.anchor
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        head = accept_rollback(
-            store, anchor, signature, successor=anchor.identity, leaves=leaves, now=NOW, random=os.urandom
-        )
+        head = accept_rollback(store, anchor, signature, successor="file", leaves=leaves, now=NOW, random=os.urandom)
         if not dies:
             anchor.forget()
             anchor.settle(head, leaves)
@@ -180,6 +178,16 @@ def test_a_statement_is_worth_nothing_a_second_time(cas: Cas) -> None:
     cas.put_back("old")
     with pytest.raises(NotAuthorizedError, match=r"not of the owner, .* over this very statement"):
         accept(cas, signature)
+
+
+def test_the_owner_signs_against_the_stores_own_anchor_only(cas: Cas) -> None:
+    """Else somebody could show him a state of his own making that is missing, and have another one accepted."""
+    with cas.opened(None) as store:
+        require_anchor(store, "witness cas.example/log 1 of w+1+A", now=NOW)
+    with pytest.raises(RefusedError, match=r"is anchored by witness cas\.example/log .*, found file"):
+        statement_of(cas)
+    with pytest.raises(RefusedError, match="give the settings that it was started with"):
+        accept(cas, b"")
 
 
 def test_nobody_else_can_accept_and_nothing_changes(cas: Cas) -> None:
@@ -244,14 +252,20 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
     cas = Cas(tmp_path)
     with cas.opened(cas.anchor) as store:
         record_owner(store, spki(OWNER), now=NOW)
-        require_anchor(store, cas.anchor.identity, now=NOW)
+        require_anchor(store, "file", now=NOW)
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
-        statement = make_statement(store.head, cas.anchor, successor="another", leaves=leaves)
+        statement = make_statement(store, cas.anchor, successor="another", leaves=leaves)
         assert "remembers" not in statement
         assert statement.endswith("anchor file\nsuccessor another\n")
         accept_rollback(
-            store, cas.anchor, sign(statement), successor="another", leaves=leaves, now=NOW, random=os.urandom
+            store,
+            cas.anchor,
+            sign(statement),
+            successor="another",
+            leaves=leaves,
+            now=NOW,
+            random=os.urandom,
         )
         require_anchor(store, "another", now=NOW)
         with pytest.raises(RefusedError, match="anchored by another, found file"):
@@ -306,10 +320,14 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
     def anchor(origin: str) -> WitnessAnchor:
         return WitnessAnchor(origin=origin, key=LOG_KEY, witnesses=servers, quorum=2)
 
+    def identity(origin: str) -> str:
+        with closing(anchor(origin)) as named:
+            return named.identity
+
     @contextmanager
     def started(origin: str) -> Iterator[Store]:
         with closing(anchor(origin)) as kept, cas.opened(kept) as store:
-            require_anchor(store, kept.identity, now=NOW)
+            require_anchor(store, identity(origin), now=NOW)
             yield store
 
     try:
@@ -326,14 +344,12 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
             cas.opened(None) as store,
             closing(SqliteBackend(cas.path)) as backend,
             closing(anchor(ORIGIN)) as before,
-            closing(anchor(next_name)) as after,
         ):
             leaves = read_leaves(backend, KEY)
-            statement = make_statement(store.head, before, successor=after.identity, leaves=leaves)
+            name = identity(next_name)
+            statement = make_statement(store, before, successor=name, leaves=leaves)
             assert "remembers a longer log of 3 leaves\n" in statement
-            accept_rollback(
-                store, before, sign(statement), successor=after.identity, leaves=leaves, now=NOW, random=os.urandom
-            )
+            accept_rollback(store, before, sign(statement), successor=name, leaves=leaves, now=NOW, random=os.urandom)
         cas.copy("accepted")
         with pytest.raises(StoreError, match="was not told about this log"), started(next_name):
             pass

@@ -591,6 +591,8 @@ def test_an_index_of_another_program_is_not_overwritten(opened: Opened, tpm: Swt
 # The way to the TPM.
 
 
+Ask = Callable[[bytes], bytes]
+
 NV_READ, NV_EXTEND = 0x14E, 0x136
 
 
@@ -647,21 +649,31 @@ def test_whoever_sits_on_the_way_cannot_answer_for_the_tpm(
     settle(opened(), NEW.grown(2))
 
 
-Ask = Callable[[bytes], bytes]
-
-
-def test_an_answer_about_the_index_that_makes_no_sense_is_told(opened: Opened, tpm: Swtpm, memory: Path) -> None:
+@pytest.mark.parametrize(
+    ("forged", "match"),
+    [
+        (
+            lambda _: b"\x80\x01" + (10).to_bytes(4, "big") + (0x101).to_bytes(4, "big"),
+            "looking for NV index .* failed",
+        ),
+        (lambda answer: answer[:10] + bytes(len(answer) - 10), "looking for .* failed|is not the one that this store"),
+    ],
+    ids=["failure", "zeros"],
+)
+def test_an_answer_about_the_index_that_makes_no_sense_is_told(
+    opened: Opened, tpm: Swtpm, memory: Path, forged: Ask, match: str
+) -> None:
     settle(opened(), NEW)
     read_public = 0x169
 
     def forge(command: bytes, ask: Ask) -> bytes:
         answer = ask(command)
-        return answer[:10] + bytes(len(answer) - 10) if code(command) == read_public else answer
+        return forged(answer) if code(command) == read_public else answer
 
     with (
         meddler(tpm, forge) as tcti,
         closing(TpmAnchor(memory, database_key=KEY, tcti=tcti)) as anchor,
-        pytest.raises(StoreError, match=r"looking for NV index .* failed|is not the one that this store made"),
+        pytest.raises(StoreError, match=match),
     ):
         NEW.settle(anchor)
 

@@ -19,6 +19,8 @@ from tpm2_pytss import (
     TPM2B_SENSITIVE_CREATE,
     TPMA_OBJECT,
     TPML_DIGEST_VALUES,
+    TPML_PCR_SELECTION,
+    TPMS_PCR_SELECTION,
     TPMS_SENSITIVE_CREATE,
     TPMT_HA,
     TPMU_HA,
@@ -208,9 +210,8 @@ def test_a_tpm_that_spares_its_memory_is_told(tpm: Swtpm) -> None:
 
 def test_a_tpm_without_the_bank_is_told(sealing: TpmSealing, tpm: Swtpm) -> None:
     with Tpm(tpm.tcti) as connection:
-        assert connection.esapi.pcr_allocate(
-            "sha1:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23+sha256:"
-        )
+        none_of_it = TPMS_PCR_SELECTION(hash=TPM2_ALG.SHA256, sizeofSelect=3, pcrSelect=bytes(3))
+        connection.esapi.pcr_allocate(TPML_PCR_SELECTION([none_of_it]))
     tpm.restart()
     with pytest.raises(StoreError, match="has no PCR 0 in the bank SHA-256: allocate that bank in the firmware"):
         sealing.draft(os.urandom)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ostiary.cli.store import compact, export_encrypted, import_encrypted, stats, verify
+from ostiary.cli.store import accept_rollback, compact, export_encrypted, import_encrypted, stats, verify
 
 app = typer.Typer(
     help="Verify, measure, copy and compact the database of a service, which may run meanwhile.",
@@ -16,3 +16,4 @@ app.command(name="stats")(stats.stats)
 app.command(name="export-encrypted")(export_encrypted.export_encrypted)
 app.command(name="import-encrypted")(import_encrypted.import_encrypted)
 app.command(name="compact")(compact.compact)
+app.command(name="accept-rollback")(accept_rollback.accept_rollback)
