@@ -101,12 +101,16 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 
 
 def unprivileged(path: Path) -> list[str]:
-    """What to put before a command of PostgreSQL where we are root; `path` is given to the user it then runs as."""
+    """What to put before a command of PostgreSQL, so that it ends with us and is not root's.
+
+    Where we are root, `path` is given to the user that the command runs as.
+    """
+    command = ["setpriv", "--pdeathsig=INT"]
     if os.geteuid() != 0:
-        return []
+        return command
     user = pwd.getpwnam(UNPRIVILEGED)
     os.chown(path, user.pw_uid, user.pw_gid)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [*command, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 def _make(directory: Path, password: str) -> None:
