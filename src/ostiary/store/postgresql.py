@@ -8,7 +8,8 @@ What may hang ends by itself: a connection attempt after CONNECT_SECONDS, unless
 anything else as `Timeouts` says, even if the server is stopped or cut off.
 
 Invariants:
-  - `_writer` is used under `_writing`, and is between transactions whenever that is free;
+  - `_writer` is used under `_writing`, and is between transactions whenever that is free; `_in_turn` tells whether its
+    transaction was begun by `turn`;
   - a connection in `_idle` is between transactions and in nobody else's hands;
   - `_lost_commit` is set from the moment when a transaction may have been committed without an answer until its end
     was waited for: `head` tells nothing before.
@@ -258,7 +259,8 @@ class PostgresqlBackend:
         self._rows = _Rows(_place(parameters, schema), schema)
         self._idle: deque[_Connection] = deque()
         self._readers = threading.BoundedSemaphore(MAX_READERS)
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+        self._in_turn = False
         self._writer: _Connection | None = None
         self._writing_timeouts = timeouts
         # A reader may take its time between the pieces of a scan: it holds up nobody.
@@ -308,6 +310,19 @@ class PostgresqlBackend:
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        if self._lost_commit:
+            self._await_lost_commit()
+        with self._writing:
+            with self._rows.failures():
+                self._take_turn()
+            try:
+                yield
+            finally:
+                if self._in_turn:
+                    self._roll_back()
 
     def compact(self) -> None:
         """Write each table anew without what was deleted or replaced (VACUUM FULL), and give the old files up.
@@ -395,11 +410,25 @@ class PostgresqlBackend:
             while True:
                 self._idle.pop().close()
 
+    def _take_turn(self) -> None:
+        # Before a LOCK a transaction sees nothing yet, so it sees the head that the writer before has left.
+        query = self._rows.statement(_TURN)
+        if self._writer is None or self._writer.closed:
+            self._writer = self._connect(self._writing_timeouts)
+        try:
+            psycopg.ClientCursor(self._writer).execute(query)
+        except BaseException:
+            self._roll_back()
+            raise
+        self._in_turn = True
+
     def _begin(self, batch: Batch) -> _Connection:
         """The connection of the transaction that has moved the head. Raises ConflictError for another head.
 
         Without a COMMIT nothing can have changed, so it is tried again if the connection had died since the last one.
         """
+        if self._writer is not None and self._in_turn:
+            return self._move_head(self._writer, batch)
         if self._writer is not None:
             try:
                 return self._move_head(self._writer, batch)
@@ -410,13 +439,15 @@ class PostgresqlBackend:
         return self._move_head(self._writer, batch)
 
     def _move_head(self, writer: _Connection, batch: Batch) -> _Connection:
+        begin: LiteralString = "" if self._in_turn else _BEGIN
         query, parameters = _head_change(batch)
         # Both statements in one message. A pipeline would do that too, but after one the server's idle timer stands
         # still while the head is held.
         cursor = psycopg.ClientCursor(writer)
         try:
-            cursor.execute(self._rows.statement(query), parameters)
-            cursor.nextset()
+            cursor.execute(self._rows.statement(begin + query), parameters)
+            if begin:
+                cursor.nextset()
             moved = cursor.rowcount
         except psycopg.errors.UniqueViolation:
             moved = 0
@@ -442,10 +473,12 @@ class PostgresqlBackend:
             self._lost_commit = True
             raise
         # A transaction that had failed already is rolled back by COMMIT, without an error.
+        self._in_turn = False
         if ended.statusmessage != "COMMIT":
             raise StoreError(f"{self.place}: the server did not commit: look at its log and try again")
 
     def _roll_back(self) -> None:
+        self._in_turn = False
         if self._writer is None:
             return
         try:
@@ -470,6 +503,8 @@ class PostgresqlBackend:
 
 
 _BEGIN: LiteralString = "BEGIN ISOLATION LEVEL SERIALIZABLE; "
+# Conflicts with the lock that every writer takes; who waits for it goes before those who come later.
+_TURN: LiteralString = _BEGIN + "LOCK TABLE {schema}.heads IN SHARE ROW EXCLUSIVE MODE"
 _FIRST_HEAD: LiteralString = (
     "INSERT INTO {schema}.heads(seq, sealed) SELECT %s, %s WHERE NOT EXISTS (SELECT FROM {schema}.heads)"
 )
@@ -480,11 +515,11 @@ _NEXT_HEAD: LiteralString = (
 
 
 def _head_change(batch: Batch) -> tuple[LiteralString, tuple[object, ...]]:
-    """Begins a transaction and puts the new head in place of the expected and only one; else changes no row."""
+    """Puts the new head in place of the expected and only one; else changes no row."""
     head, expected = batch.head, batch.expected
     if expected is None:
-        return _BEGIN + _FIRST_HEAD, (head.seq, head.sealed)
-    return _BEGIN + _NEXT_HEAD, (head.seq, head.sealed, expected.seq, expected.sealed)
+        return _FIRST_HEAD, (head.seq, head.sealed)
+    return _NEXT_HEAD, (head.seq, head.sealed, expected.seq, expected.sealed)
 
 
 _DELETE: LiteralString = "DELETE FROM {schema}.records WHERE id = ANY(%b::bytea[])"

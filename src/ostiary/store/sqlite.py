@@ -68,7 +68,7 @@ class SqliteBackend:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reader_lock = threading.Lock()
-        self._writer_lock = threading.Lock()
+        self._writer_lock = threading.RLock()
         self._connections: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -112,7 +112,10 @@ class SqliteBackend:
     def snapshot(self) -> Iterator[Snapshot]:
         # A connection of its own, so that readers and the writer go on meanwhile.
         try:
-            connection = self._idle.pop() if self._idle else self._connect()
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
             try:
                 connection.execute("BEGIN")
                 yield _View(connection, self.place)
@@ -125,7 +128,8 @@ class SqliteBackend:
     def commit(self, batch: Batch) -> None:
         with self._writer_lock:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                if not self._writer.in_transaction:
+                    self._writer.execute("BEGIN IMMEDIATE")
                 self._move_head(batch)
                 self._change(batch)
                 self._writer.execute("COMMIT")
@@ -135,6 +139,19 @@ class SqliteBackend:
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._writer_lock:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+            try:
+                yield
+            finally:
+                if self._writer.in_transaction:
+                    self._roll_back()
 
     def compact(self) -> None:
         """Write the file anew without its free pages (VACUUM), and empty the log.

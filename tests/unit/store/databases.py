@@ -152,6 +152,9 @@ class Interrupted:
         if self.after:
             self.after.pop(0)()
 
+    def turn(self) -> AbstractContextManager[None]:
+        return self._backend.turn()
+
     def compact(self) -> None:
         self._backend.compact()
 

@@ -248,6 +248,47 @@ def test_of_writers_on_one_head_one_wins_each_time(connected: Callable[[], Backe
     assert len({leaf.sealed for leaf in leaves}) == writers * turns
 
 
+def test_in_its_turn_a_writer_is_the_only_one(connected: Callable[[], Backend]) -> None:
+    mine, other = connected(), connected()
+    fill(mine)
+    tried, done = threading.Event(), threading.Event()
+    told: list[BaseException] = []
+
+    def write() -> None:
+        tried.set()
+        try:
+            other.commit(Batch(expected=HEADS[3], head=HeadRow(HEADS[3].seq + 1, b"other"), leaves=()))
+        except ConflictError as error:
+            told.append(error)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    with mine.turn():
+        assert mine.head() == HEADS[3]
+        thread.start()
+        assert tried.wait(60)
+        assert not done.wait(0.2)
+        assert other.head() == HEADS[3]
+        mine.commit(Batch(expected=HEADS[3], head=HEADS[4]))
+    thread.join(60)
+    assert len(told) == 1
+    assert mine.head() == other.head() == HEADS[4]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_turn_that_changes_nothing_leaves_nothing_behind(connected: Callable[[], Backend], failing: bool) -> None:
+    mine, other = connected(), connected()
+    fill(mine)
+    for _ in range(2):
+        with mine.turn():
+            if failing:
+                with pytest.raises(ConflictError):
+                    mine.commit(Batch(expected=HEADS[2], head=HEADS[4]))
+    other.commit(Batch(expected=HEADS[3], head=HEADS[4]))
+    mine.commit(Batch(expected=HEADS[4], head=HeadRow(HEADS[4].seq + 1, b"next")))
+    assert mine.head() == other.head() == HeadRow(HEADS[4].seq + 1, b"next")
+
+
 def commit_elsewhere(database: Database) -> None:
     """What another process does."""
     with closing(database.backend()) as backend:
