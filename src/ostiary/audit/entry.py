@@ -27,9 +27,14 @@ class Kind(Enum):
     SERVICE_ATTESTED = "service_attested"
     SERVICE_REFUSED = "service_refused"
     SERVICE_FILE_RENDERED = "service_file_rendered"
+    SERVICE_FSPF_TAG_UPDATED = "service_fspf_tag_updated"
+    VOLUME_FSPF_TAG_UPDATED = "volume_fspf_tag_updated"
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
+    OWNER_RECORDED = "owner_recorded"
+    ANCHOR_RECORDED = "anchor_recorded"
+    ROLLBACK_ACCEPTED = "rollback_accepted"
 
 
 def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:

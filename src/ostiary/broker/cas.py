@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
 from ostiary.broker.denial_records import DenialRecords
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.memory import Memory
@@ -38,6 +39,7 @@ class Cas:
 
     store: Store
     sessions: SessionRecords
+    files: FileRecords
     challenges: Challenges
     guesses: Guesses
     denials: DenialRecords

@@ -21,6 +21,7 @@ from ostiary.errors import (
     OstiaryError,
     RefusedError,
     SecretUnavailableError,
+    VolumeUnavailableError,
 )
 from ostiary.evidence.claims import Claims
 
@@ -45,7 +46,7 @@ class Attempt:
     """How far a start has come, filled in on the way.
 
     stage: what is judged: `challenge`, `admission` (of the session itself), `password`, `token`, `evidence`,
-    `appraisal`, `configuration` or `file`. claims: of evidence that was found authentic. binding: as of `appraise`.
+    `appraisal`, `configuration`, `file` or `volume`. claims: of evidence that was found authentic. binding: as of `appraise`.
     """
 
     session: str
@@ -145,7 +146,7 @@ def _size(document: dict[str, Any]) -> int:
 
 def _for_the_peer(refusal: RefusedError | EvidenceFormatError) -> OstiaryError:
     """What the program on the other side may learn: what it showed, not what would have been admitted."""
-    if isinstance(refusal, SecretUnavailableError | KeysUnavailableError):
+    if isinstance(refusal, SecretUnavailableError | VolumeUnavailableError | KeysUnavailableError):
         return RefusedError(refusal.message, "ask those who may read the session; the service's log has the reason")
     if not isinstance(refusal, AppraisalRefusedError):
         return refusal

@@ -87,9 +87,10 @@ class DenialRecords:
     are newer than those in the store. At most one commit is under way.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, *, now: Callable[[], datetime], random: Callable[[int], bytes]) -> None:
         self._store = store
         self._now = now
+        self._random = random
         self._kept: tuple[_Kept, ...] = ()
         self._version = 0
         self._unsaved: dict[str, dict[str, Any]] = {}
@@ -230,7 +231,7 @@ class DenialRecords:
             {"session": session, "service": service, "cause": stage, "count": count}
             for (session, service, stage), count in counts.items()
         ]
-        leaf = entry(Kind.SERVICE_REFUSED, {"refused": refused}, self._now())
+        leaf = entry(Kind.SERVICE_REFUSED, {"refused": refused}, self._now(), self._random)
         future = self._store.commit(writes, leaf)
         self._under_way = _UnderWay(future=future, documents=dict(self._unsaved), counts=counts)
         self._committed = self._now()

@@ -10,7 +10,7 @@ import asyncio
 from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES
-from ostiary.broker.denial import Attempt, deny
+from ostiary.broker.denial import deny
 from ostiary.broker.outside import Errands
 from ostiary.broker.release import MAX_TRIES, Start
 from ostiary.broker.resolution import Resolution
@@ -45,10 +45,7 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
                 errands.forget()
         raise ReleaseRefusedError(f"what file {path!r} rests on changes faster than it can be rendered", _AGAIN)
     except RefusedError as refusal:
-        attempt = Attempt(
-            session=start.stored.parsed.session.name, service=start.service.name, stage="file", stored=start.stored
-        )
-        raise await deny(cas, attempt, refusal) from refusal
+        raise await deny(cas, start.attempt("file"), refusal) from refusal
 
 
 _AGAIN = "start the program again"

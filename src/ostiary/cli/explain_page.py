@@ -23,6 +23,7 @@ _STAGES = {
     "appraisal": "what the evidence says, against what the session admits",
     "configuration": "making the configuration of a program that was admitted",
     "file": "rendering a file for a program that was admitted",
+    "volume": "taking note of the files of a program that was admitted",
 }
 _WISE = {
     Wisdom.NEVER: "Never wise",

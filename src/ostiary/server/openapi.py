@@ -23,7 +23,7 @@ _KEY: JsonValue = {
 _DENIAL_ID: JsonValue = {"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "as the program was told"}
 
 _STAGE: JsonValue = {
-    "enum": ["challenge", "admission", "password", "token", "evidence", "appraisal", "configuration", "file"],
+    "enum": ["challenge", "admission", "password", "token", "evidence", "appraisal", "configuration", "file", "volume"],
     "description": "how far the start came: what was judged and failed",
 }
 

@@ -56,7 +56,7 @@ class Records:
         self.store.commit = heard  # type: ignore[method-assign]
 
     def restart(self) -> None:
-        self.records = DenialRecords(self.store, now=lambda: self.now)
+        self.records = DenialRecords(self.store, now=lambda: self.now, random=os.urandom)
 
     def add(self, number: int, session: str = "shop", *, authentic: bool = False, stage: str = "evidence") -> None:
         document = {
@@ -297,7 +297,7 @@ def test_a_restart_finds_the_order_again(denials: Records) -> None:
 
 def test_two_processes_on_one_store_share_the_list(denials: Records) -> None:
     """Who was slower reads what the other one wrote, and writes again."""
-    other = DenialRecords(denials.store, now=lambda: denials.now)
+    other = DenialRecords(denials.store, now=lambda: denials.now, random=os.urandom)
     denials.run(lambda: denials.add(1))
     denials.wait()
     assert other.find(f"{1:016x}") is not None
@@ -305,7 +305,7 @@ def test_two_processes_on_one_store_share_the_list(denials: Records) -> None:
     version = denials.store.version
     denials.store.version = lambda name: 0 if name == "denials" else version(name)  # type: ignore[method-assign]
     denials.pass_time(FLUSH_PAUSE)
-    stale = DenialRecords(denials.store, now=lambda: denials.now)
+    stale = DenialRecords(denials.store, now=lambda: denials.now, random=os.urandom)
     ours, denials.records = denials.records, stale
     denials.run(lambda: denials.add(2))
     denials.wait()
