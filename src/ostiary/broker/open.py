@@ -29,7 +29,6 @@ from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write
 
-RUN_BYTES = 16
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 """All configurations that are kept ready, together."""
@@ -54,9 +53,9 @@ def open_cas(
     """
     store = open_storage(storage, random=os.urandom, warn=warn)
     try:
-        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC))
+        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
         if owner is not None:
-            record_owner(store, owner, now=datetime.now(UTC))
+            record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
         return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
     except BaseException:
         store.close()
@@ -73,15 +72,13 @@ def make_cas(
 ) -> Cas:
     """A service over an open store.
 
-    The first entry of its run holds random bytes: so a log with it was never cosigned before, and an anchor that
-    remembers the log tells this run from every other.
+    The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
     azure: where tokens and secrets of sessions are fetched.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
     sessions = SessionRecords(store)
-    run = random(RUN_BYTES).hex()
-    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots), "run": run}, now())
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
     _log_start(store, sessions, leaf, random)
     return Cas(
         store=store,
@@ -133,5 +130,5 @@ def close_cas(cas: Cas) -> None:
     cas.outside.close()
     cas.denials.close()
     with suppress(StoreError):
-        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
+        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()
     cas.store.close()
