@@ -15,7 +15,7 @@ from typing import Any
 from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, examine
 from ostiary.appraisal.patch import Operation, Wisdom
 from ostiary.appraisal.variants import judge_variant
-from ostiary.errors import AppraisalReport, InputError, Mismatch
+from ostiary.errors import AppraisalReport, InputError, JudgedVariant, Mismatch
 from ostiary.evidence.claims import Claims
 from ostiary.session import ParsedSession, language, parse_session
 from ostiary.session.duration import parse_duration
@@ -278,7 +278,7 @@ def _of_toleration(value: str, claims: Claims) -> tuple[Wisdom, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidate:
-    """variant: in normal form, with the operation carried out."""
+    """variant: in normal form, what the operation makes of it; of lists only the value that the evidence has."""
 
     variant: dict[str, Any]
     operation: Operation
@@ -332,10 +332,10 @@ def _candidates(refused: Refused, report: AppraisalReport) -> Iterator[_Candidat
         return
     written = _nearest_written(refused, report)
     if written is not None:
-        place, form, mismatches = written
-        if len(mismatches) == 1:
-            yield from _widened(f"{service}.attestation[{place}]", form, mismatches[0])
-        yield from _another(service, _with_found(form, mismatches))
+        place, form, judged = written
+        if len(judged.mismatches) == 1:
+            yield from _widened(f"{service}.attestation[{place}]", form, judged)
+        yield from _another(service, _with_found(form, judged))
     for variant in _identifying(refused.claims):
         yield from _another(service, variant)
 
@@ -366,10 +366,8 @@ def _oldest(refused: Refused) -> bool:
     return _level(refused) < language.KEYS["service"]["attestation"]
 
 
-def _nearest_written(
-    refused: Refused, report: AppraisalReport
-) -> tuple[int, dict[str, Any], tuple[Mismatch, ...]] | None:
-    """Place, form and mismatches of the nearest variant, if the session says it without a variable."""
+def _nearest_written(refused: Refused, report: AppraisalReport) -> tuple[int, dict[str, Any], JudgedVariant] | None:
+    """Place and form of the nearest variant, if the session says it without a variable, and how it was judged."""
     nearest = report.nearest
     if nearest is None:
         return None
@@ -378,31 +376,40 @@ def _nearest_written(
     if isinstance(variant, Variable) or variant not in own:
         return None
     place = own.index(variant)
-    return place, dict(refused.form["attestation"][place]), nearest.mismatches
+    return place, dict(refused.form["attestation"][place]), nearest
 
 
-def _widened(path: str, form: dict[str, Any], mismatch: Mismatch) -> Iterator[_Candidate]:
-    """One more value of a factor that is a list, or a bound moved to the value found."""
+def _widened(path: str, form: dict[str, Any], judged: JudgedVariant) -> Iterator[_Candidate]:
+    """One more value of the one factor that failed, if it is a list, or its bound moved to the value found."""
+    (mismatch,) = judged.mismatches
     *way, last = _steps(mismatch.factor)
     parent = _at(form, way)
     if parent is None:
         return
-    there = parent.get(last)
-    if isinstance(there, list | str):
-        variant = copy.deepcopy(form)
-        values = [*there] if isinstance(there, list) else [there]
-        _at(variant, way)[last] = [*values, mismatch.found]
-        yield _Candidate(variant=variant, operation=_measurement(".".join([path, *way, last]), mismatch.found))
+    if isinstance(parent.get(last), list):
+        operation = _measurement(".".join([path, *way, last]), mismatch.found)
+        yield _Candidate(variant=_lean(form, judged), operation=operation)
     # A factor of SNP is named by its bound, one of SGX stands for both.
     is_bound = last.endswith(("_min", "_max"))
     for bound in (last,) if is_bound else (f"{last}_min", f"{last}_max"):
         if isinstance(parent.get(bound), int) and mismatch.found.isdecimal():
-            variant = copy.deepcopy(form)
+            variant = _lean(form, judged)
             _at(variant, way)[bound] = int(mismatch.found)
             bound_path = ".".join([path, *way, bound])
             wisdom, why = _BOUNDS[bound[-len("_min") :]]
             operation = Operation(action="set", path=bound_path, value=int(mismatch.found), wisdom=wisdom, why=why)
             yield _Candidate(variant=variant, operation=operation)
+
+
+def _lean(form: dict[str, Any], judged: JudgedVariant) -> dict[str, Any]:
+    """The variant with one value in each of its lists, which may be long: that of the evidence."""
+    variant = copy.deepcopy(form)
+    for factor in judged.factors:
+        *way, last = _steps(factor.factor)
+        parent = _at(variant, way)
+        if parent is not None and isinstance(parent.get(last), list):
+            parent[last] = [factor.found]
+    return variant
 
 
 _BOUNDS = {
@@ -438,19 +445,19 @@ def _another(service: str, variant: dict[str, Any] | None) -> Iterator[_Candidat
         yield _Candidate(variant=variant, operation=operation)
 
 
-def _with_found(form: dict[str, Any], mismatches: tuple[Mismatch, ...]) -> dict[str, Any] | None:
+def _with_found(form: dict[str, Any], judged: JudgedVariant) -> dict[str, Any] | None:
     """The same factors, with what was found in the places of what did not hold."""
-    variant = copy.deepcopy(form)
-    for mismatch in mismatches:
+    variant = _lean(form, judged)
+    for mismatch in judged.mismatches:
         *way, last = _steps(mismatch.factor)
         parent = _at(variant, way)
         if parent is None:
             return None
         for bound in (f"{last}_min", f"{last}_max"):
             parent.pop(bound, None)
-        is_number = mismatch.found.isdecimal() and not isinstance(parent.get(last), list | str)
-        found: Any = int(mismatch.found) if is_number else mismatch.found
-        parent[last] = [found] if isinstance(parent.get(last), list) else found
+        if not isinstance(parent.get(last), list):
+            is_number = mismatch.found.isdecimal() and not isinstance(parent.get(last), str)
+            parent[last] = int(mismatch.found) if is_number else mismatch.found
     return variant
 
 

@@ -46,7 +46,8 @@ class Attempt:
     """How far a start has come, filled in on the way.
 
     stage: what is judged: `challenge`, `admission` (of the session itself), `password`, `token`, `evidence`,
-    `appraisal`, `configuration`, `file` or `volume`. claims: of evidence that was found authentic. binding: as of `appraise`.
+    `appraisal`, `configuration`, `file` or `volume`. claims: of evidence that was found authentic. binding: as of
+    `appraise`.
     """
 
     session: str
