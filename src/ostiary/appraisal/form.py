@@ -12,8 +12,12 @@ from ostiary.errors import AppraisalReport, Factor, Held, InputError, JudgedVari
 from ostiary.evidence.claims import Claims
 from ostiary.session.normal import JsonValue
 
-MAX_MEASUREMENTS = 64
-"""Measurements that are kept of one evidence; a TPM may have many."""
+MAX_MEASUREMENTS = 48
+"""Measurements that are kept of one evidence; a TPM may have two banks of 24."""
+MAX_WORDS = 32
+"""Advisories, and conditions."""
+MAX_WORD_CHARACTERS = 100
+"""Of an advisory, a name, a status, which vendors keep far shorter."""
 MAX_TEXT_CHARACTERS = 2_000
 """Of one text in a report; vendors' fields and lists of a session have no such bound themselves."""
 
@@ -23,21 +27,21 @@ def write_claims(claims: Claims) -> dict[str, JsonValue]:
     measurements = sorted(claims.measurements.items())[:MAX_MEASUREMENTS]
     return {
         "tee": claims.tee,
-        "measurements": {name: value.hex() for name, value in measurements},
+        "measurements": {_word(name): value.hex() for name, value in measurements},
         "signer": None if claims.signer is None else claims.signer.hex(),
         "product_id": claims.product_id,
         "svn": claims.svn,
         "debug": claims.debug,
         "software": claims.software,
-        "conditions": sorted(claims.conditions),
-        "tcb_status": _cut(claims.tcb_status),
+        "conditions": [_word(condition) for condition in sorted(claims.conditions)[:MAX_WORDS]],
+        "tcb_status": _word(claims.tcb_status),
         "tcb_date": _time(claims.tcb_date),
         "superseded": _time(claims.superseded),
         "issued": _time(claims.issued),
-        "advisories": [_cut(advisory) for advisory in sorted(claims.advisories)],
-        "platform_id": _cut(claims.platform_id),
+        "advisories": [_word(advisory) for advisory in sorted(claims.advisories)[:MAX_WORDS]],
+        "platform_id": claims.platform_id[: 2 * MAX_WORD_CHARACTERS],
         "qe_id": None if claims.qe_id is None else claims.qe_id.hex(),
-        "attestation_service": claims.attestation_service,
+        "attestation_service": None if claims.attestation_service is None else _word(claims.attestation_service),
     }
 
 
@@ -132,6 +136,10 @@ def _read_factor(document: Mapping[str, Any]) -> Factor:
 
 def _time(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
+
+
+def _word(text: str) -> str:
+    return text[:MAX_WORD_CHARACTERS]
 
 
 def _cut(text: str) -> str:

@@ -26,7 +26,8 @@ from ostiary.errors import (
 from ostiary.evidence.claims import Claims
 
 MAX_REASONS = 32
-MAX_REASON_CHARACTERS = 1_000
+MAX_REASON_CHARACTERS = 500
+"""Of each; where they are too long together, the first one is kept."""
 MAX_PATCH_BYTES = 4 * 1024
 _VARIANTS_TOLD = (16, 8, 4, 2, 1)
 """How many variants are kept: the first number with which the denial has at most MAX_DENIAL_BYTES."""
@@ -114,6 +115,8 @@ def _document(
         "report": None,
         "advice": None,
     }
+    if _size(document) > MAX_DENIAL_BYTES:
+        document["reasons"] = document["reasons"][:1]
     admission = attempt.admission
     if not isinstance(refusal, AppraisalRefusedError) or attempt.claims is None or admission is None:
         return document
@@ -137,8 +140,8 @@ def _explained(document: dict[str, Any], refused: Refused) -> dict[str, Any]:
     for most in _VARIANTS_TOLD:
         explained = {**document, "report": write_report(report, most_variants=most), "advice": told}
         if _size(explained) <= MAX_DENIAL_BYTES:
-            return explained
-    return document
+            break
+    return explained if _size(explained) <= MAX_DENIAL_BYTES else document
 
 
 def _size(document: dict[str, Any]) -> int:
