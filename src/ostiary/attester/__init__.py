@@ -3,6 +3,5 @@
 from ostiary.attester.evidence import Evidence
 from ostiary.attester.program import Program, resolve_program
 from ostiary.attester.software import SoftwareAttester
-from ostiary.attester.tpm import TpmAttester
 
-__all__ = ["Evidence", "Program", "SoftwareAttester", "TpmAttester", "resolve_program"]
+__all__ = ["Evidence", "Program", "SoftwareAttester", "resolve_program"]
