@@ -20,8 +20,8 @@ from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.errors import StoreError
-from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.verifier import Verifier
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write, open_store
@@ -39,15 +39,16 @@ def open_cas(
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Cas:
     """The service whose state lies in `directory`, with the system's clock and generator.
 
     warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    azure: as in `make_cas`.
+    azure, aks: as in `make_cas`.
     Raises StoreError, TamperedError, ConfigurationError.
     """
     store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
-    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
+    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure, aks=aks)
 
 
 def make_cas(
@@ -57,10 +58,12 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Cas:
     """A service over an open store.
 
-    azure: where tokens and secrets of sessions are fetched.
+    azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
+    them.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
@@ -77,7 +80,7 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
-        verifier=Verifier(roots),
+        verifier=Verifier(roots, aks),
         outside=outside,
         key_sets=KeySets(outside, now=now),
         now=now,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.simulators.chains import NOW, issue
 from tests.simulators.snp_chip import make_chip
-from tests.simulators.swtpm import running_tpm
+from tests.simulators.swtpm import extend, running_tpm
 from tests.simulators.tpm import hcl_report, runtime_claims, sized, wire
 
 from ostiary.attester.binding import qualifying_data
@@ -70,11 +70,6 @@ def define(path: str, index: int, data: bytes) -> None:
     command(path, 0x12A, (OWNER,), sized(b"") + sized(public))
     for start in range(0, len(data), 512):
         command(path, 0x137, (OWNER, index), sized(data[start : start + 512]) + struct.pack(">H", start))
-
-
-def extend(path: str, pcr: int, digest: bytes) -> None:
-    """TPM2_PCR_Extend of the SHA-256 bank."""
-    command(path, 0x182, (pcr,), struct.pack(">IH", 1, SHA256) + digest)
 
 
 def quoted(path: str, **how: Any) -> tuple[dict[str, Any], bytes, bytes]:

@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.sgx_platform import SgxPlatform
 
 from ostiary.errors import ConfigurationError
-from ostiary.evidence.roots import MAX_ROOT_BYTES, TrustedRoot, ak_root, google_tpm_roots, intel_root, software_root
+from ostiary.evidence.claims import IDENTITIES
+from ostiary.evidence.roots import (
+    MAX_ROOT_BYTES,
+    TrustedRoot,
+    ak_root,
+    google_tpm_roots,
+    intel_root,
+    software_root,
+    vendor_roots,
+)
 
 
 def test_intel_root_is_the_pinned_certificate_and_no_software_root() -> None:
@@ -66,3 +75,13 @@ def test_a_root_of_tpms_that_the_owner_names_is_no_software_root(platform: SgxPl
     assert not root.software
     with pytest.raises(ConfigurationError, match="not a certificate"):
         ak_root(b"x")
+
+
+def test_a_vendors_root_counts_for_the_vendors_own_tees() -> None:
+    """A software root counts for all of them."""
+    assert [sorted(root.tees) for root in vendor_roots()] == [["sgx", "tdx"], ["snp"], ["snp"], ["snp"], ["nitro"]]
+    assert not any(root.software for root in vendor_roots())
+
+
+def test_software_roots_count_for_every_tee(platform: SgxPlatform) -> None:
+    assert software_root(platform.root_der).tees == set(IDENTITIES)
