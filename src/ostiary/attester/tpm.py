@@ -150,13 +150,18 @@ def _primary_ak(tpm: Tpm) -> tuple[int, bytes, bytes | None]:
         template = tpm.nv_read(template_index)
         if template is not None:
             certificate = tpm.nv_read(certificate_index)
-            return *tpm.create_primary(ENDORSEMENT, template), certificate
+            return *tpm.create_primary(ENDORSEMENT, _without_size(template)), certificate
     try:
         return *tpm.create_primary(ENDORSEMENT, AK_TEMPLATE), None
     except TpmError as error:
         raise OutsideError(
             "the TPM makes no attestation key; its endorsement hierarchy may have a password", *error.chain
         ) from error
+
+
+def _without_size(template: bytes) -> bytes:
+    """The TPMT_PUBLIC of a template that may be a TPM2B_PUBLIC; no type of a key is as large as its size would be."""
+    return template[2:] if int.from_bytes(template[:2], "big") == len(template) - 2 else template
 
 
 def _pem(der: bytes) -> str:

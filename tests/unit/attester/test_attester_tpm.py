@@ -179,8 +179,9 @@ def certificate_for(spki: bytes, issuer: Any) -> bytes:
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def test_googles_template_without_a_certificate_is_used_all_the_same(own_tpm: str) -> None:
-    define(own_tpm, GOOGLE_AKS[0][0], AK_TEMPLATE)
+@pytest.mark.parametrize("template", [AK_TEMPLATE, sized(AK_TEMPLATE)], ids=["bare", "with its size"])
+def test_googles_template_without_a_certificate_is_used_all_the_same(own_tpm: str, template: bytes) -> None:
+    define(own_tpm, GOOGLE_AKS[0][0], template)
     _, _, endorsements = quoted(own_tpm)
     assert endorsements == b""
 

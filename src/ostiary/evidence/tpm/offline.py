@@ -1,9 +1,9 @@
 """A TPM's evidence in files that lie side by side. Pure: bytes in, no file read.
 
-Beside `quote.msg`, or `quote_X.msg` with X in these two names as well, `quote.sig` and `pcrs.json`; then `ak_pub.pem`,
-`ak_tpmt_public.bin`, `ak_cert.*` with its issuers in `ca*`, `eventlog.bin`, `hcl_report.bin`, `snp_report.bin` with
-certificates in any other file, `td_quote.bin` with `td_collateral.json`. Or evidence in its wire form, with the
-endorsements in files of these names.
+Beside the quote `quote.sig` and `pcrs.json`, or beside `quote_X.msg` these with X in their names too; then
+`ak_pub.pem`, `ak_tpmt_public.bin`, `ak_cert.*` with its issuers in `ca*`, `eventlog.bin`, `hcl_report.bin`,
+`snp_report.bin` with certificates in any other file, `td_quote.bin` with `td_collateral.json`. Or evidence in its wire
+form, with the endorsements in files of these names.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def verify_files(
 
 def _evidence(quote: bytes, files: Mapping[str, bytes], name: str) -> Evidence:
     stem = name.removesuffix(".msg")
+    if f"{stem}.sig" not in files:
+        stem = QUOTE_FILE.removesuffix(".msg")
     signature = files.get(f"{stem}.sig")
     if signature is None:
         raise EvidenceFormatError(f"TPM quote: its signature is missing, expected {stem}.sig among the endorsements")

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, TypeAlias
 
 from cryptography import x509
@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtensionOID
 from ostiary.errors import ConfigurationError, EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.bundle import Bundle, parse_bundle
 from ostiary.evidence.chain import VerifiedChain, verify_chain
-from ostiary.evidence.claims import Claims, JsonValue
+from ostiary.evidence.claims import Claims, JsonValue, Tee
 from ostiary.evidence.intel.verifier import Verifier as IntelVerifier
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.snp.layout import parse_report
@@ -52,6 +52,8 @@ from ostiary.evidence.tpm.wire import Endorsements, Evidence, parse_endorsements
 
 MAX_CHAINS = 256
 """Chains of AK certificates remembered by a `Verifier`, the least recently used forgotten first."""
+BUNDLES_REMEMBERED = 16
+KEYS_REMEMBERED = 256
 MAX_KEY_BYTES = 4 * 1024
 """Of a pinned AK, in PEM or DER."""
 MIN_RSA_BITS = 2048
@@ -146,8 +148,8 @@ def verify_parts(
         aks,
         chain_of=partial(verify_ak_certificate, roots=aks.roots, now=now),
         inner={
-            "snp": partial(verify_snp, roots=roots, now=now),
-            "tdx": partial(verify_tdx, roots=roots, now=now),
+            "snp": partial(verify_snp, roots=_of("snp", roots), now=now),
+            "tdx": partial(verify_tdx, roots=_of("tdx", roots), now=now),
         },
     )
 
@@ -161,8 +163,8 @@ class Verifier:
 
     def __init__(self, roots: tuple[TrustedRoot, ...], aks: TrustedAks) -> None:
         self._aks = aks
-        self._snp = SnpVerifier(roots)
-        self._tdx = IntelVerifier(roots)
+        self._snp = SnpVerifier(_of("snp", roots))
+        self._tdx = IntelVerifier(_of("tdx", roots))
         self._chains: OrderedDict[bytes, VerifiedChain] = OrderedDict()
 
     def verify(self, evidence: bytes, endorsements: bytes, *, now: datetime) -> Claims:
@@ -189,13 +191,23 @@ class Verifier:
         return chain
 
 
+def _of(tee: Tee, roots: Sequence[TrustedRoot]) -> tuple[TrustedRoot, ...]:
+    return tuple(root for root in roots if tee in root.tees)
+
+
+@lru_cache(maxsize=BUNDLES_REMEMBERED)
+def _bundle(certificates: bytes) -> Bundle:
+    """`parse_bundle`, which is pure, with its last answers remembered."""
+    return parse_bundle(certificates)
+
+
 def verify_ak_certificate(certificates: bytes, *, roots: Sequence[TrustedRoot], now: datetime) -> VerifiedChain:
     """Decide whether the end-entity certificate in a PEM bundle is that of an AK below one of `roots`.
 
     Guarantees what `verify_chain` does, and that the certificate may sign. Raises EvidenceFormatError and
     EvidenceRefusedError.
     """
-    bundle = parse_bundle(certificates)
+    bundle = _bundle(certificates)
     chain = verify_chain(
         bundle.chain, roots=roots, revocation_lists=bundle.revocation_lists, now=now, understood=_UNDERSTOOD
     )
@@ -233,7 +245,7 @@ def _verify(
         public=None if evidence.ak_public is None else parse_public_area(evidence.ak_public),
         log=None if evidence.event_log is None else parse_event_log(evidence.event_log),
         hcl=None if evidence.hcl_report is None else parse_hcl_report(evidence.hcl_report),
-        certificates=parse_bundle(endorsements.ak) if endorsements.ak else None,
+        certificates=_bundle(endorsements.ak) if endorsements.ak else None,
     )
     # 2.
     ak = _the_key(evidence, parsed)
@@ -263,7 +275,7 @@ def _verify(
     fields = _fields(parsed, ak, trust, replayed)
     quoted = {"pcrs": parsed.quote.pcr_digest, **{f"{bank}:{pcr}": value for (bank, pcr), value in values.items()}}
     conditions = frozenset({SHA1}) if _needs_sha1(parsed) else frozenset[str]()
-    if platform is not None:
+    if parsed.hcl is not None and platform is not None:
         return replace(
             platform,
             measurements={**platform.measurements, **quoted},
@@ -368,6 +380,7 @@ def _require_signed(quote: Quote, signature: Signature, ak: bytes) -> None:
         )
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
 def _public_key(ak: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(ak)
@@ -452,9 +465,7 @@ def _fields(
     return fields
 
 
-def _platform_fields(hcl: HclReport | None, platform: Claims) -> dict[str, JsonValue]:
-    if hcl is None:
-        return {}
+def _platform_fields(hcl: HclReport, platform: Claims) -> dict[str, JsonValue]:
     fields: dict[str, JsonValue] = {"hcl_user_data": hcl.user_data, "vm_unique_id": hcl.vm_unique_id}
     if hcl.kind == "tdx":
         return {**fields, "hcl_claims_bind_to_td_quote": True, "td_quote": dict(platform.raw)}
