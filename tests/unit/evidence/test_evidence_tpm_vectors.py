@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from tests.simulators.genuine import Case, cases
@@ -246,3 +248,22 @@ def test_an_ak_certificate_of_a_chain_that_does_not_hold_is_refused_even_for_a_p
         verified(case, {"ak_cert.der": broken})
     alone = verified(case, {"ca.der": None})
     assert alone.fields["ak_trust"] == "pinned"
+
+
+def test_the_root_need_not_lie_beside_the_certificate() -> None:
+    case = BY_NAME["tpm-gcp-cos-nonce"]
+    assert verified(case, {"ca_root.der": None}).fields["ak_trust"] == "certificate"
+    assert verified(case, {"ca_root.der": None, "ak_pub.pem": None}).fields["ak_trust"] == "certificate"
+
+
+def test_a_quote_under_another_name_has_the_usual_files_beside_it() -> None:
+    case = BY_NAME["tpm-coco-swtpm"]
+    files = {**case.files, "evidence.bin": case.files["quote.msg"]}
+    finding = verified(replace(case, files=files), {"quote.msg": None}, name="evidence.bin")
+    assert finding.fields["ak_trust"] == "pinned"
+
+
+def test_an_ak_certificate_that_has_run_out_is_refused_even_for_a_pinned_key() -> None:
+    case = BY_NAME["tpm-fraunhofer-akcert"]
+    with pytest.raises(EvidenceRefusedError, match="has run out"):
+        verified(replace(case, verify_at=datetime(2028, 1, 1, tzinfo=UTC)))

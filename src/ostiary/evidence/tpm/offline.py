@@ -14,7 +14,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ostiary.errors import ConfigurationError, EvidenceFormatError
+from ostiary.errors import ConfigurationError, EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.bundle import parse_bundle, pem_of
 from ostiary.evidence.claims import Claims, JsonValue
 from ostiary.evidence.roots import TrustedRoot
@@ -112,10 +112,12 @@ def _is_below(certificates: bytes, ak_roots: Sequence[TrustedRoot], now: datetim
     """The AK's certificate leads to one of `ak_roots`. Raises EvidenceRefusedError if its chain does not even hold."""
     if not certificates:
         return False
-    chain = parse_bundle(certificates).chain
-    if len(chain) == 1:
+    try:
+        verify_ak_certificate(certificates, roots=ak_roots, now=now)
+    except EvidenceRefusedError:
+        chain = parse_bundle(certificates).chain
+        if len(chain) > 1:
+            top = TrustedRoot(certificate_der=chain[-1].public_bytes(Encoding.DER), software=False)
+            verify_ak_certificate(certificates, roots=[top], now=now)
         return False
-    top = TrustedRoot(certificate_der=chain[-1].public_bytes(Encoding.DER), software=False)
-    known = {root.public_key for root in ak_roots}
-    found = verify_ak_certificate(certificates, roots=[*ak_roots, top], now=now)
-    return found.root.public_key in known
+    return True
