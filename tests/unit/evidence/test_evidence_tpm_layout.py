@@ -222,9 +222,9 @@ class TestEventLogs:
         ("data", "says"),
         [
             (b"", "pcrIndex at 0x0: the data end after 0 bytes"),
-            (bytes(MAX_LOG_BYTES + 1), "event log: 1048577 bytes, expected at most 1048576"),
+            (bytes(MAX_LOG_BYTES + 1), "event log: 524289 bytes, expected at most 524288"),
             (old_event(32, 4, bytes(20)), "pcrIndex at 0x0: 32, expected at most 31"),
-            (old_event(0, 4, bytes(20)) * (MAX_EVENTS + 1), "another event, expected at most 4096"),
+            (old_event(0, 4, bytes(20)) * (MAX_EVENTS + 1), "another event, expected at most 2048"),
             (old_event(0, 4, bytes(20), b"x")[:-1], "event at 0x20: the data end after 32 bytes, expected 1 bytes"),
             (spec_id() + old_event(0, 4, bytes(20)), "digests at 0x4d: 0, expected 2, one of each algorithm"),
             (

@@ -14,8 +14,9 @@ from ostiary.errors import EvidenceFormatError
 from ostiary.evidence.tpm.layout import DIGEST_BYTES, HASHES, Hash
 from ostiary.evidence.tpm.reader import Reader
 
-MAX_LOG_BYTES = 1024 * 1024
-MAX_EVENTS = 4096
+MAX_LOG_BYTES = 512 * 1024
+"""In base64, and the evidence in base64 again, this fits into a request."""
+MAX_EVENTS = 2048
 MAX_ALGORITHMS = 8
 """Hash algorithms of one crypto-agile log."""
 

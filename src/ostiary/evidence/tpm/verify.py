@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -458,11 +458,17 @@ def _fields(
     if parsed.log is not None:
         bank, values = next(iter(replayed.items()))
         fields["event_log_pcrs"] = [*sorted(values)]
-        fields["events"] = {
-            str(pcr): [event.digests[bank].hex() for event in parsed.log.events if event.extends and event.pcr == pcr]
-            for pcr in sorted(values)
-        }
+        fields["events"] = _digests(parsed.log, bank, values)
     return fields
+
+
+def _digests(log: EventLog, bank: Hash, pcrs: Collection[int]) -> dict[str, JsonValue]:
+    """What was extended into these PCRs, in order: hex digests by PCR."""
+    found: dict[int, list[JsonValue]] = {pcr: [] for pcr in sorted(pcrs)}
+    for event in log.events:
+        if event.extends and event.pcr in found:
+            found[event.pcr].append(event.digests[bank].hex())
+    return {str(pcr): digests for pcr, digests in found.items()}
 
 
 def _platform_fields(hcl: HclReport, platform: Claims) -> dict[str, JsonValue]:
