@@ -13,8 +13,8 @@ from itertools import count
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from tests.simulators.program import AttestingProgram, attesting
+from tests.simulators.quoting_tpm import extend, running_tpm
 from tests.simulators.service import Answer, Client, RunningService, running_service
-from tests.simulators.swtpm import extend, running_tpm
 
 from ostiary.attester import Evidence
 from ostiary.attester.tpm import TpmAttester

@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.simulators.chains import NOW, issue
+from tests.simulators.quoting_tpm import extend, running_tpm
 from tests.simulators.snp_chip import make_chip
-from tests.simulators.swtpm import extend, running_tpm
 from tests.simulators.tpm import hcl_report, runtime_claims, sized, wire
 
 from ostiary.attester.binding import qualifying_data
