@@ -77,12 +77,12 @@ class Tpm:
     def __init__(self, path: str) -> None:
         self._path = path
         self._socket: socket.socket | None = None
+        self._device = -1
         try:
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
                 self._socket.settimeout(TIMEOUT_SECONDS)
                 self._socket.connect(path)
-                self._device = -1
             else:
                 self._device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -99,7 +99,7 @@ class Tpm:
         """Let go of the device."""
         if self._socket is not None:
             self._socket.close()
-        elif getattr(self, "_device", -1) >= 0:
+        elif self._device >= 0:
             os.close(self._device)
             self._device = -1
 
