@@ -200,7 +200,7 @@ _END = datetime.max.replace(tzinfo=UTC)
 def _is_graced(claims: Claims, security: SecurityAttestation, now: datetime) -> bool:
     end = _grace_end(claims, security)
     outdated = "outdated-tcb" in _CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
-    return outdated and "outdated-tcb" not in security.tolerate and end is not None and now <= end
+    return outdated and end is not None and now <= end
 
 
 def _judge_status(
@@ -244,11 +244,13 @@ def _day(instant: datetime) -> str:
 def _judge_advisories(
     claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
 ) -> Iterator[Mismatch]:
-    ignored = security.ignore_advisories | _covered_by_shortcuts(security) | (claims.mended if graced else frozenset())
+    ignored = security.ignore_advisories | _covered_by_shortcuts(security)
     everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
     for advisory in sorted(claims.advisories):
         if everything or advisory in ignored:
             tolerated.append(advisory)
+        elif graced and advisory in claims.mended:
+            tolerated += [advisory] if GRACE in tolerated else [GRACE, advisory]
         else:
             yield Mismatch(
                 factor=f"ignore_advisories: {advisory}",

@@ -136,7 +136,7 @@ class Variables:
         )
 
     def _of_tee(self, variable: Variable, tee: str, name: str) -> tuple[bytes | Variable, ...] | None:
-        """The values of one measurement; the others, which the language asks for beside it, stand as `ff`."""
+        """The values of one measurement."""
         found = self._read(variable, lambda value: _service(attestation={tee: _with_identity(tee, name, value)}))
         return None if found is None else dict(_only_factors(found).measurements)[name]
 

@@ -357,13 +357,13 @@ def _read_variant(reading: Reading, node: Node) -> tuple[Variant | TeeVariant | 
         return variable, str(variable.placeholder)
     fields = reading.fields(node, "attestation variant")
     mrenclave, signer = fields.get("mrenclave"), fields.get("signer")
-    others = [tee for tee in language.TEES if tee in fields]
+    others = [(tee, factors) for tee in language.TEES if (factors := fields.get(tee)) is not None]
     if others:
         if len(others) > 1 or mrenclave is not None or signer is not None:
             reading.findings.error(
                 node, "a variant is of one TEE, and mrenclave and signer are of SGX; write a variant each"
             )
-        return read_tee_variant(reading, others[0], fields)
+        return read_tee_variant(reading, *others[0])
     if mrenclave is None and signer is None and not fields.mistaken and not fields.near("mrenclave"):
         reading.findings.error(
             node,

@@ -57,11 +57,8 @@ def telling(tee: str, factors: TeeFactors) -> frozenset[str]:
     return frozenset().union(*(together for together in language.IDENTIFYING[tee] if together <= given))
 
 
-def read_tee_variant(reading: Reading, tee: str, variant: Fields) -> tuple[TeeVariant, JsonValue]:
-    """The variant that stands under the key `tee`, which `variant` has."""
-    node = variant.require(tee, "")
-    if node is None:
-        raise ValueError(f"the variant has no {tee}")
+def read_tee_variant(reading: Reading, tee: str, node: Node) -> tuple[TeeVariant, JsonValue]:
+    """The variant whose factors `node` has, which stands under the key `tee`."""
     variable = read_variable(reading, node)
     if variable is not None:
         return TeeVariant(tee=tee, factors=variable), {tee: str(variable.placeholder)}

@@ -439,9 +439,10 @@ class TestGrace:
         claims = dataclasses.replace(self.OLD, tcb_status=status)
         assert self._factors(claims)[0] == f"tcb_status; found {status}"
 
-    def test_with_outdated_tcb_tolerated_advisories_are_judged_as_ever(self) -> None:
-        """The toleration has no last day, so that nothing is mended meanwhile."""
-        assert self._factors(self.OLD, tolerate=frozenset({"outdated-tcb"})) == [
+    def test_a_toleration_beside_it_takes_nothing_away(self) -> None:
+        result = self._graced(self.OLD, tolerate=frozenset({"outdated-tcb"}))
+        assert result.tolerated == ("outdated-tcb", "INTEL-SA-00615", "tcb.grace", "INTEL-SA-00828")
+        assert self._factors(self.OLD, tolerate=frozenset({"outdated-tcb"}), tcb=None) == [
             "ignore_advisories: INTEL-SA-00828; found a platform open to INTEL-SA-00828"
         ]
 

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ostiary.appraisal import appraise
 from ostiary.appraisal.variants import judge_variant
 from ostiary.errors import AppraisalRefusedError, Mismatch
 from ostiary.evidence.claims import IDENTITIES, Claims, Tee
-from ostiary.session.language import TEES
+from ostiary.session.language import IDENTIFYING, TEES
 from ostiary.session.model import (
     SecurityAttestation,
     Service,
@@ -263,3 +265,25 @@ def test_debug_and_platforms_are_judged_for_every_tee(tee: Tee, asked: TeeVarian
         appraise(claims(tee), service, SecurityAttestation(), binding=BINDING, now=NOW)
     (mismatch,) = refusal.value.mismatches
     assert (mismatch.factor, mismatch.found) == ("platforms", "evidence that names no quoting enclave")
+
+
+@given(data=st.data(), tee=st.sampled_from(sorted(set(IDENTITIES) - {"sgx"})))
+def test_one_changed_byte_of_one_factor_refuses_by_that_factor(data: st.DataObject, tee: Tee) -> None:
+    """Whatever else the variant asks for, as long as it names a program."""
+    alternatives = sorted(sorted(together) for together in IDENTIFYING[tee])
+    size = 32 if tee == "tpm" else 48
+    names = data.draw(st.sampled_from(alternatives)) + data.draw(
+        st.lists(st.sampled_from([f"{name}-more" for name in ("a", "b", "c")]), unique=True)
+    )
+    values = {name: data.draw(st.binary(min_size=size, max_size=size).filter(any)) for name in names}
+    asked = TeeVariant(tee=tee, factors=TeeFactors(measurements=tuple((name, (values[name],)) for name in names)))
+    assert not list(judge_variant(claims(tee, measurements=values), asked))
+    changed, place = data.draw(st.sampled_from(names)), data.draw(st.integers(0, size - 1))
+    bits = data.draw(st.integers(1, 255))
+    other = bytearray(values[changed])
+    other[place] ^= bits
+    (mismatch,) = judge_variant(claims(tee, measurements={**values, changed: bytes(other)}), asked)
+    assert mismatch.factor == f"{tee}.{changed}"
+    missing = {name: value for name, value in values.items() if name != changed}
+    (mismatch,) = judge_variant(claims(tee, measurements=missing), asked)
+    assert (mismatch.factor, mismatch.found) == (f"{tee}.{changed}", "none in evidence of this TEE")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from ostiary.errors import SessionFormatError
-from ostiary.session import ParsedSession, parse_session
+from ostiary.session import ParsedSession, language, parse_session
 from ostiary.session.model import SecurityAttestation, TcbRules, TeeFactors, TeeVariant, Variable, Variant
 from ostiary.session.placeholder import Placeholder
 from ostiary.session.schema import schema
+from ostiary.session.tee import measurement_bytes
 
 A, B = "ab" * 48, "cd" * 48
 PCR = "ef" * 32
@@ -242,6 +245,22 @@ def test_durations_are_read_as_elsewhere() -> None:
     assert (str(session.attestation.tcb.grace), str(session.attestation.max_age)) == ("28 days, 0:00:00", "1:30:00")
 
 
+@pytest.mark.parametrize(
+    ("attestation", "tcb", "max_age"),
+    [
+        ("{tcb: $$SCONE::x$$}", X, None),
+        ("{tcb: {grace: $$SCONE::x$$}}", TcbRules(grace=X), None),
+        ("{max_age: $$SCONE::x$$}", None, X),
+    ],
+)
+def test_a_duration_may_be_a_variable(attestation: str, tcb: object, max_age: object) -> None:
+    found = parsed(f"{{mrenclave: {PCR}}}", attestation=attestation)
+    assert isinstance(found.session.attestation, SecurityAttestation)
+    assert (found.session.attestation.tcb, found.session.attestation.max_age) == (tcb, max_age)
+    again = parse_session(found.text)
+    assert (again.session, again.hash) == (found.session, found.hash)
+
+
 AT = "security.attestation."
 
 
@@ -330,3 +349,45 @@ def _with_text_keys(value: object) -> object:
     if isinstance(value, dict):
         return {str(key): _with_text_keys(member) for key, member in value.items()}
     return [_with_text_keys(element) for element in value] if isinstance(value, list) else value
+
+
+@st.composite
+def variants(draw: st.DrawFn) -> dict[str, object]:
+    """A variant for one TEE with some of its factors, each one value or several."""
+    tee = draw(st.sampled_from(language.TEES))
+    identity = draw(st.sampled_from(sorted(sorted(together) for together in language.IDENTIFYING[tee])))
+    known = (
+        [f"{bank}:{number}" for bank in language.KEYS["tpm pcrs"] for number in language.PCRS]
+        if tee == "tpm"
+        else [name for name in language.KEYS[tee] if not name.endswith(("_min", "_max"))]
+    )
+    names = {*identity, *draw(st.lists(st.sampled_from(known), max_size=4))}
+    flat: dict[str, object] = {}
+    for name in sorted(names, key=lambda _: draw(st.integers(0, 99))):
+        size = measurement_bytes(tee, name)
+        value = st.binary(min_size=size, max_size=size).filter(any).map(bytes.hex)
+        flat[name] = draw(st.one_of(value, value.map(str.upper), st.lists(value, min_size=1, max_size=3)))
+    if tee != "tpm":
+        return {tee: flat}
+    banks: dict[str, dict[str, object]] = {}
+    for name, found in flat.items():
+        bank, _, number = name.partition(":")
+        banks.setdefault(bank, {})[number] = found
+    return {tee: {"pcrs": banks}}
+
+
+@given(st.lists(variants(), min_size=1, max_size=3))
+def test_the_normal_form_of_any_variant_says_the_same(written: list[dict[str, object]]) -> None:
+    """And the order of factors means nothing, while that of variants does."""
+    found = parsed(json.dumps(written))
+    again = parse_session(found.text)
+    assert (again.session, again.hash) == (found.session, found.hash)
+    turned = parsed(json.dumps([_turned(variant) for variant in written]))
+    assert turned.hash == found.hash
+
+
+def _turned(value: object) -> object:
+    """The mappings in it, from their end."""
+    if isinstance(value, dict):
+        return {name: _turned(member) for name, member in reversed(list(value.items()))}
+    return value
