@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from tests.simulators.chains import issue
+from tests.simulators.processes import ostiary, serve_process
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.quoting_tpm import extend, running_tpm
 from tests.simulators.service import Answer, Client, RunningService, running_service
@@ -19,6 +21,7 @@ from tests.simulators.service import Answer, Client, RunningService, running_ser
 from ostiary.attester import Evidence
 from ostiary.attester.tpm import TpmAttester
 from ostiary.evidence.tpm.layout import parse_public_area
+from ostiary.evidence.tpm.verify import pinned_ak
 
 LOADER, POLICY, KERNEL = b"l" * 32, b"p" * 32, b"k" * 32
 MEASURED = {4: LOADER, 7: POLICY, 11: KERNEL}
@@ -186,13 +189,15 @@ def test_a_service_for_another_tee_refuses_it_as_a_mismatch(
 
 
 def test_the_owner_names_keys_and_roots_in_files(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> None:
-    from tests.simulators.chains import issue
-    from tests.simulators.processes import serve_process
-
     directory = tmp_path_factory.mktemp("options")
-    key = load_der_public_key(machine.ak)
-    (directory / "ak.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (directory / "ak.pem").write_text(ostiary("evidence", "tpm-ak", "--tpm", machine.path))
+    assert pinned_ak((directory / "ak.pem").read_bytes()) == machine.ak
     (directory / "root.pem").write_bytes(issue("TPM maker").pem)
     options = ("--trust-tpm-ak", str(directory / "ak.pem"), "--trust-tpm-root", str(directory / "root.pem"))
     with serve_process(directory / "data", *options) as served:
         assert served["enclave"]
+
+
+def test_a_machine_without_a_tpm_has_no_key_to_name(tmp_path: Path) -> None:
+    said = ostiary("evidence", "tpm-ak", "--tpm", str(tmp_path / "none"), expect=69)
+    assert "the machine has no TPM 2.0, or its kernel no driver for it" in " ".join(said.split())

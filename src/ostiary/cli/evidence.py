@@ -122,6 +122,31 @@ def verify(
     _print_fields({**judged, **finding.fields})
 
 
+@app.command("tpm-ak")
+def tpm_ak(
+    device: Annotated[
+        Path | None, typer.Option("--tpm", metavar="DEVICE", help="The TPM; default: /dev/tpmrm0.")
+    ] = None,
+) -> None:
+    """Print the attestation key of this machine's TPM, in PEM, for `ostiary serve --trust-tpm-ak`.
+
+    Whoever prints it has to be sure that it is this machine's: nothing in the key says so. It takes the right to use
+    the TPM. Exit codes: 0, 69 if no TPM answers.
+
+    Examples:
+
+      ostiary evidence tpm-ak > web-1.ak.pem
+    """
+    from binascii import a2b_base64
+
+    from ostiary.attester.tpm import DEVICE, TpmAttester
+    from ostiary.evidence.tpm.layout import parse_public_area, pem_of_key
+
+    made = TpmAttester(str(device or DEVICE), pcrs=(0,)).attest(bytes(64), None)
+    area = a2b_base64(json.loads(made.evidence)["ak_public"])
+    print(pem_of_key(parse_public_area(area)), end="")
+
+
 def _judged(claims: Claims) -> dict[str, object]:
     return {
         "tcb_status": claims.tcb_status,

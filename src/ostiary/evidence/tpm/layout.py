@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from ostiary.errors import EvidenceFormatError
 from ostiary.evidence.claims import JsonValue
@@ -265,6 +265,12 @@ def _ecc_key(reader: Reader) -> ec.EllipticCurvePublicKey:
     reader.expect(_NULL, 2, "kdf")
     x, y = (int.from_bytes(reader.sized(field, _MAX_NUMBER_BYTES), "big") for field in ("unique.x", "unique.y"))
     return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
+
+
+def pem_of_key(area: PublicArea) -> str:
+    """The public key of an area, in PEM."""
+    key = load_der_public_key(area.spki)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
 
 
 def shown(quote: Quote) -> dict[str, JsonValue]:
