@@ -21,8 +21,8 @@ from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.storage import Storage
 from ostiary.errors import ConflictError, StoreError
-from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.verifier import Verifier
 from ostiary.freshness.recovery import ANCHOR_RECORD, OWNER_RECORD, record_owner, require_anchor
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES

@@ -192,8 +192,9 @@ def serve(
 ) -> None:
     """Run the service: client API on 8081, enclave API on 18765, state in ./ostiary-data.
 
-    Without --trust-software-root only evidence of genuine SGX hardware is accepted. The certificate that clients can
-    pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
+    Without --trust-software-root only evidence of genuine hardware is accepted: SGX, TDX, SEV-SNP, Nitro. The
+    certificate that clients can pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in
+    order.
 
     Examples:
 
@@ -258,9 +259,9 @@ def _owner_key(path: Path) -> bytes:
 
 
 def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
-    from ostiary.evidence.roots import intel_root, software_root
+    from ostiary.evidence.roots import software_root, vendor_roots
 
-    roots = [intel_root()]
+    roots = [*vendor_roots()]
     for path in software:
         try:
             roots.append(software_root(path.read_bytes()))
