@@ -42,12 +42,14 @@ def open_cas(
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
     owner: bytes | None = None,
 ) -> Cas:
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. azure: as in `make_cas`. owner: DER of the
-    public key that may accept a rollback, recorded at the first start that names one. The caller closes `cas.store`.
+    warn: called with sentences that the operator should read at every start. azure, aks: as in `make_cas`. owner: DER
+    of the public key that may accept a rollback, recorded at the first start that names one. The caller closes
+    `cas.store`.
     Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
     the store has.
     """
@@ -56,7 +58,7 @@ def open_cas(
         require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
         if owner is not None:
             record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
-        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
+        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure, aks=aks)
     except BaseException:
         store.close()
         raise
@@ -69,11 +71,13 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Cas:
     """A service over an open store.
 
     The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
-    azure: where tokens and secrets of sessions are fetched.
+    azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
+    them.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
@@ -91,7 +95,7 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
-        verifier=Verifier(roots),
+        verifier=Verifier(roots, aks),
         outside=outside,
         key_sets=KeySets(outside, now=now),
         now=now,
