@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -45,6 +46,7 @@ _EXIT_CODES: tuple[tuple[type[OstiaryError], int], ...] = (
     (InputError, 76),
     (ConfigurationError, 78),
 )
+_DENIAL_ID = re.compile("[0-9a-f]{16}")
 _INTERNAL_ERROR = 70
 
 
@@ -145,8 +147,15 @@ def _start(
 
 def _sentences(error: OstiaryError) -> tuple[str, ...]:
     if isinstance(error, DeniedError) and error.denial:
-        return (*error.chain, f"denial id {error.denial}: ask those who may read the session")
+        return (*error.chain, f"denial id {error.denial}: {_who_knows(error.denial)}")
     return error.chain
+
+
+def _who_knows(denial: str) -> str:
+    """What to do with the id of a denial. One of another form is never put into a command that people copy."""
+    if _DENIAL_ID.fullmatch(denial):
+        return f"`ostiary explain {denial}` says why to those who may read the session"
+    return "ask those who may read the session"
 
 
 def _tell(message: str, *causes: str) -> None:
