@@ -9,7 +9,9 @@ from dataclasses import dataclass
 class Evidence:
     """Bytes for the service to verify; nobody has looked at them yet.
 
-    tee: "sgx", also for the software platform. evidence: a DCAP quote. endorsements: its collateral, JSON text.
+    tee: "sgx", also for the software platform; "tdx", "snp", "nitro". evidence: a DCAP quote, an SNP report, a Nitro
+    document. endorsements: of quotes the collateral, JSON text; of SNP reports certificates, PEM; empty where the
+    platform has none or the evidence brings them with it.
     """
 
     tee: str
