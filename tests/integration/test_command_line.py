@@ -10,13 +10,15 @@ import pytest
 from tests.simulators.processes import ostiary
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "measure", "platform", "demo", "session", "self", "cas", "cert"])
+@pytest.mark.parametrize(
+    "command", ["serve", "run", "measure", "platform", "store", "demo", "session", "self", "cas", "cert"]
+)
 def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
     assert command in ostiary("--help")
     assert ostiary(command, "--help")
 
 
-@pytest.mark.parametrize("command", [("serve",), ("run",), ("measure",), ("platform", "serve")])
+@pytest.mark.parametrize("command", [("serve",), ("run",), ("measure",), ("platform", "serve"), ("store", "verify")])
 def test_help_of_a_command_has_examples(command: tuple[str, ...]) -> None:
     text = ostiary(*command, "--help")
     assert "Example" in text

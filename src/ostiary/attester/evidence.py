@@ -9,9 +9,8 @@ from dataclasses import dataclass
 class Evidence:
     """Bytes for the service to verify; nobody has looked at them yet.
 
-    tee: "sgx", also for the software platform; "tdx", "snp", "nitro". evidence: a DCAP quote, an SNP report, a Nitro
-    document. endorsements: of quotes the collateral, JSON text; of SNP reports certificates, PEM; empty where the
-    platform has none or the evidence brings them with it.
+    tee: "sgx", also for the software platform, "tdx", "snp" or "nitro". evidence, endorsements: of the forms that
+    docs/enclave-protocol.md, section 2, has for each.
     """
 
     tee: str

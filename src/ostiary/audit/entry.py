@@ -31,6 +31,9 @@ class Kind(Enum):
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
+    OWNER_RECORDED = "owner_recorded"
+    ANCHOR_RECORDED = "anchor_recorded"
+    ROLLBACK_ACCEPTED = "rollback_accepted"
 
 
 def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:

@@ -47,13 +47,14 @@ class VerifiedChain:
     """A chain that held at some time, and holds in between. Made by `verify_chain` only.
 
     leaf: the end-entity certificate. root: whose key it leads to. not_before, not_after: when all certificates and
-    revocation lists are in force.
+    revocation lists are in force. issued: when the oldest of the revocation lists was, None without any.
     """
 
     leaf: x509.Certificate
     root: TrustedRoot
     not_before: datetime
     not_after: datetime
+    issued: datetime | None = None
 
     def require(self, now: datetime) -> None:
         """Raises EvidenceRefusedError unless all of it is in force at `now` (aware)."""
@@ -139,6 +140,7 @@ def verify_chain(
         root=root,
         not_before=max(certificate.not_valid_before_utc for certificate in every),
         not_after=min(ends + [_end(revocations) for revocations in revocation_lists]),
+        issued=min((revocations.last_update_utc for revocations in revocation_lists), default=None),
     )
     chain.require(now)
     # 5.

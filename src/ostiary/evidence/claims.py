@@ -57,6 +57,11 @@ class Claims:
     software: made under a root that the CAS owner configured as a software platform; such claims always carry `debug`.
     tcb_status: Intel's word, such as `UpToDate`, or MAA_MANAGED; of others `UpToDate`, if the endorsements say nothing
     against it. advisories: ids of the TCB level. tcb_date: its date, None if unknown.
+    superseded: of a platform that is out of date: the date of the oldest TCB level that is newer than its own, of the
+    part for which that is earliest; None for any other platform, and where the endorsements do not say. mended: those
+    of `advisories` that the newest levels do not have any more.
+    issued: when the oldest was issued of the vendor's statements that have a date and are renewed: of Intel's TCB info,
+    QE identity and revocation list of PCKs; AMD's revocation lists; of Nitro and MAA the evidence itself. None: none.
     platform_id: hex text that names the machine: the PPID or, without one, the FMSPC; the chip id; "" if unknown.
     qe_id: 16 bytes by which Intel's quoting enclave names itself and its machine, the same in all of its quotes; None
     where the evidence has no such thing.
@@ -79,6 +84,9 @@ class Claims:
     qe_id: bytes | None = None
     conditions: frozenset[str] = frozenset()
     attestation_service: str | None = None
+    superseded: datetime | None = None
+    mended: frozenset[str] = frozenset()
+    issued: datetime | None = None
     raw: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property

@@ -37,6 +37,9 @@ def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
 
 def test_the_kinds_are_a_closed_list() -> None:
     assert {kind.value for kind in Kind} == {
+        "anchor_recorded",
+        "owner_recorded",
+        "rollback_accepted",
         "session_created",
         "session_updated",
         "service_attested",

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.sgx_platform import SgxPlatform
 
 from ostiary.errors import ConfigurationError
-from ostiary.evidence.roots import MAX_ROOT_BYTES, TrustedRoot, intel_root, software_root
+from ostiary.evidence.claims import IDENTITIES
+from ostiary.evidence.roots import MAX_ROOT_BYTES, TrustedRoot, intel_root, software_root, vendor_roots
 
 
 def test_intel_root_is_the_pinned_certificate_and_no_software_root() -> None:
@@ -50,3 +51,13 @@ def test_oversized_root_is_refused() -> None:
 def test_root_refuses_der_with_something_behind_it(platform: SgxPlatform) -> None:
     with pytest.raises(ConfigurationError, match="not a certificate"):
         TrustedRoot(certificate_der=platform.root_der + b"\0", software=True)
+
+
+def test_a_vendors_root_counts_for_the_vendors_own_tees() -> None:
+    """A software root counts for all of them."""
+    assert [sorted(root.tees) for root in vendor_roots()] == [["sgx", "tdx"], ["snp"], ["snp"], ["snp"], ["nitro"]]
+    assert not any(root.software for root in vendor_roots())
+
+
+def test_software_roots_count_for_every_tee(platform: SgxPlatform) -> None:
+    assert software_root(platform.root_der).tees == set(IDENTITIES)

@@ -11,8 +11,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ostiary.errors import ConfigurationError
+from ostiary.evidence.claims import IDENTITIES, Tee
 
-__all__ = ["TrustedRoot", "amd_roots", "intel_root", "nitro_root", "software_root"]
+__all__ = ["TrustedRoot", "amd_roots", "intel_root", "nitro_root", "software_root", "vendor_roots"]
 
 AMD_PRODUCTS = ("Milan", "Genoa", "Turin")
 MAX_ROOT_BYTES = 64 * 1024
@@ -23,6 +24,7 @@ class TrustedRoot:
     """A root certificate, DER, that the owner of this service trusts. Whoever holds its key can make any evidence.
 
     software: claims verified under it carry `software` and `debug`; only a vendor's hardware root may say False.
+    tees: whose evidence it counts for; a vendor's for the vendor's own.
     public_key: DER SubjectPublicKeyInfo of the certificate. Vendors reissue roots for the same key, so that, not the
     certificate, says which root a chain leads to.
     Raises ConfigurationError for bytes that are not a certificate.
@@ -30,6 +32,7 @@ class TrustedRoot:
 
     certificate_der: bytes
     software: bool
+    tees: frozenset[Tee] = frozenset(IDENTITIES)
     public_key: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +49,7 @@ def intel_root() -> TrustedRoot:
     SHA-256 of the DER: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
     Source: certificates.trustedservices.intel.com, Intel SGX Root CA.
     """
-    return _pinned("intel-sgx-root-ca.der")
+    return _pinned("intel-sgx-root-ca.der", "sgx", "tdx")
 
 
 def amd_roots() -> tuple[TrustedRoot, ...]:
@@ -56,7 +59,7 @@ def amd_roots() -> tuple[TrustedRoot, ...]:
     4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1 (Genoa),
     1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a (Turin). Source: AMD's key distribution service.
     """
-    return tuple(_pinned(f"amd-ark-{product.lower()}.der") for product in AMD_PRODUCTS)
+    return tuple(_pinned(f"amd-ark-{product.lower()}.der", "snp") for product in AMD_PRODUCTS)
 
 
 def amd_product(root: TrustedRoot) -> str | None:
@@ -70,12 +73,18 @@ def nitro_root() -> TrustedRoot:
     SHA-256 of the DER: 641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b.
     Source: aws-nitro-enclaves.amazonaws.com, AWS_NitroEnclaves_Root-G1.
     """
-    return _pinned("aws-nitro-root-g1.der")
+    return _pinned("aws-nitro-root-g1.der", "nitro")
 
 
 @cache
-def _pinned(name: str) -> TrustedRoot:
-    return TrustedRoot(certificate_der=files(__name__).joinpath(name).read_bytes(), software=False)
+def _pinned(name: str, *tees: Tee) -> TrustedRoot:
+    der = files(__name__).joinpath(name).read_bytes()
+    return TrustedRoot(certificate_der=der, software=False, tees=frozenset(tees))
+
+
+def vendor_roots() -> tuple[TrustedRoot, ...]:
+    """All that are pinned here."""
+    return (intel_root(), *amd_roots(), nitro_root())
 
 
 def software_root(certificate: bytes) -> TrustedRoot:
