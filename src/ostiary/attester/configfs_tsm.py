@@ -56,8 +56,11 @@ _VCEK, _VLEK, _ASK, _ARK, _CRL = (
 _SIGNERS = {0: _VCEK, 1: _VLEK}
 
 
-class _DisturbedError(Exception):
+class _DisturbedError(OutsideError):
     """Somebody else used the directory of this request: what was read may be about other data."""
+
+    def __init__(self, entry: str) -> None:
+        super().__init__(f"something else writes to {entry}")
 
 
 class ConfigfsTsmAttester:
@@ -133,7 +136,7 @@ class ConfigfsTsmAttester:
         table = _read_if_there(entry, "auxblob", MAX_BLOB_BYTES) if tee == "snp" else b""
         # 5.
         if _number(entry, "generation") != before + written:
-            raise _DisturbedError
+            raise _DisturbedError(entry)
         if not report:
             raise OutsideError(f"the kernel gives an empty report at {entry}")
         return Evidence(
@@ -182,21 +185,21 @@ def certificates_as_pem(table: bytes, report: bytes) -> bytes:
 
     Entries of 24 bytes up to one of zeros: GUID, 16 bytes, in the order of RFC 9562 or of the kernel's guid_t; offset
     from the table's begin and length in bytes, 4 each, little endian. Taken are VCEK or VLEK, whichever the report's
-    signing key field at 0x48 names, ASK (or ASVK), ARK and CRL; in DER, or in PEM as it stands.
+    signing key field at 0x48 names, ASK (or ASVK), ARK and CRL, the first of each; in DER, or in PEM as it stands.
 
     The table is the host's word, good for what its certificates prove: the service judges them. So what is not of this
     form is left out, and nothing is ever raised.
     Source: GHCB specification 2.03 section 4.1.8.1; SEV-SNP firmware ABI, MSG_EXPORT_REPORT.
     """
-    found: dict[bytes, list[bytes]] = {}
+    found: dict[bytes, bytes] = {}
     for guid, content in _entries(table):
-        found.setdefault(guid, []).append(content)
+        found.setdefault(guid, content)
     signing_key = int.from_bytes(report[_SIGNING_KEY_OFFSET : _SIGNING_KEY_OFFSET + 4], "little") >> 2 & 7
     wanted = (_SIGNERS.get(signing_key, b""), _ASK, _ARK, _CRL)
     return b"".join(
         _pem("X509 CRL" if guid is _CRL else "CERTIFICATE", content)
         for guid in wanted
-        for content in found.get(guid, []) + found.get(_as_guid_t(guid), [])
+        if (content := found.get(guid) or found.get(_as_guid_t(guid)))
     )
 
 
@@ -249,7 +252,7 @@ def _read(entry: str, name: str, most: int) -> bytes:
         with open(f"{entry}/{name}", "rb") as file:
             data = file.read(most + 1)
     except BlockingIOError as error:
-        raise _DisturbedError from error
+        raise _DisturbedError(entry) from error
     if len(data) > most:
         raise OSError(errno.EFBIG, f"{name} has more than {most} bytes")
     return data

@@ -121,15 +121,22 @@ def rows_at(paths: dict[str, str]) -> tuple[Row, ...]:
     return tuple(replace(row, path=paths[row.name]) if row.name in paths else row for row in ATTESTERS)
 
 
-def choose(rows: Sequence[Row], *, name: str | None, hardware: bool) -> Row:
-    """The attester named, without looking whether it is there; without name the first that is available.
+def candidates(rows: Sequence[Row], *, name: str | None, hardware: bool) -> tuple[Row, ...]:
+    """Those that may be taken, the best first: the one named, or without name all; hardware: those of TEEs only."""
+    if name is not None:
+        return tuple(row for row in rows if row.name == name)
+    return tuple(row for row in rows if row.hardware or not hardware)
 
-    hardware: consider those of TEEs only. A named one is not doubted: its `attest` says what it lacks.
+
+def choose(rows: Sequence[Row], *, name: str | None, hardware: bool) -> Row:
+    """The attester named, without looking whether it is there; without name the first candidate that is available.
+
+    A named one is not doubted: its `attest` says what it lacks.
     Raises OutsideError if none is available, with the line of each.
     """
+    considered = candidates(rows, name=name, hardware=hardware)
     if name is not None:
-        return next(row for row in rows if row.name == name)
-    considered = [row for row in rows if row.hardware or not hardware]
+        return considered[0]
     reasons = []
     for row in considered:
         reason = row.unavailable()

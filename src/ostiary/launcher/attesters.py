@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ostiary.attester.table import Row, choose, rows_at
+from ostiary.attester.table import Row, candidates, choose, rows_at
 from ostiary.errors import OutsideError
 from ostiary.launcher.options import Listing, Options
 
@@ -33,13 +33,12 @@ def list_attesters(listing: Listing) -> str:
         {"attesters": [{"name": "gramine", "tees": ["sgx"], "hardware": true, "path": "/dev/attestation",
                         "available": false, "reason": "…" | null, "chosen": false}, …]}
 
-    chosen: a start with the same options and environment would take it.
+    chosen: a start with the same options and environment would have evidence of it.
     """
     rows = _rows(listing)
     reasons = {row.name: row.unavailable() for row in rows}
-    chosen = listing.attester or next(
-        (row.name for row in rows if reasons[row.name] is None and (row.hardware or not listing.hardware)), None
-    )
+    considered = candidates(rows, name=listing.attester, hardware=listing.hardware)
+    chosen = next((row.name for row in considered if reasons[row.name] is None), None)
     if listing.json:
         return json.dumps({"attesters": [_members(row, reasons[row.name], chosen) for row in rows]}) + "\n"
     return "".join(

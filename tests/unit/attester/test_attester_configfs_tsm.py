@@ -21,6 +21,7 @@ from ostiary.attester.configfs_tsm import (
     ATTEMPTS,
     MAX_BLOB_BYTES,
     MAX_NAMES,
+    MAX_TABLE_ENTRIES,
     ConfigfsTsmAttester,
     certificates_as_pem,
 )
@@ -239,6 +240,14 @@ def test_guids_count_in_both_orders() -> None:
 def test_revocation_lists_are_taken_and_what_is_unknown_is_not() -> None:
     table = certificate_table(("00" * 15 + "01", OTHER), ("crl", DER), ("ark", DER))
     assert certificates_as_pem(table, REPORT) == LINES + LINES.replace(b"CERTIFICATE", b"X509 CRL")
+
+
+def test_of_each_kind_the_first_is_taken_and_of_long_tables_the_begin() -> None:
+    """A table whose entries all point at one place would grow beyond what a request may carry."""
+    assert certificates_as_pem(certificate_table(("vcek", DER), ("vcek", OTHER)), REPORT) == LINES
+    unknown = [("ff" * 16, OTHER)] * (MAX_TABLE_ENTRIES - 1)
+    assert certificates_as_pem(certificate_table(*unknown, ("vcek", DER)), REPORT) == LINES
+    assert certificates_as_pem(certificate_table(*unknown, unknown[0], ("vcek", DER)), REPORT) == b""
 
 
 def test_certificates_that_are_pem_already_stay_so() -> None:
