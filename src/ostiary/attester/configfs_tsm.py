@@ -197,9 +197,9 @@ def certificates_as_pem(table: bytes, report: bytes) -> bytes:
     signing_key = int.from_bytes(report[_SIGNING_KEY_OFFSET : _SIGNING_KEY_OFFSET + 4], "little") >> 2 & 7
     wanted = (_SIGNERS.get(signing_key, b""), _ASK, _ARK, _CRL)
     return b"".join(
-        _pem("X509 CRL" if guid is _CRL else "CERTIFICATE", content)
+        _pem("X509 CRL" if guid is _CRL else "CERTIFICATE", first)
         for guid in wanted
-        if (content := found.get(guid) or found.get(_as_guid_t(guid)))
+        if (first := found.get(guid) or found.get(_as_guid_t(guid)))
     )
 
 
