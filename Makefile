@@ -34,6 +34,8 @@ bench:
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
 	.venv/bin/python bench/language.py
 	PYTHONPATH=. .venv/bin/python bench/store.py
+	PYTHONPATH=. .venv/bin/python bench/store.py --only sqlite --only postgresql --flush-ms 1
+	PYTHONPATH=. .venv/bin/python bench/evidence.py
 
 lock:
 	@scripts/setup test

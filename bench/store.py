@@ -1,6 +1,6 @@
 """What the store costs beside the database below it: durable commits, verified reads, a start with a million records.
 
-    make bench        or        PYTHONPATH=. .venv/bin/python bench/store.py [--seconds 4] [--records 1000000]
+    make bench    or    PYTHONPATH=. .venv/bin/python bench/store.py [--seconds 4] [--records 1000000] [--flush-ms 1]
 
   writer      commits/s of one writer, over those of one writer of plain SQLite (WAL, synchronous=FULL)   at least 0.8
   writers     commits/s of 16 writers, over the same                                                       at least 3
@@ -14,6 +14,9 @@ A commit makes one record of 500 bytes and a leaf of 200; a commit of plain SQLi
 record has when sealed. What is compared alternates in short rounds, so that a change of the machine's speed meets both;
 the ratio is the median of the rounds'. The databases lie in the directory for temporary files, whose disk is what is
 measured: --directory names another.
+
+Ratios of commits follow from how long a flush takes, which is printed first: where a virtual disk answers at once, all
+that is left to compare is the processor's time. --flush-ms adds so much to each flush of everything that is measured.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ IN_FLIGHT = 512
 PGBENCH_SCALE = 10
 KEY = bytes(range(32))
 MIB = 1024 * 1024
+FLUSHES = 200
+SHIM_VARIABLE = "FLUSH_MICROSECONDS"
 
 
 def opened(directory: Path) -> Store:
@@ -96,6 +101,29 @@ def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE rows(id BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT")
         yield connection
+
+
+def again_with_slow_flushes(directory: Path, milliseconds: float) -> None:
+    """This program once more, and all that it starts, with `slow_flush.c` preloaded."""
+    shim = directory / "slow_flush.so"
+    source = Path(__file__).with_name("slow_flush.c")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    # PostgreSQL runs as another user.
+    directory.chmod(0o755)
+    added = {"LD_PRELOAD": str(shim), SHIM_VARIABLE: str(round(milliseconds * 1000))}
+    subprocess.run([sys.executable, *sys.argv], check=True, env={**os.environ, **added})
+
+
+def flush_seconds(path: Path) -> float:
+    """The median time until 4 KiB at the end of a file are durable."""
+    times = []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(FLUSHES):
+            file.write(bytes(4096))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def tell(name: str, rates: list[float], base: list[float], aim: float) -> None:
@@ -219,6 +247,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=5.0, help="of each rate, in rounds of one second")
     arguments.add_argument("--records", type=int, default=1_000_000, help="of the start")
     arguments.add_argument("--directory", type=Path, help="where the databases of SQLite are made")
+    arguments.add_argument("--flush-ms", type=float, help="make each flush take so much longer (needs gcc)")
     arguments.add_argument("--only", choices=parts, action="append", help="repeatable")
     arguments.add_argument("--start", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -229,6 +258,10 @@ def main() -> None:
     rounds = max(1, int(options.seconds / ROUND_SECONDS))
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-", dir=options.directory) as name:
         directory = Path(name)
+        if options.flush_ms is not None and SHIM_VARIABLE not in os.environ:
+            again_with_slow_flushes(directory, options.flush_ms)
+            return
+        print(f"a flush of 4 KiB takes {flush_seconds(directory / 'flushed') * 1000:.2f} ms", flush=True)
         if "sqlite" in chosen:
             sqlite_commits(directory, rounds)
         if "reads" in chosen:

@@ -162,7 +162,8 @@ EACH = pytest.mark.parametrize("tee", KINDS)
 
 
 def test_every_tee_of_the_service_is_started_here() -> None:
-    assert {"sgx", *KINDS} == set(TEES)
+    """SGX and TPM have files of their own."""
+    assert {"sgx", "tpm", *KINDS} == set(TEES)
 
 
 @EACH
@@ -290,7 +291,7 @@ def test_a_kind_that_the_protocol_does_not_have_is_a_mistake(
 ) -> None:
     answer = program.configure(program.challenge(), b"", b"", upload(KINDS["snp"].admitted), tee=tee)
     assert answer.status == 400
-    assert "expected one of sgx, tdx, snp, nitro, maa, none" in answer.body["msg"][0]
+    assert "expected one of sgx, tdx, snp, nitro, tpm, maa, none" in answer.body["msg"][0]
 
 
 @EACH

@@ -64,6 +64,15 @@ def test_a_root_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
     assert "certificate" in said
 
 
+@pytest.mark.parametrize("option", ["--trust-tpm-ak", "--trust-tpm-root"])
+def test_what_is_to_vouch_for_tpms_must_be_there_and_readable(tmp_path: Path, option: str) -> None:
+    for content, says in ((None, "No such file or directory"), ("text", "give")):
+        if content is not None:
+            (tmp_path / "ak.pem").write_text(content)
+        said = ostiary("serve", "--data", str(tmp_path / "d"), option, str(tmp_path / "ak.pem"), expect=64)
+        assert says in said
+
+
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

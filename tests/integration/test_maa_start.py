@@ -252,7 +252,7 @@ services:
     assert alice.request(service.client_port, "POST", "/session", text.encode()).status == 201
     refused(
         start(program, maa, "hardware/app"),
-        "needs evidence of kind sgx or tdx or snp or nitro, and the program sent maa",
+        "needs evidence of kind sgx or tdx or snp or nitro or tpm, and the program sent maa",
     )
 
 

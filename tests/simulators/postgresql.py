@@ -24,6 +24,8 @@ import psycopg
 START_SECONDS = 60
 USER = "cas"
 UNPRIVILEGED = "nobody"
+INHERITED = ("PATH", "LD_PRELOAD", "FLUSH_MICROSECONDS")
+"""Of the environment; the last two are those of bench/slow_flush.c."""
 
 
 def binaries() -> Path:
@@ -160,7 +162,7 @@ def _start(directory: Path, port: int, *, fsync: bool = True) -> subprocess.Pope
             stdout=log,
             stderr=log,
             cwd=directory,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            env={name: os.environ[name] for name in INHERITED if name in os.environ} | {"LC_ALL": "C"},
         )
     deadline = time.monotonic() + START_SECONDS
     while subprocess.run(

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One attester. tees: whose evidence it may bring. hardware: that of a TEE, not of the software platform.
+    """One attester. tees: whose evidence it may bring. hardware: not of the software platform.
 
+    by_name: taken only where it is named, since its evidence is not what most machines that have it are asked for.
     path: what must exist for it. absent: why it may not. gives: what its evidence is about, for a person.
     """
 
@@ -42,6 +43,7 @@ class Row:
     absent: str
     gives: str
     make: Callable[[str], Attester]
+    by_name: bool = False
 
     def unavailable(self) -> str | None:
         """As `Attester.unavailable`; without loading the attester if nothing is at `path`."""
@@ -66,6 +68,12 @@ def _nitro(path: str) -> Attester:
     from ostiary.attester.nitro import NitroAttester  # noqa: PLC0415 - see above
 
     return NitroAttester(path)
+
+
+def _tpm(path: str) -> Attester:
+    from ostiary.attester.tpm import EVENT_LOG, TpmAttester  # noqa: PLC0415 - see above
+
+    return TpmAttester(path, event_log=EVENT_LOG)
 
 
 def _software(path: str) -> Attester:
@@ -103,6 +111,16 @@ ATTESTERS = (
         make=_nitro,
     ),
     Row(
+        name="tpm",
+        tees=("tpm",),
+        hardware=True,
+        path="/dev/tpmrm0",
+        absent="a machine with a TPM 2.0 and its driver has it",
+        gives="a quote of this machine's TPM over what it started with; taken only if it is named",
+        make=_tpm,
+        by_name=True,
+    ),
+    Row(
         name="software",
         tees=("sgx",),
         hardware=False,
@@ -122,10 +140,10 @@ def rows_at(paths: dict[str, str]) -> tuple[Row, ...]:
 
 
 def candidates(rows: Sequence[Row], *, name: str | None, hardware: bool) -> tuple[Row, ...]:
-    """Those that may be taken, the best first: the one named, or without name all; hardware: those of TEEs only."""
+    """Those that may be taken, the best first: the one named, or all that need not be; hardware: not the software's."""
     if name is not None:
         return tuple(row for row in rows if row.name == name)
-    return tuple(row for row in rows if row.hardware or not hardware)
+    return tuple(row for row in rows if not row.by_name and (row.hardware or not hardware))
 
 
 def choose(rows: Sequence[Row], *, name: str | None, hardware: bool) -> Row:

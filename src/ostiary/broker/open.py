@@ -28,7 +28,6 @@ from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write
 
-RUN_BYTES = 16
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 """All configurations that are kept ready, together."""
@@ -42,21 +41,23 @@ def open_cas(
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
     owner: bytes | None = None,
 ) -> Cas:
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. azure: as in `make_cas`. owner: DER of the
-    public key that may accept a rollback, recorded at the first start that names one. The caller closes `cas.store`.
+    warn: called with sentences that the operator should read at every start. azure, aks: as in `make_cas`. owner: DER
+    of the public key that may accept a rollback, recorded at the first start that names one. The caller closes
+    `cas.store`.
     Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
     the store has.
     """
     store = open_storage(storage, random=os.urandom, warn=warn)
     try:
-        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC))
+        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
         if owner is not None:
-            record_owner(store, owner, now=datetime.now(UTC))
-        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
+            record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
+        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure, aks=aks)
     except BaseException:
         store.close()
         raise
@@ -69,18 +70,18 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Cas:
     """A service over an open store.
 
-    The first entry of its run holds random bytes: so a log with it was never cosigned before, and an anchor that
-    remembers the log tells this run from every other.
-    azure: where tokens and secrets of sessions are fetched.
+    The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
+    azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
+    them.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
     sessions = SessionRecords(store)
-    run = random(RUN_BYTES).hex()
-    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots), "run": run}, now())
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
     _log_start(store, sessions, leaf, random)
     return Cas(
         store=store,
@@ -92,7 +93,7 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
-        verifier=Verifier(roots),
+        verifier=Verifier(roots, aks),
         outside=outside,
         key_sets=KeySets(outside, now=now),
         now=now,
@@ -130,5 +131,5 @@ def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
     cas.outside.close()
     with suppress(StoreError):
-        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
+        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()
     cas.store.close()

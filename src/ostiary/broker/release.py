@@ -276,7 +276,7 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         "tolerated": list(result.tolerated),
         **evidence,
     }
-    return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+    return entry(Kind.SERVICE_ATTESTED, data, cas.now(), cas.random)
 
 
 def _platform(claims: Claims) -> str:

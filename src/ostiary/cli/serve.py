@@ -46,6 +46,22 @@ def serve(
             help="Accept evidence of the software platform with this root; it protects nothing. Repeatable.",
         ),
     ] = None,
+    trust_tpm_ak: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust-tpm-ak",
+            metavar="AK.pem",
+            help="Accept quotes of the TPM with this attestation key, a public key in PEM or DER. Repeatable.",
+        ),
+    ] = None,
+    trust_tpm_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust-tpm-root",
+            metavar="ROOT.pem",
+            help="Accept quotes of TPMs whose keys this CA has certified; it must certify no other keys. Repeatable.",
+        ),
+    ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,9 +208,9 @@ def serve(
 ) -> None:
     """Run the service: client API on 8081, enclave API on 18765, state in ./ostiary-data.
 
-    Without --trust-software-root only evidence of genuine hardware is accepted: SGX, TDX, SEV-SNP, Nitro. The
-    certificate that clients can pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in
-    order.
+    Without --trust-software-root only evidence of genuine hardware is accepted: SGX, TDX, SEV-SNP, Nitro, and of TPMs
+    as far as --trust-tpm-ak and --trust-tpm-root name them. The certificate that clients can pin is written to
+    DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
 
     Examples:
 
@@ -235,10 +251,11 @@ def serve(
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    roots = _roots(trust_software_root or [])
+    roots = (*_roots(trust_software_root or []), *_tpm_roots(trust_tpm_root or []))
+    aks = _aks(trust_tpm_ak or [])
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(storage, roots=roots, warn=_warn, azure=azure, owner=owner_key)
+    cas = open_cas(storage, roots=roots, warn=_warn, azure=azure, owner=owner_key, aks=aks)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -272,6 +289,25 @@ def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
             ) from error
         _warn(f"evidence of the software platform {path} is trusted by configuration: it protects nothing")
     return tuple(roots)
+
+
+def _tpm_roots(paths: list[Path]) -> tuple[TrustedRoot, ...]:
+    from ostiary.evidence.roots import ak_root
+
+    return tuple(ak_root(_named(path, "--trust-tpm-root")) for path in paths)
+
+
+def _aks(paths: list[Path]) -> frozenset[bytes]:
+    from ostiary.evidence.tpm.verify import pinned_ak
+
+    return frozenset(pinned_ak(_named(path, "--trust-tpm-ak")) for path in paths)
+
+
+def _named(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path}: {error.strerror}") from error
 
 
 def _serve(

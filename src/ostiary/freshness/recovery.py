@@ -41,7 +41,6 @@ from ostiary.store.vault import Vault
 
 OWNER_RECORD = "owner"
 ANCHOR_RECORD = "anchor"
-NONCE_BYTES = 16
 
 OwnerKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -64,14 +63,14 @@ def parse_owner_key(pem: bytes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def record_owner(store: Store, spki: bytes, *, now: datetime) -> None:
+def record_owner(store: Store, spki: bytes, *, now: datetime, random: Callable[[int], bytes]) -> None:
     """Record the owner's key, DER, if there is none yet; it stays for ever.
 
     Raises NotAuthorizedError if the store has another owner; StoreError.
     """
     record = store.get(OWNER_RECORD)
     if record is None:
-        leaf = entry(Kind.OWNER_RECORDED, {"key": _hash(spki)}, now)
+        leaf = entry(Kind.OWNER_RECORDED, {"key": _hash(spki)}, now, random)
         store.commit([Write(name=OWNER_RECORD, value=spki, expected_version=0)], leaf).result()
     elif record.value != spki:
         raise NotAuthorizedError(
@@ -79,7 +78,7 @@ def record_owner(store: Store, spki: bytes, *, now: datetime) -> None:
         )
 
 
-def require_anchor(store: Store, identity: str, *, now: datetime) -> None:
+def require_anchor(store: Store, identity: str, *, now: datetime, random: Callable[[int], bytes]) -> None:
     """Hold the store to the anchor it began with. identity: of the anchor that it was opened with, "" for none.
 
     The first identity is recorded; so is one that comes where there was none, since that is more than before.
@@ -95,7 +94,7 @@ def require_anchor(store: Store, identity: str, *, now: datetime) -> None:
             f"this store is anchored by {recorded}, found {identity or 'no anchor'}",
             "start it with its own anchor, or have the owner accept another one with `ostiary store accept-rollback`",
         )
-    leaf = entry(Kind.ANCHOR_RECORDED, {"anchor": identity}, now)
+    leaf = entry(Kind.ANCHOR_RECORDED, {"anchor": identity}, now, random)
     store.commit([Write(name=ANCHOR_RECORD, value=identity.encode(), expected_version=0)], leaf).result()
 
 
@@ -167,9 +166,9 @@ def accept_rollback(
             "statement": statement,
             "signature": signature.hex(),
             "owner": _hash(owner.value),
-            "nonce": random(NONCE_BYTES).hex(),
         },
         now,
+        random,
     )
     pinned = store.version(ANCHOR_RECORD) or 0
     write = Write(name=ANCHOR_RECORD, value=successor.encode(), expected_version=pinned)

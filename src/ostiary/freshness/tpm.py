@@ -149,8 +149,8 @@ class TpmAnchor:
         """See `Anchor.settle`. Moves from any earlier state that `head` grew out of, however many commits lie between.
 
         Guarantees on return that the TPM holds exactly this head, and that its audit log goes on where the one of the
-        state anchored before ended. That the records did too follows as far as no two commits have the same leaf, or at
-        once where every commit is settled, as in the strict mode.
+        state anchored before ended. That the records did too follows because no two commits have the same leaf
+        (`audit.entry`), or at once where every commit is settled, as in the strict mode.
         Raises RollbackError: the TPM holds a newer state, another one, or none; StoreError: it does not answer, or the
         memory cannot be written.
         """

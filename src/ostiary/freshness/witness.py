@@ -5,8 +5,8 @@ quorums of more than half have a witness in common, so an honest majority of the
 older state after a newer one. To hold against f witnesses that lie, choose k so that 2k - n > f.
 
 What counts is the cosignature, not the connection: a line may be repeated by whoever is on the way, but only for the
-very same log. A log whose last leaf was never seen before (the entry of a start, with random bytes in it) cannot have
-been cosigned before. TLS keeps strangers from denying service, no more.
+very same log. A log whose last leaf was never seen before cannot have been cosigned before, and each entry has a nonce.
+TLS keeps strangers from denying service, no more.
 
 Source: C2SP tlog-witness.md, tlog-checkpoint.md, tlog-cosignature.md; Ed25519 forms.
 """
@@ -175,8 +175,8 @@ class WitnessAnchor:
     signed with (`derive_log_key`); seconds: for one request.
 
     Guarantees of `settle`: `quorum` witnesses cosigned size and root of the head's log, after whatever they cosigned
-    before, and every line was verified. Does not guarantee anything about `seq`, `digest` or the records: they are
-    bound only as far as no two commits have the same leaf.
+    before, and every line was verified. Does not guarantee anything about `seq`, `digest` or the records by
+    itself: they are bound because no two commits have the same leaf (`audit.entry`).
     Remembers nothing itself: what witnesses cosigned is asked for after each start.
     Raises ConfigurationError for an origin or quorum that cannot be.
     """

@@ -36,8 +36,8 @@ Options:
   --cas-ca FILE            PEM certificates; the CAS's chain must lead to one of them   [env: OSTIARY_CAS_CA]
                            Name the CAS's own root here: any server with a certificate under FILE is trusted.
                            Without it, and without access token, the program cannot tell which CAS configured it.
-  --attester NAME          what makes the evidence: gramine, configfs-tsm (TDX, SEV-SNP), nitro, software
-                           [default: the first of them that is available]
+  --attester NAME          what makes the evidence: gramine, configfs-tsm (TDX, SEV-SNP), nitro, tpm, software
+                           [default: the first of them that is available; tpm only if it is named]
   --attester-path PATH     device, directory or socket of that attester, where it is not the usual one
   --list-attesters         print each attester and why it is not available here; --json for programs
   --measure FILE           measure this file too, such as a script; may be repeated

@@ -15,6 +15,7 @@ from ostiary.attester.configfs_tsm import ConfigfsTsmAttester
 from ostiary.attester.gramine import GramineAttester
 from ostiary.attester.nitro import NitroAttester
 from ostiary.attester.table import ATTESTERS, NAMES, Row, choose, rows_at
+from ostiary.attester.tpm import TpmAttester
 from ostiary.errors import OutsideError
 
 
@@ -43,7 +44,7 @@ def test_names_are_unique_and_only_the_software_platform_is_no_hardware() -> Non
 
 @pytest.mark.parametrize(("name", "kind"), [
     ("gramine", GramineAttester), ("configfs-tsm", ConfigfsTsmAttester), ("nitro", NitroAttester),
-    ("software", SoftwareAttester),
+    ("tpm", TpmAttester), ("software", SoftwareAttester),
 ])  # fmt: skip
 def test_each_row_makes_its_attester_and_says_in_one_line_what_is_missing(
     tmp_path: Path, name: str, kind: type[object]
@@ -81,6 +82,16 @@ def test_where_hardware_is_asked_for_the_software_platform_is_not_taken() -> Non
     )
 
 
+def test_a_tpm_is_taken_only_by_name() -> None:
+    """Nearly every laptop has one, and it says nothing of the program."""
+    assert [row.name for row in ATTESTERS if row.by_name] == ["tpm"]
+    rows = [replace(row("t"), by_name=True), row("b", hardware=False)]
+    assert choose(rows, name=None, hardware=False).name == "b"
+    assert choose(rows, name="t", hardware=True).name == "t"
+    with pytest.raises(OutsideError):
+        choose(rows, name=None, hardware=True)
+
+
 def test_a_named_one_is_taken_without_a_look() -> None:
     """Its own refusal says more than ours could."""
     assert choose([row("a", reason="no"), row("b")], name="a", hardware=True).name == "a"
@@ -103,11 +114,11 @@ import sys
 sys.path.append(sys.argv[1])
 import ostiary.launcher.run
 from ostiary.attester.table import rows_at
-for row in rows_at(dict.fromkeys(("gramine", "configfs-tsm", "nitro", "software"), "/nowhere")):
+for row in rows_at(dict.fromkeys(("gramine", "configfs-tsm", "nitro", "tpm", "software"), "/nowhere")):
     assert row.unavailable()
 print(*(name for name in sys.modules if name.startswith("ostiary.attester.")))
 """
     source = str(Path(ostiary.__file__).parent.parent)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("ostiary.attester.") for name in done.stdout.split()}
-    assert not loaded & {"gramine", "configfs_tsm", "nitro"}
+    assert not loaded & {"gramine", "configfs_tsm", "nitro", "tpm", "tpm2"}

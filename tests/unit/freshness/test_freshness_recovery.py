@@ -108,7 +108,7 @@ def cas(tmp_path: Path) -> Cas:
     """Two commits with an owner, then a third; the database is put back to the second."""
     made = Cas(tmp_path)
     with made.opened(made.anchor) as store:
-        record_owner(store, spki(OWNER), now=NOW)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
         store.commit([Write(name="a", value=b"old", expected_version=0)], b"leaf").result()
     made.copy("old")
     with made.opened(made.anchor) as store:
@@ -187,7 +187,7 @@ def test_a_statement_is_worth_nothing_a_second_time(cas: Cas) -> None:
 def test_the_owner_signs_against_the_stores_own_anchor_only(cas: Cas) -> None:
     """Else somebody could show him a state of his own making that is missing, and have another one accepted."""
     with cas.opened(None) as store:
-        require_anchor(store, "witness cas.example/log 1 of w+1+A", now=NOW)
+        require_anchor(store, "witness cas.example/log 1 of w+1+A", now=NOW, random=os.urandom)
     with pytest.raises(RefusedError, match=r"is anchored by witness cas\.example/log .*, found file"):
         statement_of(cas)
     with pytest.raises(RefusedError, match="give the settings that it was started with"):
@@ -211,7 +211,7 @@ def test_nobody_else_can_accept_and_nothing_changes(cas: Cas) -> None:
 def test_where_nothing_was_turned_back_there_is_nothing_to_accept(tmp_path: Path) -> None:
     cas = Cas(tmp_path)
     with cas.opened(cas.anchor) as store:
-        record_owner(store, spki(OWNER), now=NOW)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
     with pytest.raises(RefusedError, match="takes head 2 for the newest: there is no rollback to accept"):
         statement_of(cas)
 
@@ -222,7 +222,7 @@ def test_a_state_without_owner_cannot_be_accepted(tmp_path: Path) -> None:
         store.commit([], b"leaf").result()
     cas.copy("old")
     with cas.opened(cas.anchor) as store:
-        record_owner(store, spki(OWNER), now=NOW)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
     cas.put_back("old")
     with pytest.raises(NotAuthorizedError, match="this store has no owner: none was recorded before this state"):
         accept(cas, sign(statement_of(cas)))
@@ -241,13 +241,13 @@ def test_an_end_between_log_and_anchor_leaves_the_store_refused(cas: Cas) -> Non
 def test_a_store_is_held_to_its_anchor(tmp_path: Path) -> None:
     cas = Cas(tmp_path)
     with cas.opened(None) as store:
-        require_anchor(store, "", now=NOW)
+        require_anchor(store, "", now=NOW, random=os.urandom)
         assert store.head.log_size == 0
-        require_anchor(store, "file", now=NOW)
-        require_anchor(store, "file", now=NOW)
+        require_anchor(store, "file", now=NOW, random=os.urandom)
+        require_anchor(store, "file", now=NOW, random=os.urandom)
         for other in ("", "witness cas.example/log 1 of w+1+A"):
             with pytest.raises(RefusedError, match=r"this store is anchored by file, found (no anchor|witness)"):
-                require_anchor(store, other, now=NOW)
+                require_anchor(store, other, now=NOW, random=os.urandom)
     assert [json.loads(leaf)["type"] for leaf in cas.leaves()] == ["anchor_recorded"]
 
 
@@ -255,8 +255,8 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
     """Nothing was turned back, and the statement says so."""
     cas = Cas(tmp_path)
     with cas.opened(cas.anchor) as store:
-        record_owner(store, spki(OWNER), now=NOW)
-        require_anchor(store, "file", now=NOW)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
+        require_anchor(store, "file", now=NOW, random=os.urandom)
     with cas.opened(None) as store, closing(SqliteBackend(cas.path)) as backend:
         leaves = read_leaves(backend, KEY)
         statement = make_statement(store, cas.anchor, identity="file", successor="another", leaves=leaves)
@@ -272,18 +272,18 @@ def test_the_owner_alone_gives_a_store_another_anchor(tmp_path: Path) -> None:
             now=NOW,
             random=os.urandom,
         )
-        require_anchor(store, "another", now=NOW)
+        require_anchor(store, "another", now=NOW, random=os.urandom)
         with pytest.raises(RefusedError, match="anchored by another, found file"):
-            require_anchor(store, "file", now=NOW)
+            require_anchor(store, "file", now=NOW, random=os.urandom)
 
 
 def test_an_owner_is_recorded_once(tmp_path: Path) -> None:
     cas = Cas(tmp_path)
     with cas.opened(None) as store:
-        record_owner(store, spki(OWNER), now=NOW)
-        record_owner(store, spki(OWNER), now=NOW)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
+        record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
         with pytest.raises(NotAuthorizedError, match="an owner is not replaced"):
-            record_owner(store, spki(ec.generate_private_key(ec.SECP256R1())), now=NOW)
+            record_owner(store, spki(ec.generate_private_key(ec.SECP256R1())), now=NOW, random=os.urandom)
     assert [json.loads(leaf)["type"] for leaf in cas.leaves()] == ["owner_recorded"]
 
 
@@ -331,12 +331,12 @@ def test_with_witnesses_the_log_goes_on_under_another_name(tmp_path: Path) -> No
     @contextmanager
     def started(origin: str) -> Iterator[Store]:
         with closing(anchor(origin)) as kept, cas.opened(kept) as store:
-            require_anchor(store, identity(origin), now=NOW)
+            require_anchor(store, identity(origin), now=NOW, random=os.urandom)
             yield store
 
     try:
         with started(ORIGIN) as store:
-            record_owner(store, spki(OWNER), now=NOW)
+            record_owner(store, spki(OWNER), now=NOW, random=os.urandom)
         cas.copy("old")
         with started(ORIGIN) as store:
             store.commit([], b"newer").result()

@@ -1,8 +1,8 @@
-"""The roots that evidence is verified under: Intel's, pinned here, and software roots that the owner configures."""
+"""The roots that evidence is verified under: vendors' roots, pinned here, and roots that the owner configures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ostiary.errors import ConfigurationError
 from ostiary.evidence.claims import IDENTITIES, Tee
 
-__all__ = ["TrustedRoot", "amd_roots", "intel_root", "nitro_root", "software_root", "vendor_roots"]
+__all__ = [
+    "TrustedRoot",
+    "ak_root",
+    "amd_roots",
+    "google_tpm_roots",
+    "intel_root",
+    "nitro_root",
+    "software_root",
+    "vendor_roots",
+]
 
 AMD_PRODUCTS = ("Milan", "Genoa", "Turin")
 MAX_ROOT_BYTES = 64 * 1024
@@ -76,6 +85,16 @@ def nitro_root() -> TrustedRoot:
     return _pinned("aws-nitro-root-g1.der", "nitro")
 
 
+def google_tpm_roots() -> tuple[TrustedRoot, ...]:
+    """The roots of attestation keys of virtual TPMs on Google Cloud, RSA-4096, valid to 2122-07-08 and 2118-04-06.
+
+    SHA-256 of the DER: 594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2 (EK/AK CA Root),
+    9bd5285f8fb18502a7947e621ffd470266f49fcd3b73e19a190f690ad32a7caf (tpm_ek_v1_cloud_host_root, of VMs before 2023).
+    Source: pki.goog/cloud_integrity.
+    """
+    return (_pinned("google-vtpm-root.der", "tpm"), _pinned("google-vtpm-root-old.der", "tpm"))
+
+
 @cache
 def _pinned(name: str, *tees: Tee) -> TrustedRoot:
     der = files(__name__).joinpath(name).read_bytes()
@@ -83,7 +102,7 @@ def _pinned(name: str, *tees: Tee) -> TrustedRoot:
 
 
 def vendor_roots() -> tuple[TrustedRoot, ...]:
-    """All that are pinned here."""
+    """All that are pinned here and count without being named; those of TPMs' keys do not."""
     return (intel_root(), *amd_roots(), nitro_root())
 
 
@@ -95,6 +114,14 @@ def software_root(certificate: bytes) -> TrustedRoot:
     if len(certificate) > MAX_ROOT_BYTES:
         raise ConfigurationError(f"the root has {len(certificate)} bytes, expected at most {MAX_ROOT_BYTES}")
     return TrustedRoot(certificate_der=_to_der(certificate), software=True)
+
+
+def ak_root(certificate: bytes) -> TrustedRoot:
+    """A root of TPM attestation keys that the owner trusts, from PEM or DER. Its claims are not those of software.
+
+    Raises ConfigurationError: not one certificate, or over MAX_ROOT_BYTES.
+    """
+    return replace(software_root(certificate), software=False, tees=frozenset({"tpm"}))
 
 
 def _to_der(certificate: bytes) -> bytes:
