@@ -27,6 +27,8 @@ class Kind(Enum):
     SERVICE_ATTESTED = "service_attested"
     SERVICE_FILE_RENDERED = "service_file_rendered"
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
+    ENDORSEMENTS_STORED = "endorsements_stored"
+    EVIDENCE_KEPT = "evidence_kept"
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
 

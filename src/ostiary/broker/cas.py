@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.endorsements import Endorsements
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
@@ -31,6 +33,7 @@ class Cas:
     verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
     admissions, configurations: made before, by names of session and service.
     outside: the way to Azure's directory and key vaults. key_sets: of attestation services that sessions name.
+    endorsements: kept ones, and the way to their vendors. last_evidence: for a forecast.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
@@ -43,5 +46,7 @@ class Cas:
     verifier: Verifier
     outside: Outside
     key_sets: KeySets
+    endorsements: Endorsements
+    last_evidence: LastEvidences
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

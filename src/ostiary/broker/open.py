@@ -13,14 +13,19 @@ from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.endorsements import Endorsements
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
-from ostiary.errors import StoreError
+from ostiary.broker.shelf import Shelf
+from ostiary.broker.vendors import Sources, Vendors
+from ostiary.errors import OstiaryError, StoreError
+from ostiary.evidence.endorsements.piece import Anchors
 from ostiary.evidence.intel.verifier import Verifier
-from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.roots import TrustedRoot, amd_roots
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write, open_store
@@ -38,15 +43,25 @@ def open_cas(
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    sources: Sources | None = None,
+    bundle: Path | None = None,
 ) -> Cas:
     """The service whose state lies in `directory`, with the system's clock and generator.
 
     warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    azure: as in `make_cas`.
+    azure, sources, bundle: as in `make_cas`.
     Raises StoreError, TamperedError, ConfigurationError.
     """
     store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
-    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
+    return make_cas(
+        store,
+        roots=roots,
+        now=lambda: datetime.now(UTC),
+        random=os.urandom,
+        azure=azure,
+        sources=sources,
+        bundle=bundle,
+    )
 
 
 def make_cas(
@@ -56,13 +71,18 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
+    amd: tuple[TrustedRoot, ...] | None = None,
+    sources: Sources | None = None,
+    bundle: Path | None = None,
 ) -> Cas:
     """A service over an open store.
 
-    azure: where tokens and secrets of sessions are fetched.
-    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
+    azure: where tokens and secrets of sessions are fetched. amd: roots of SNP endorsements; None: AMD's. sources: whom
+    to ask for endorsements; None: nobody. bundle: a file with endorsements that the owner keeps up to date.
+    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure` and `sources`.
     """
     outside = Outside(azure, now=now, random=random)
+    anchors = Anchors(intel=roots, amd=amd_roots() if amd is None else amd)
     sessions = SessionRecords(store)
     writes = _first_writes(store, sessions, random)
     store.commit(writes, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
@@ -78,6 +98,16 @@ def make_cas(
         verifier=Verifier(roots),
         outside=outside,
         key_sets=KeySets(outside, now=now),
+        endorsements=Endorsements(
+            Shelf(store, anchors, now=now),
+            anchors,
+            outside,
+            now=now,
+            random=random,
+            vendors=None if sources is None else Vendors(sources, anchors, now=now),
+            bundle=bundle,
+        ),
+        last_evidence=LastEvidences(store, now=now),
         now=now,
         random=random,
     )
@@ -102,6 +132,8 @@ def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int]
 def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
     cas.outside.close()
+    with suppress(OstiaryError):
+        cas.last_evidence.write()
     with suppress(StoreError):
         cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
     cas.store.close()

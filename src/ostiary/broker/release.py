@@ -14,6 +14,7 @@ from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
+from ostiary.broker.last_evidence import LastEvidence
 from ostiary.broker.memory import Made
 from ostiary.broker.one_time_password import spend_one_time_password
 from ostiary.broker.outside import Errands
@@ -21,6 +22,7 @@ from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.endorsements.choice import Chosen
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -161,18 +163,42 @@ async def _attest(cas: Cas, session: Session, admission: Admission, request: Req
             f"service {session.name}/{service.name} needs evidence and the program sent none",
             "start it where a TEE or the software platform makes evidence, without --no-attestation",
         )
+    chosen: Chosen | None
     wanted = "maa" if security.mode == "maa" else "sgx"
     if request.tee != wanted:
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
         )
     if wanted == "maa":
+        chosen = None
         claims = await claims_of_token(cas, session.name, security, request.evidence)
     else:
-        claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+        chosen = await cas.endorsements.choose(request.tee, request.evidence, request.endorsements)
+        claims = cas.verifier.verify(request.evidence, chosen.endorsements, now=chosen.at)
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
     binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
-    return appraise(claims, service, security, binding=binding)
+    result = appraise(claims, service, security, binding=binding)
+    if chosen is not None:
+        _learn(cas, session, service, request, chosen, claims)
+    return result
+
+
+def _learn(cas: Cas, session: Session, service: Service, request: Request, chosen: Chosen, claims: Claims) -> None:
+    """Keep what the program's platform brought, for others and for a forecast, now that it was admitted."""
+    if claims.software:
+        return
+    cas.endorsements.accept(chosen)
+    cas.last_evidence.note(
+        LastEvidence(
+            session=session.name,
+            service=service.name,
+            tee=claims.tee,
+            platform=claims.platform_id,
+            at=cas.now(),
+            evidence=request.evidence,
+            sent=request.endorsements if claims.tee == "snp" else b"",
+        )
+    )
 
 
 async def _release(

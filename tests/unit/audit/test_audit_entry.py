@@ -42,6 +42,8 @@ def test_the_kinds_are_a_closed_list() -> None:
         "service_attested",
         "service_file_rendered",
         "one_time_password_used",
+        "endorsements_stored",
+        "evidence_kept",
         "cas_started",
         "cas_exited",
     }
