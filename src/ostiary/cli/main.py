@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ostiary import __version__
-from ostiary.cli import demo, measure, platform, scone, serve
+from ostiary.cli import demo, endorsements, measure, platform, scone, serve
 from ostiary.cli.client_commands import GROUPS
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 )
 app.command(name="serve")(serve.serve)
 app.add_typer(platform.app, name="platform")
+app.add_typer(endorsements.app, name="endorsements")
 app.command(name="measure", context_settings={"ignore_unknown_options": True})(measure.measure)
 app.command(name="demo")(demo.demo)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ostiary.cli.address import parse_listen_address, show_address
+from ostiary.cli.endorsements.options import CaOption, KdsOption, PcsOption, sources_of
 from ostiary.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ def serve(
             "--azure-ca", metavar="CA.pem", help="Vouches for Azure's servers in place of the system's certificates."
         ),
     ] = None,
+    pcs: PcsOption = None,
+    kds: KdsOption = None,
+    endorsements_ca: CaOption = None,
+    endorsements: Annotated[
+        Path | None,
+        typer.Option(
+            "--endorsements",
+            metavar="BUNDLE",
+            help="Endorsements from `ostiary endorsements`; read at the start and whenever the file changes.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
     ] = False,
@@ -77,13 +89,18 @@ def serve(
     """Run the service: client API on 8081, enclave API on 18765, state in ./ostiary-data.
 
     Without --trust-software-root only evidence of genuine SGX hardware is accepted. The certificate that clients can
-    pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
+    pin is written to DIR/cas-ca.pem. Vendors are asked for endorsements only where --pcs or --kds names them. Log lines
+    go to stderr. SIGTERM or ctrl-C end it in order.
 
     Examples:
 
       ostiary serve
 
       ostiary serve --client 127.0.0.1:8081 --enclave 127.0.0.1:18765 --trust-software-root ostiary-platform/root.pem
+
+      ostiary serve --pcs intel --kds amd
+
+      ostiary serve --pcs https://pccs.example:8081 --endorsements-ca pccs.pem --endorsements bundle.json
 
       ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
     """
@@ -98,8 +115,9 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     roots = _roots(trust_software_root or [])
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
+    sources = sources_of(pcs, kds, endorsements_ca) if pcs or kds else None
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(data, roots=roots, warn=_warn, azure=azure)
+    cas = open_cas(data, roots=roots, warn=_warn, azure=azure, sources=sources, bundle=endorsements)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -141,6 +159,7 @@ def _serve(
     import uvloop
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from ostiary.broker.background import background
     from ostiary.broker.identity import open_identity
     from ostiary.server.listen import serve
     from ostiary.server.service import make_listeners
@@ -164,6 +183,7 @@ def _serve(
         )
         if as_json:
             print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
-        await serve(listeners, stop)
+        async with background(cas):
+            await serve(listeners, stop)
 
     uvloop.run(run())
