@@ -30,6 +30,8 @@ from ostiary.evidence.snp.verify import SigningKey, verify_endorsements
 MAX_REMEMBERED = 256
 """Endorsements of attesters whose verification is remembered, the least recently used forgotten first."""
 
+_JUST_BEFORE = timedelta(seconds=1)
+"""At their `nextUpdate` itself, dcap-qvl takes revocation lists for expired."""
 _TEE_OF_ID = {"SGX": "sgx", "TDX": "tdx", "QE": "sgx", "TD_QE": "tdx"}
 _MISSING = "the platform sent no endorsements that can be used, and this service has none for it"
 _Thing = TypeVar("_Thing")
@@ -128,7 +130,7 @@ class Chooser:
             verify_chain(parse_bundle(quote.certification).chain, roots=self._anchors.intel, now=now)
             told = refused or next((why for why in missing.values() if why), (_MISSING,))
             raise EndorsementsMissingError(*told, parts=tuple(map(str, missing)))
-        at = min(now, *(one.until for one in chosen))
+        at = min(now, *(one.until - _JUST_BEFORE for one in chosen))
         if at < now:
             _require_overlap(chosen, at)
             _require_in_force(quote, now)
@@ -164,7 +166,7 @@ class Chooser:
         return _remembered(self._sent, sent, lambda: read_collateral(sent, self._anchors, now=now))
 
     def _choose_snp(self, report: Report, sent: bytes, now: datetime, max_age: timedelta | None) -> Chosen:
-        pem = b"" if not sent else sent if b"-----BEGIN " in sent else read_thim(sent)
+        pem = sent if not sent or sent.lstrip().startswith(b"-----BEGIN ") else read_thim(sent)
         alternatives = parts_of_report(report)
         first: OstiaryError | None = None
         for tried in self._candidates(report, pem, alternatives, now, max_age):
@@ -215,7 +217,7 @@ class Chooser:
         revocations = parse_revocation_list(kept.endorsement.piece.data, str(kept.endorsement.part))
         try:
             kept.endorsement.require(now, max_age)
-            if now <= kept.endorsement.until:
+            if now < kept.endorsement.until:
                 return b"\n" + revocations.public_bytes(Encoding.PEM)
         except EvidenceRefusedError:
             pass

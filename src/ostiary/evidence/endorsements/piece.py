@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +88,7 @@ class Endorsement:
         return (self.number, self.issued) > (other.number, other.issued)
 
     def last_use(self, max_age: timedelta | None) -> datetime:
-        """Until when it may be used.
+        """Until when it may be used; not any more at that time itself.
 
         max_age: how long after its date a statement may be used, be that before or after its `nextUpdate`; None:
         until `nextUpdate`. Certificates behind it must be in force in any case.
@@ -106,7 +105,7 @@ class Endorsement:
                 f"{self.part} is of {_day(self.issued)}",
             )
         last = self.last_use(max_age)
-        if now > last:
+        if now >= last:
             raise EvidenceRefusedError(
                 "the endorsements have run out; have the platform fetch new ones",
                 f"{self.part}, of {_day(self.issued)}, could be used until {_day(last)}",
@@ -346,8 +345,3 @@ def _common_name(name: x509.Name) -> str:
 def _day(instant: datetime) -> str:
     return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
 
-
-def digest(piece: Piece) -> bytes:
-    """SHA-256 that tells two pieces apart."""
-    parts = (str(piece.part).encode(), piece.data, piece.signature, piece.chain)
-    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
