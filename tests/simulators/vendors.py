@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.chains import Holder, issue
-from tests.simulators.outside import Answering, Outside
+from tests.simulators.outside import TIMEOUT_SECONDS, Answering, Outside
 from tests.simulators.sgx_platform import NOW, SgxPlatform, make_platform
 from tests.simulators.snp_chip import CHIP_ID, TCB, Chip, make_chip
 
@@ -174,6 +175,17 @@ def said(status: int, body: bytes = b"", headers: dict[str, str] | None = None) 
     """An HTTP answer."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def hanging(go_on: threading.Event, begun: threading.Event | None = None) -> Answering:
+    """No answer until `go_on`; begun: set when one is waited for."""
+
+    def hang(_request: bytes, _stream: ssl.SSLSocket) -> None:
+        if begun is not None:
+            begun.set()
+        go_on.wait(TIMEOUT_SECONDS)
+
+    return hang
 
 
 class VendorServer:

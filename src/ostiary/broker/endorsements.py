@@ -48,6 +48,8 @@ REFRESH_EVERY = timedelta(days=1)
 """A statement is asked for again so long after it was made or looked for; a vendor rates platforms anew any day."""
 LAST_THIRD_EVERY = timedelta(hours=1)
 """The same, when two thirds of its life are over."""
+CERTIFICATE_AHEAD = timedelta(days=30)
+"""So long before its end a certificate is asked for again, once in REFRESH_EVERY."""
 MAX_BACKOFFS = 4096
 """Parts whose failures are remembered; the one that failed longest ago is forgotten first."""
 
@@ -272,11 +274,11 @@ class Endorsements:
 
 def is_due(endorsement: Endorsement, checked: datetime, now: datetime) -> bool:
     """Whether a vendor should be asked for a newer copy. checked: when that was done last. Pure."""
-    since = now - max(checked, endorsement.issued)
-    in_last_third = now >= endorsement.until - (endorsement.until - endorsement.issued) / 3
-    if in_last_third and now - checked >= LAST_THIRD_EVERY:
-        return True
-    return endorsement.part.is_statement and since >= REFRESH_EVERY
+    if not endorsement.part.is_statement:
+        return now >= endorsement.until - CERTIFICATE_AHEAD and now - checked >= REFRESH_EVERY
+    if now >= endorsement.until - (endorsement.until - endorsement.issued) / 3:
+        return now - checked >= LAST_THIRD_EVERY
+    return now - max(checked, endorsement.issued) >= REFRESH_EVERY
 
 
 def import_bundle(shelf: Shelf, anchors: Anchors, path: Path, *, now: datetime) -> tuple[Part, ...]:

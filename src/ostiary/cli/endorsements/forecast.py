@@ -150,7 +150,6 @@ def _state(
 @contextmanager
 def _cas(data: Path, anchors: Anchors) -> Iterator[Cas]:
     import os
-    from datetime import UTC, datetime
 
     from ostiary.audit import Frontier
     from ostiary.broker.open import close_cas, make_cas
@@ -159,7 +158,7 @@ def _cas(data: Path, anchors: Anchors) -> Iterator[Cas]:
     require_data(data)
     store = open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None)
     try:
-        cas = make_cas(store, roots=anchors.intel, amd=anchors.amd, now=lambda: datetime.now(UTC), random=os.urandom)
+        cas = make_cas(store, roots=anchors.intel, amd=anchors.amd, now=lambda: time_of(None), random=os.urandom)
     except BaseException:
         store.close()
         raise

@@ -96,7 +96,7 @@ def time_of(text: str | None) -> datetime:
     from datetime import UTC, datetime
 
     if text is None:
-        return datetime.now(UTC)
+        return _now()
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
@@ -127,6 +127,12 @@ def require_data(data: Path) -> None:
     """Raises ConfigurationError unless it is the data directory of a service: a typing mistake makes no new one."""
     if not data.is_dir():
         raise ConfigurationError(f"--data {data}: no such directory; name the one of `ostiary serve --data`")
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
 
 
 def _root(path: Path, option: str) -> TrustedRoot:

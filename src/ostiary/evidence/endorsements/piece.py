@@ -344,4 +344,3 @@ def _common_name(name: x509.Name) -> str:
 
 def _day(instant: datetime) -> str:
     return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
-
