@@ -287,13 +287,14 @@ def _amd_chain(piece: Piece, anchors: Anchors, now: datetime) -> Endorsement:
 def _below_root(pem: bytes, roots: Sequence[TrustedRoot], what: str) -> x509.Certificate:
     """The one certificate that is not of a root's key."""
     keys = {root.public_key for root in roots}
-    found = [certificate for certificate in parse_certificates(pem) if _public_key(certificate) not in keys]
+    certificates = parse_certificates(pem)
+    found = [certificate for certificate in certificates if _public_key(certificate) not in keys]
     if not found:
         raise EvidenceFormatError(f"{what}: no certificate of who signed it")
+    if len(found) > 1 and len(found) == len(certificates):
+        raise EvidenceRefusedError(f"{what}: the certificates lead to a root that this service does not trust")
     if len(found) > 1:
-        raise EvidenceRefusedError(
-            f"{what}: {len(found)} certificates lead to a trusted root, expected one that it issued"
-        )
+        raise EvidenceRefusedError(f"{what}: {len(found)} certificates below the root, expected one that it issued")
     return found[0]
 
 
