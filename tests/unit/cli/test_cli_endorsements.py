@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,21 @@ def test_wrong_usage_of_forecast(shop: Shop, arguments: list[str]) -> None:
 def test_a_directory_that_is_not_there_is_not_made(shop: Shop) -> None:
     refused(shop.run("forecast", "--data", shop.data), ConfigurationError, "no such directory")
     assert not shop.data.exists()
+
+
+def test_a_data_directory_that_cannot_be_opened_is_closed_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.begin_service()
+    monkeypatch.setattr("ostiary.broker.open.make_cas", _failing)
+    refused(shop.run("forecast", "--data", shop.data), StoreError, "broken")
+    monkeypatch.undo()
+    with open_store(shop.data, random=os.urandom, log=Frontier(), warn=lambda _: None):
+        pass
+
+
+def _failing(*_arguments: object, **_named: object) -> None:
+    raise StoreError("broken")
+
+
+def test_the_time_is_that_of_the_system() -> None:
+    assert abs((options.time_of(None) - datetime.now(UTC)).total_seconds()) < 60
+    assert options.time_of("2026-12-31T12:00:00+01:00").hour == 11

@@ -12,7 +12,7 @@ from tests.simulators.chains import issue, pem, revoke
 from tests.simulators.genuine import cases
 from tests.simulators.genuine import pem as to_pem
 from tests.simulators.sgx_platform import NOW, make_platform, with_pck_chain
-from tests.simulators.snp_chip import make_chip
+from tests.simulators.snp_chip import CHIP_ID, make_chip
 from tests.simulators.vendors import (
     AMD_CHAIN,
     AMD_CRL,
@@ -372,3 +372,42 @@ def test_an_unused_issuer_does_not_help() -> None:
     stranger = issue("SEV-Milan", usage="")
     with pytest.raises(EndorsementsMissingError, match=r"root that this service does not trust|not signed by"):
         report(vendor, {}, vendor.chip.leaf.pem + stranger.pem)
+
+
+def test_a_certificate_that_has_no_name_as_a_part_is_used_and_not_kept() -> None:
+    """A Milan chip with an id of eight bytes, as Turin has."""
+    odd = Vendor(chip=make_chip(hardware_id=CHIP_ID[:8], end=NOW + 300 * DAY))
+    chosen = report(odd, {}, odd.chip.endorsements)
+    assert (chosen.endorsements, chosen.sent) == (odd.chip.endorsements, ())
+
+
+@pytest.mark.parametrize("member", ["tcb_info", "qe_identity"])
+@pytest.mark.parametrize(("text", "match"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
+def test_sent_text_that_is_no_object_is_told(vendor: Vendor, member: str, text: str, match: str) -> None:
+    members = json.loads(vendor.collateral())
+    members[member] = text
+    with pytest.raises(EndorsementsMissingError, match=match):
+        choose(vendor, {}, json.dumps(members).encode())
+
+
+def test_sent_text_of_an_unknown_tee_is_told(vendor: Vendor) -> None:
+    members = json.loads(vendor.collateral())
+    members["qe_identity"] = '{"id": "QVE"}'
+    with pytest.raises(EndorsementsMissingError, match="no endorsement has the name"):
+        choose(vendor, {}, json.dumps(members).encode())
+
+
+def test_endorsements_of_another_tee_are_told_apart(vendor: Vendor) -> None:
+    (case,) = (case for case in cases("tdx") if case.name == "tdx-near-mpc-2026")
+    (other,) = (case for case in cases("sgx") if case.name == "sgx-fraunhofer-2026")
+    anchors = Anchors(intel=(intel_root(),), amd=amd_roots())
+    with pytest.raises(EndorsementsMissingError, match="the endorsements are for another TEE than TDX"):
+        Chooser(anchors, lambda _: None).choose(
+            "tdx", case.files["quote.bin"], other.files["collateral.json"], now=other.verify_at, max_age=None
+        )
+
+
+def test_a_pck_certificate_without_its_extension_is_refused(vendor: Vendor) -> None:
+    quote = with_pck_chain(vendor.platform.quote(), vendor.chip.endorsements)
+    with pytest.raises(EvidenceFormatError, match="no SGX extension that can be read"):
+        choose(vendor, {}, quote=quote)

@@ -7,7 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.simulators.chains import revoke
 from tests.simulators.genuine import cases
+from tests.simulators.genuine import pem as to_pem
 from tests.simulators.sgx_platform import LIFETIME, NOW, make_platform, with_byte_flipped
 from tests.simulators.snp_chip import CHIP_ID, TCB, make_chip
 from tests.simulators.vendors import (
@@ -27,6 +30,7 @@ from tests.simulators.vendors import (
 )
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
+from ostiary.evidence.bundle import parse_bundle
 from ostiary.evidence.endorsements.choice import read_collateral
 from ostiary.evidence.endorsements.part import Part
 from ostiary.evidence.endorsements.piece import MAX_TEXT_BYTES, Anchors, Piece, pck_ca, verify_piece
@@ -241,3 +245,43 @@ def test_the_names_of_intels_cas_tell_them_apart(vendor: Vendor) -> None:
 
     assert pck_ca(named("Intel SGX PCK Processor CA")) == "processor"
     assert pck_ca(named("Intel SGX PCK Platform CA")) == "platform"
+
+
+def test_what_is_from_the_future_cannot_be_used(vendor: Vendor) -> None:
+    with pytest.raises(EvidenceRefusedError, match="from the future"):
+        vendor.endorsement(TCB_INFO).require(NOW - 2 * DAY, None)
+
+
+def test_a_ca_in_place_of_a_vcek_is_refused(vendor: Vendor) -> None:
+    piece = Piece(part=VCEK, data=vendor.chip.middle.der, chain=vendor.chip.leaf.pem)
+    refused(piece, vendor, "came with another certificate that is no CA")
+
+
+def test_genuine_issuers_of_one_product_are_not_those_of_another() -> None:
+    anchors = Anchors(intel=(intel_root(),), amd=amd_roots())
+    (case,) = (case for case in cases("snp") if case.name == "snp-oak-genoa-v5")
+    certificates = [
+        data if b"-----BEGIN" in data else to_pem(data) for name, data in case.files.items() if name != "report.bin"
+    ]
+    bundle = parse_bundle(b"".join(certificates))
+    ask = bundle.chain[1].public_bytes(Encoding.PEM)
+    for product in ("Genoa", "Milan"):
+        piece = Piece(part=Part(kind="amd-chain", name=f"vcek/{product}"), data=ask)
+        if product == "Genoa":
+            assert verify_piece(piece, anchors, now=case.verify_at).part.name == "vcek/Genoa"
+        else:
+            with pytest.raises(EvidenceRefusedError, match="signed by the root of another product"):
+                verify_piece(piece, anchors, now=case.verify_at)
+
+
+def test_a_list_without_a_number_counts_as_number_zero(vendor: Vendor) -> None:
+    plain = revoke(vendor.chip.root)
+    made = verify_piece(Piece(part=AMD_CRL, data=plain.public_bytes(Encoding.DER)), vendor.anchors, now=NOW)
+    assert made.number == 0
+
+
+def test_a_list_signed_by_an_algorithm_that_its_key_does_not_know_is_refused(vendor: Vendor) -> None:
+    """Signed by ECDSA, held against a root with an RSA key."""
+    anchors = Anchors(intel=vendor.anchors.intel, amd=amd_roots())
+    with pytest.raises(EvidenceRefusedError, match="not signed by a root that this service trusts"):
+        verify_piece(vendor.piece(AMD_CRL), anchors, now=NOW)

@@ -217,3 +217,9 @@ def test_quoting_of_chains_is_undone() -> None:
     body = b'{"tcbInfo":{},"signature":"00"}'
     chain = "-----BEGIN CERTIFICATE-----\nA+/=\n"
     assert read_answer(TCB_INFO, {"tcb-info-issuer-chain": quote(chain)}, body).chain == chain.encode()
+
+
+def test_an_answer_of_azure_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.evidence.endorsements.vendors.MAX_BUNDLE_BYTES", 10)
+    with pytest.raises(EvidenceFormatError, match="11 bytes, expected at most 10"):
+        read_thim(b"{" + bytes(10))

@@ -232,9 +232,9 @@ class Chooser:
         if key.hardware_id is None or key.chain.root.software:
             return ()
         issuers = b"".join(one.public_bytes(Encoding.PEM) for one in parse_certificates(pem) if one != key.chain.leaf)
-        part = Part(kind="vcek", name=f"{key.product}/{key.hardware_id.hex()}/{report.reported_tcb.hex()}")
-        piece = Piece(part=part, data=key.chain.leaf.public_bytes(Encoding.DER), chain=issuers)
         try:
+            part = Part(kind="vcek", name=f"{key.product}/{key.hardware_id.hex()}/{report.reported_tcb.hex()}")
+            piece = Piece(part=part, data=key.chain.leaf.public_bytes(Encoding.DER), chain=issuers)
             return (verify_piece(piece, self._anchors, now=now),)
         except (EvidenceFormatError, EvidenceRefusedError):
             return ()
