@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from tests.simulators.sgx_platform import NOW
 from tests.simulators.snp_chip import CHIP_ID, TCB
 from tests.simulators.vendors import AMD_CRL, DAY, OF_QUOTE, OF_REPORT, TCB_INFO, Vendor, VendorServer, said
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from ostiary.audit import Frontier
 from ostiary.broker.open import close_cas, make_cas
@@ -185,7 +184,7 @@ def test_vendors_have_names() -> None:
 
 def test_a_bar_is_shown_to_people_only_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 3.0])
-    monkeypatch.setattr(asking.time, "monotonic", lambda: next(clock, 9.0))
+    monkeypatch.setattr("ostiary.cli.endorsements.asking.time.monotonic", lambda: next(clock, 9.0))
     shown: list[bool] = []
     from rich.progress import Progress
 
