@@ -23,12 +23,14 @@ from ostiary.store import Store, Write
 
 MAX_SERVICES = 1024
 """Services whose evidence is kept, the ones that started longest ago forgotten first."""
-MAX_PLATFORMS = 64
+MAX_PLATFORMS = 16
 """Platforms of one service, likewise."""
-MAX_EVIDENCE_BYTES = 32 * 1024
+MAX_EVIDENCE_BYTES = 16 * 1024
 """One piece of evidence with its endorsements left out; what is larger is not kept."""
-MAX_SENT_BYTES = 64 * 1024
+MAX_SENT_BYTES = 16 * 1024
 """Certificates that came with it, where they cannot be had in another way (a VLEK); larger ones are not kept."""
+MAX_AT_ONCE = 32
+"""Services in one commit."""
 WRITE_EVERY = timedelta(minutes=1)
 RENEW_AFTER = timedelta(hours=6)
 """Evidence of the same kind from the same platform is written again only so much later."""
@@ -56,7 +58,7 @@ _Service = tuple[str, str]
 
 
 class LastEvidences:
-    """The last evidence of all services of one store. Used on the event loop, or by one thread alone."""
+    """The last evidence of all services of one store. Used on the event loop; `run` writes on a thread."""
 
     def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
         """Raises StoreError for an index of a later version."""
@@ -92,9 +94,19 @@ class LastEvidences:
 
     def write(self) -> None:
         """Store what was noted; waits for the disk. Raises StoreError and ConflictError."""
-        if not self._new:
-            return
+        self._store_all(self._take())
+
+    def _take(self) -> dict[_Service, dict[str, LastEvidence]]:
+        """What was noted, which is not noted any more; by the thread that notes."""
         new, self._new = self._new, {}
+        return new
+
+    def _store_all(self, new: Mapping[_Service, Mapping[str, LastEvidence]]) -> None:
+        services = list(new.items())
+        for start in range(0, len(services), MAX_AT_ONCE):
+            self._store_some(dict(services[start : start + MAX_AT_ONCE]))
+
+    def _store_some(self, new: Mapping[_Service, Mapping[str, LastEvidence]]) -> None:
         index = {service: None for service in self._index if service not in new} | dict.fromkeys(new)
         dropped = list(index)[: max(0, len(index) - MAX_SERVICES)]
         writes = []
@@ -115,7 +127,7 @@ class LastEvidences:
         while True:
             await asyncio.sleep(WRITE_EVERY.total_seconds())
             try:
-                await asyncio.to_thread(self.write)
+                await asyncio.to_thread(self._store_all, self._take())
             except OstiaryError as error:
                 log.warning("the last evidence of services could not be stored: %s", error)
 

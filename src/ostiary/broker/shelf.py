@@ -5,8 +5,9 @@ By logical name::
     endorsements           which parts there are, and where they came from
     endorsement/PART       one part, in the form of a bundle
 
-What stands in the store is only ever replaced by better copies (`_improves`), so that neither a
-vendor's server nor an attester can turn TCB data or revocation lists back.
+What stands in the store is only ever replaced by better copies (`_improves`): newer, of an equal or better origin, and
+not run out if the kept one has not. So neither a vendor's server nor an attester can turn TCB data or revocation lists
+back.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Shelf:
         self._now = now
         self._ready: OrderedDict[Part, Kept] = OrderedDict()
         self._unfit: set[Part] = set()
-        self._lock = threading.RLock()
+        # The first is held while the disk works, the second never: starts look things up meanwhile.
+        self._writing = threading.Lock()
+        self._lock = threading.Lock()
         self._origins = self._read_index()
 
     def parts(self) -> tuple[Part, ...]:
@@ -83,7 +86,7 @@ class Shelf:
         Raises StoreError.
         """
         stored: list[Part] = []
-        with self._lock:
+        with self._writing:
             wanted = [one for one in endorsements if not one.root.software and self._improves(one, origin)]
             for start in range(0, len(wanted), MAX_AT_ONCE):
                 stored += self._store_some(wanted[start : start + MAX_AT_ONCE], origin)
@@ -95,6 +98,8 @@ class Shelf:
             return True
         if kept.origin != origin:
             return origin == "vendor"
+        if new.last_use(None) <= self._now() < kept.endorsement.last_use(None):
+            return False
         return new.is_newer_than(kept.endorsement)
 
     def _store_some(self, new: list[Endorsement], origin: Origin) -> list[Part]:
@@ -111,12 +116,13 @@ class Shelf:
         writes.append(self._write(INDEX, json.dumps(members).encode()))
         data = {"origin": origin, "parts": [str(one.part) for one in stored]}
         self._store.commit(writes, entry(Kind.ENDORSEMENTS_STORED, data, self._now())).result()
-        self._origins = kept
-        for part in dropped:
-            self._ready.pop(part, None)
-        for one in stored:
-            self._unfit.discard(one.part)
-            self._make_ready(one.part, Kept(endorsement=one, origin=origin))
+        with self._lock:
+            self._origins = kept
+            for part in dropped:
+                self._ready.pop(part, None)
+            for one in stored:
+                self._unfit.discard(one.part)
+                self._make_ready(one.part, Kept(endorsement=one, origin=origin))
         return [one.part for one in stored]
 
     def _write(self, name: str, value: bytes | None) -> Write:

@@ -71,6 +71,15 @@ def test_an_older_number_or_day_takes_nobodys_place(store: Store, vendor: Vendor
     assert (number(shelf), store.head.seq) == (5, before), "nothing was written"
 
 
+def test_one_that_has_run_out_takes_the_place_of_none_in_force(store: Store, vendor: Vendor) -> None:
+    """A mirror may still have early data of last year, with a number that is higher than today's."""
+    shelf = open_shelf(store, vendor)
+    ended = replace(vendor, number=9, issued=NOW - 30 * DAY).endorsement(TCB_INFO)
+    assert shelf.put([vendor.endorsement(TCB_INFO)], "vendor") == (TCB_INFO,)
+    assert shelf.put([ended], "vendor") == ()
+    assert number(shelf) == 5
+
+
 def test_a_newer_one_does(store: Store, vendor: Vendor) -> None:
     shelf = open_shelf(store, vendor)
     shelf.put([vendor.endorsement(TCB_INFO)], "vendor")
