@@ -24,11 +24,8 @@ from ostiary.broker.vendors import VendorError, Vendors
 from ostiary.errors import (
     ConfigurationError,
     EndorsementsMissingError,
-    EvidenceFormatError,
-    EvidenceRefusedError,
     OstiaryError,
     OutsideError,
-    StoreError,
 )
 from ostiary.evidence.endorsements.bundle_file import MAX_BUNDLE_FILE_BYTES, read_bundle
 from ostiary.evidence.endorsements.choice import Chooser, Chosen
@@ -208,7 +205,7 @@ class Endorsements:
         except OutsideError as error:
             self._note_failure(server, None)
             log.warning("%s could not be fetched: %s", part, error)
-        except (EvidenceFormatError, EvidenceRefusedError, StoreError, ConfigurationError) as error:
+        except OstiaryError as error:
             self._note_failure(str(part), None)
             log.warning("%s was fetched and is of no use: %s", part, error)
         else:

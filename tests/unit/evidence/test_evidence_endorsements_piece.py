@@ -139,6 +139,15 @@ def test_a_list_of_another_ca_is_refused(vendor: Vendor) -> None:
     refused(piece, vendor, "revocation list of another CA")
 
 
+@pytest.mark.parametrize("part", [TCB_INFO, PCK_CRL, VCEK], ids=str)
+def test_a_chain_with_anything_but_ascii_is_refused(vendor: Vendor, part: Part) -> None:
+    """It verifies, as what stands between certificates is left out, and could not be written down."""
+    piece = vendor.piece(part)
+    refused(replace(piece, chain=piece.chain + "é".encode()), vendor, "not ASCII text")
+    chain = vendor.piece(AMD_CHAIN)
+    refused(replace(chain, data=chain.data + b"\xff"), vendor, "not ASCII text")
+
+
 def test_a_list_without_its_ca_is_refused(vendor: Vendor) -> None:
     refused(
         replace(vendor.piece(PCK_CRL), chain=vendor.signer_chain), vendor, "0 certificates of the CA that signed it"
@@ -213,6 +222,7 @@ def test_no_age_makes_certificates_last_longer(vendor: Vendor) -> None:
         made.require(NOW + 31 * DAY, 1000 * DAY)
     with pytest.raises(EvidenceRefusedError, match="could be used until"):
         vendor.endorsement(VCEK).require(NOW + 301 * DAY, 1000 * DAY)
+    assert made.last_use(timedelta.max) == made.chain_until
 
 
 def test_newer_is_a_higher_number_or_a_later_day(vendor: Vendor) -> None:

@@ -75,6 +75,7 @@ class Chooser:
         self._held = held
         self._sent: OrderedDict[bytes, tuple[Endorsement, ...]] = OrderedDict()
         self._keys: OrderedDict[bytes, SigningKey] = OrderedDict()
+        self._vceks: OrderedDict[bytes, tuple[Endorsement, ...]] = OrderedDict()
 
     def choose(self, tee: str, evidence: bytes, sent: bytes, *, now: datetime, max_age: timedelta | None) -> Chosen:
         """What to verify this evidence with. Pure but for its memory: `now` (aware) is the only clock.
@@ -231,9 +232,12 @@ class Chooser:
         """The VCEK that was sent, as a piece to keep."""
         if key.hardware_id is None or key.chain.root.software:
             return ()
+        return _remembered(self._vceks, report.reported_tcb + pem, lambda: self._vcek(pem, key, report, now))
+
+    def _vcek(self, pem: bytes, key: SigningKey, report: Report, now: datetime) -> tuple[Endorsement, ...]:
         issuers = b"".join(one.public_bytes(Encoding.PEM) for one in parse_certificates(pem) if one != key.chain.leaf)
         try:
-            part = Part(kind="vcek", name=f"{key.product}/{key.hardware_id.hex()}/{report.reported_tcb.hex()}")
+            part = Part(kind="vcek", name=f"{key.product}/{(key.hardware_id or b'').hex()}/{report.reported_tcb.hex()}")
             piece = Piece(part=part, data=key.chain.leaf.public_bytes(Encoding.DER), chain=issuers)
             return (verify_piece(piece, self._anchors, now=now),)
         except (EvidenceFormatError, EvidenceRefusedError):

@@ -27,6 +27,8 @@ from ostiary.evidence.snp.verify import verify_endorsements
 MAX_TEXT_BYTES = 192 * 1024
 """TCB info or an identity: JSON text."""
 SIGNATURE_BYTES = 64
+MOST_AGE = timedelta(days=3650)
+"""No session makes a statement last longer."""
 
 Origin: TypeAlias = Literal["vendor", "attester"]
 
@@ -95,7 +97,7 @@ class Endorsement:
         """
         if max_age is None or not self.part.is_statement:
             return min(self.until, self.chain_until)
-        return min(self.issued + max_age, self.chain_until)
+        return min(self.issued + min(max_age, MOST_AGE), self.chain_until)
 
     def require(self, now: datetime, max_age: timedelta | None) -> None:
         """Raises EvidenceRefusedError unless it may be used at `now`."""
@@ -128,6 +130,9 @@ def verify_piece(piece: Piece, anchors: Anchors, *, now: datetime) -> Endorsemen
     Raises EvidenceFormatError (a form that cannot be read) and EvidenceRefusedError.
     Source: Intel PCS API version 4; Intel SGX PCK Certificate and CRL Profile; AMD publication 57230.
     """
+    is_text = piece.part.kind in ("tcb-info", "qe-identity", "amd-chain")
+    if not piece.chain.isascii() or (is_text and not piece.data.isascii()):
+        raise EvidenceFormatError(f"{piece.part}: not ASCII text")
     match piece.part.kind:
         case "tcb-info" | "qe-identity":
             made = _text(piece, anchors, now)
