@@ -18,14 +18,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ostiary.broker.backoff import wait_after
-from ostiary.broker.outside import Outside
+from ostiary.broker.outside import MAX_OF_ONE_SESSION, Outside
 from ostiary.broker.shelf import Shelf
 from ostiary.broker.vendors import VendorError, Vendors
 from ostiary.errors import (
     ConfigurationError,
     EndorsementsMissingError,
     OstiaryError,
-    OutsideError,
 )
 from ostiary.evidence.endorsements.bundle_file import MAX_BUNDLE_FILE_BYTES, read_bundle
 from ostiary.evidence.endorsements.choice import Chooser, Chosen
@@ -136,8 +135,13 @@ class Endorsements:
         due = [part for part in parts if self._is_due(part)]
         due += [part for part in self._wanted if part not in parts and part not in due]
         self._wanted.clear()
-        tasks = [task for part in due if (task := self._start(part)) is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._checked = {part: when for part, when in self._checked.items() if part in parts}
+        # A few at a time, so that none waits so long for its turn that it seems to have failed.
+        for start in range(0, len(due), MAX_OF_ONE_SESSION):
+            tasks = [
+                task for part in due[start : start + MAX_OF_ONE_SESSION] if (task := self._start(part)) is not None
+            ]
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read_bundle(self) -> None:
         if self._bundle is None:
@@ -159,9 +163,9 @@ class Endorsements:
         """Ask for parts that a start needs at once; whether it is worth to look again."""
         tasks = []
         for part in parts:
-            if part not in self._running and not self._may_ask_new():
-                continue
-            task = self._start(part)
+            task = self._running.get(part)
+            if task is None and self._server_to_ask(part) is not None and self._may_ask_new():
+                task = self._start(part)
             if task is not None:
                 tasks.append(task)
         if not tasks:
@@ -180,17 +184,20 @@ class Endorsements:
     def _start(self, part: Part) -> asyncio.Task[None] | None:
         """The task that asks for a part; None if nobody is asked now."""
         known = self._running.get(part)
-        if known is not None:
+        server = self._server_to_ask(part)
+        if known is not None or server is None or self._vendors is None:
             return known
-        if self._vendors is None or len(self._running) >= MAX_RUNNING:
-            return None
-        server = self._vendors.sources.server_of(part)
-        if server is None or self._is_left_alone(server) or self._is_left_alone(str(part)):
-            return None
         task = asyncio.get_running_loop().create_task(self._ask(part, server, self._vendors))
         self._running[part] = task
         task.add_done_callback(lambda _: self._running.pop(part, None))
         return task
+
+    def _server_to_ask(self, part: Part) -> str | None:
+        """Who may be asked for a part now."""
+        if self._vendors is None or len(self._running) >= MAX_RUNNING or self._is_left_alone(str(part)):
+            return None
+        server = self._vendors.sources.server_of(part)
+        return None if server is None or self._is_left_alone(server) else server
 
     async def _ask(self, part: Part, server: str, vendors: Vendors) -> None:
         try:
@@ -202,12 +209,9 @@ class Endorsements:
         except VendorError as error:
             self._note_failure(server if error.everything else str(part), error.wait)
             log.warning("%s could not be fetched: %s", part, error)
-        except OutsideError as error:
-            self._note_failure(server, None)
-            log.warning("%s could not be fetched: %s", part, error)
         except OstiaryError as error:
             self._note_failure(str(part), None)
-            log.warning("%s was fetched and is of no use: %s", part, error)
+            log.warning("%s could not be had: %s", part, error)
         else:
             self._failed.pop(server, None)
             self._failed.pop(str(part), None)
@@ -233,11 +237,12 @@ class Endorsements:
 
     def _note_failure(self, whom: str, wait: timedelta | None) -> None:
         failed = self._failed.pop(whom, None)
-        times = 1 if failed is None else failed.times + 1
+        # What was asked before the server was left alone fails with the first, and counts as one.
+        again = failed is not None and self._now() >= failed.until
+        times = 1 if failed is None else failed.times + again
         jitter = int.from_bytes(self._random(2), "big") / 0xFFFF
-        self._failed[whom] = _Failed(
-            times=times, until=self._now() + wait_after(times, retry_after=wait, jitter=jitter)
-        )
+        until = self._now() + wait_after(times, retry_after=wait, jitter=jitter)
+        self._failed[whom] = _Failed(times=times, until=until if failed is None else max(until, failed.until))
         if len(self._failed) > MAX_BACKOFFS:
             del self._failed[next(iter(self._failed))]
 
@@ -245,11 +250,10 @@ class Endorsements:
 
     def _is_due(self, part: Part) -> bool:
         kept = self.shelf.held(part)
-        return (
-            kept is None
-            or kept.origin == "attester"
-            or is_due(kept.endorsement, self._checked.get(part, _LONG_AGO), self._now())
-        )
+        checked = self._checked.get(part, _LONG_AGO)
+        if kept is None or kept.origin == "attester":
+            return self._now() - checked >= LAST_THIRD_EVERY
+        return is_due(kept.endorsement, checked, self._now())
 
     def _want(self, parts: Iterable[Part]) -> None:
         if self._vendors is None:

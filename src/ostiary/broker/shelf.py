@@ -96,10 +96,10 @@ class Shelf:
         kept = self.held(new.part)
         if kept is None:
             return True
-        if kept.origin != origin:
-            return origin == "vendor"
         if new.last_use(None) <= self._now() < kept.endorsement.last_use(None):
             return False
+        if kept.origin != origin:
+            return origin == "vendor"
         return new.is_newer_than(kept.endorsement)
 
     def _store_some(self, new: list[Endorsement], origin: Origin) -> list[Part]:

@@ -401,8 +401,35 @@ def test_failures_are_forgotten_beyond_a_bound(house: House, monkeypatch: pytest
     endorsements._note_failure("b", None)
     assert list(endorsements._failed) == ["b"]
     for _ in range(30):
+        house.now += 2 * MOST_WAIT
         endorsements._note_failure("b", None)
     assert endorsements._failed["b"].until - house.now == MOST_WAIT
+
+
+def test_what_fails_at_one_time_counts_as_one_failure(house: House) -> None:
+    endorsements = house.open()
+    for _ in range(4):
+        endorsements._note_failure("server", None)
+    assert endorsements._failed["server"].until - house.now == FIRST_WAIT
+
+
+def test_no_later_failure_shortens_what_a_server_asked_for(house: House) -> None:
+    endorsements = house.open()
+    endorsements._note_failure("server", timedelta(hours=5))
+    endorsements._note_failure("server", None)
+    assert endorsements._failed["server"].until - house.now == timedelta(hours=5)
+
+
+def test_a_vendor_without_better_is_asked_again_after_a_while(house: House) -> None:
+    """What it has may have run out, when an attester brought newer."""
+    endorsements = house.open()
+    endorsements.shelf.put([house.vendor.endorsement(part) for part in OF_QUOTE], "attester")
+    house.vendor = replace(house.vendor, issued=NOW - 30 * DAY)
+    for _ in range(2):
+        run(endorsements.refresh)
+    assert len(house.server.asked) == len(OF_QUOTE)
+    assert house.number(endorsements) == 5
+    assert choose(house, endorsements).endorsements
 
 
 def test_so_many_parts_are_asked_for_at_one_time_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
