@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
-from ostiary.broker.endorsements import Endorsements
 from ostiary.broker.guesses import Guesses
+from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory

@@ -13,8 +13,8 @@ from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
-from ostiary.broker.endorsements import Endorsements
 from ostiary.broker.guesses import Guesses
+from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory

@@ -323,9 +323,25 @@ def test_a_list_that_ran_out_revokes_still_and_stops_nobody_else(vendor: Vendor)
         report(vendor, kept(revoked.endorsement(AMD_CRL)), vendor.chip.endorsements)
 
 
-def test_a_list_that_was_sent_is_left_as_it_is(vendor: Vendor) -> None:
-    sent = vendor.chip.endorsements + pem(revoke(vendor.chip.root))
-    assert report(vendor, all_of(vendor, (AMD_CRL,)), sent).endorsements == sent
+def test_a_list_that_was_sent_counts_unless_the_kept_one_is_newer(vendor: Vendor) -> None:
+    """Or a revoked chip would bring the list of the day before."""
+    sent = vendor.chip.endorsements + pem(revoke(vendor.chip.root, start=NOW - 2 * DAY))
+    assert report(vendor, {}, sent).endorsements == sent
+    older = replace(vendor, issued=NOW - 3 * DAY)
+    assert report(vendor, all_of(older, (AMD_CRL,)), sent).endorsements == sent
+    revoked = replace(vendor, revoked=[vendor.chip.middle.certificate])
+    chosen = report(vendor, kept(revoked.endorsement(AMD_CRL)), sent)
+    with pytest.raises(EvidenceRefusedError, match="is revoked"):
+        snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=chosen.at)
+
+
+def test_a_stale_list_counts_up_to_the_age_that_a_session_allows(vendor: Vendor) -> None:
+    held = kept(replace(vendor, issued=NOW - 20 * DAY - timedelta(hours=1)).endorsement(AMD_CRL))
+    assert b"X509 CRL" not in report(vendor, held, vendor.chip.endorsements).endorsements
+    chosen = choose(vendor, held, vendor.chip.endorsements, quote=vendor.chip.report(), tee="snp", max_age=30 * DAY)
+    assert b"X509 CRL" in chosen.endorsements
+    assert chosen.at < NOW
+    assert snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=chosen.at)
 
 
 def test_genuine_reports_need_nothing_more_than_was_sent() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from ostiary.broker.endorsements import read_bundle_file
+from ostiary.broker.kept_endorsements import read_bundle_file
 from ostiary.errors import ConfigurationError
 from ostiary.evidence.endorsements.bundle_file import write_bundle
 from ostiary.evidence.endorsements.part import Part

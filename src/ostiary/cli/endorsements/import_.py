@@ -27,7 +27,7 @@ def import_(
 
       ostiary endorsements import bundle.json --data ostiary-data
     """
-    from ostiary.broker.endorsements import import_bundle
+    from ostiary.broker.kept_endorsements import import_bundle
 
     anchors, now = anchors_of(intel_root, amd_root), time_of(None)
     with shelf_of(data, anchors, now) as shelf:

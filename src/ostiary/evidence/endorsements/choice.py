@@ -177,10 +177,10 @@ class Chooser:
             except (EvidenceFormatError, EvidenceRefusedError) as error:
                 first = first or error
                 continue
-            lists = self._revocations(tried, key, now, max_age)
+            endorsements, at = self._with_list(tried, key, now, max_age)
             new = self._pieces(tried, key, report, now) if pem and tried.startswith(pem) else ()
             parts = tuple(part for part in alternatives if key.product in part.words)
-            return Chosen(endorsements=tried + lists, at=now, parts=parts, sent=new)
+            return Chosen(endorsements=endorsements, at=at, parts=parts, sent=new)
         told = (_MISSING,) if first is None or not pem else first.chain
         raise EndorsementsMissingError(*told, parts=tuple(map(str, alternatives)))
 
@@ -207,26 +207,31 @@ class Chooser:
         key.chain.require(now)
         return key
 
-    def _revocations(self, pem: bytes, key: SigningKey, now: datetime, max_age: timedelta | None) -> bytes:
-        """AMD's revocation list to add, PEM; nothing if the attester sent one, or none is kept.
+    def _with_list(
+        self, pem: bytes, key: SigningKey, now: datetime, max_age: timedelta | None
+    ) -> tuple[bytes, datetime]:
+        """These certificates with AMD's revocation list, and when to judge them.
 
-        A list that is too old cannot be judged with; but what it revokes stays revoked.
+        The list that is kept counts, in place of older ones that were sent; without a kept one those that were sent.
+        One that is too old cannot be judged with; but what it revokes stays revoked. AMD's lists are not required.
+        Raises EvidenceRefusedError for what an old list revokes.
         """
         kept = None if key.chain.root.software else self._held(Part(kind="amd-crl", name=key.product))
-        if kept is None or b"X509 CRL" in pem:
-            return b""
-        revocations = parse_revocation_list(kept.endorsement.piece.data, str(kept.endorsement.part))
-        try:
-            kept.endorsement.require(now, max_age)
-            if now < kept.endorsement.until:
-                return b"\n" + revocations.public_bytes(Encoding.PEM)
-        except EvidenceRefusedError:
-            pass
-        for certificate in parse_bundle(pem).chain:
+        if kept is None:
+            return pem, now
+        ours, bundle = kept.endorsement, parse_bundle(pem)
+        if any(sent.last_update_utc >= ours.issued for sent in bundle.revocation_lists):
+            return pem, now
+        revocations = parse_revocation_list(ours.piece.data, str(ours.part))
+        at = min(now, ours.until - _JUST_BEFORE)
+        if (now < ours.until or now < ours.last_use(max_age)) and at >= key.chain.not_before:
+            certificates = b"".join(one.public_bytes(Encoding.PEM) for one in bundle.chain)
+            return certificates + revocations.public_bytes(Encoding.PEM), at
+        for certificate in bundle.chain:
             of_it = certificate.issuer == revocations.issuer
             if of_it and revocations.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
                 raise EvidenceRefusedError("a certificate of the evidence or its endorsements is revoked")
-        return b""
+        return pem, now
 
     def _pieces(self, pem: bytes, key: SigningKey, report: Report, now: datetime) -> tuple[Endorsement, ...]:
         """The VCEK that was sent, as a piece to keep."""

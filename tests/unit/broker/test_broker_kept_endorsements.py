@@ -29,10 +29,10 @@ from tests.simulators.vendors import (
 )
 
 from ostiary.audit import Frontier
-from ostiary.broker import endorsements as module
+from ostiary.broker import kept_endorsements as module
 from ostiary.broker.background import background
 from ostiary.broker.backoff import FIRST_WAIT, MOST_WAIT
-from ostiary.broker.endorsements import CERTIFICATE_AHEAD, Endorsements, is_due, read_bundle_file
+from ostiary.broker.kept_endorsements import CERTIFICATE_AHEAD, Endorsements, is_due, read_bundle_file
 from ostiary.broker.open import make_cas
 from ostiary.broker.outside import Outside
 from ostiary.broker.shelf import Shelf
