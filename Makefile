@@ -33,6 +33,7 @@ bench:
 	@scripts/setup test
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
 	.venv/bin/python bench/language.py
+	PYTHONPATH=. .venv/bin/python bench/store.py
 
 lock:
 	@scripts/setup test

@@ -15,13 +15,18 @@
     │  │  └─ EndorsementsMissingError  none that it could be verified with
     │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
-    │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
-    │     └─ SecretUnavailableError  for want of the value of a secret
+    │  ├─ ReleaseRefusedError    a configuration that cannot be made as the session asks
+    │  │  ├─ SecretUnavailableError  for want of the value of a secret
+    │  │  └─ VolumeUnavailableError  for want of a volume that may be used as asked
+    │  └─ InconsistentLogError   a log that does not go on from what a witness saw of it
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
+    │  ├─ TagConflictError       a change of files that does not follow their recorded state
+    │  └─ OtherSizeError         the witness saw another size of the log last; carries it
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
+    │     └─ RollbackError       an earlier state of the database, or one of another history, was put in its place
     ├─ OutsideError              a server, daemon or kernel facility outside us failed or cannot be reached
     └─ DeniedError               what a client is told when the service refuses its evidence
 
@@ -159,12 +164,36 @@ class SecretUnavailableError(ReleaseRefusedError):
     """
 
 
+class VolumeUnavailableError(ReleaseRefusedError):
+    """A volume cannot be used as asked. The message names the volume only; the causes are not for the peer."""
+
+
+class InconsistentLogError(RefusedError):
+    """A log that does not go on from what the witness saw of it."""
+
+
 class NotFoundError(OstiaryError):
     """No such session, version or value, or not for this caller to know."""
 
 
 class ConflictError(OstiaryError):
     """The state moved: read again, merge, retry."""
+
+
+class TagConflictError(ConflictError):
+    """A change of protected files that does not follow the recorded one. current: the tag recorded, None if none."""
+
+    def __init__(self, message: str, *causes: str, current: bytes | None) -> None:
+        super().__init__(message, *causes)
+        self.current = current
+
+
+class OtherSizeError(ConflictError):
+    """The witness saw another size of the log last: `size`, in leaves."""
+
+    def __init__(self, message: str, *causes: str, size: int) -> None:
+        super().__init__(message, *causes)
+        self.size = size
 
 
 class ConfigurationError(OstiaryError):
@@ -177,6 +206,10 @@ class StoreError(OstiaryError):
 
 class TamperedError(StoreError):
     """Stored state does not verify. Nothing of it was used."""
+
+
+class RollbackError(TamperedError):
+    """The database is authentic but not the newest there was, or of another history than the one remembered."""
 
 
 class OutsideError(OstiaryError):

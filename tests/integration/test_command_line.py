@@ -11,7 +11,8 @@ from tests.simulators.processes import ostiary
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "run", "measure", "platform", "endorsements", "demo", "session", "self", "cas", "cert"]
+    "command",
+    ["serve", "run", "measure", "platform", "endorsements", "store", "demo", "session", "self", "cas", "cert"],
 )
 def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
     assert command in ostiary("--help")
@@ -19,7 +20,8 @@ def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("serve",), ("run",), ("measure",), ("platform", "serve"), ("endorsements", "fetch")]
+    "command",
+    [("serve",), ("run",), ("measure",), ("platform", "serve"), ("store", "verify"), ("endorsements", "fetch")],
 )
 def test_help_of_a_command_has_examples(command: tuple[str, ...]) -> None:
     text = ostiary(*command, "--help")

@@ -220,10 +220,17 @@ def test_the_service_keeps_its_identity_across_restarts(tmp_path: Path) -> None:
     assert roots[0] == roots[1]
 
 
-def test_a_second_service_on_the_same_state_is_refused(tmp_path: Path) -> None:
-    with serve_process(tmp_path / "data"):
-        said = ostiary("serve", "--data", str(tmp_path / "data"), "--client", "127.0.0.1:0", expect=1)
-    assert "is locked by process" in said
+def test_two_services_on_the_same_state_are_one(tmp_path: Path) -> None:
+    me = make_client(tmp_path, "me")
+    with serve_process(tmp_path / "data") as one, serve_process(tmp_path / "data") as other:
+        ports = [int(served["client"].rpartition(":")[2]) for served in (one, other)]
+        assert Path(one["ca"]).read_bytes() == Path(other["ca"]).read_bytes()
+        for number in range(10):
+            name = f"shared-{number}"
+            written, read = ports if number % 2 else reversed(ports)
+            answer = me.request(written, "POST", "/session", f"name: {name}\nversion: '0.3.10'\n".encode())
+            assert answer.status == 201
+            assert me.request(read, "GET", f"/session/{name}").body["hash"] == answer.body["hash"]
 
 
 def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class AttestingProgram:
     client_spki: bytes
     server_spki: bytes
 
-    def post(self, path: str, members: dict[str, str] | None = None) -> Answer:
+    def post(self, path: str, members: Mapping[str, str | None] | None = None) -> Answer:
         """One request on the connection."""
         body = None if members is None else json.dumps(members).encode()
         return exchange(self.connection, "POST", path, body)  # type: ignore[arg-type]
@@ -52,6 +52,10 @@ class AttestingProgram:
                 **more,
             },
         )
+
+    def report(self, target: str, old: str | None, new: str) -> Answer:
+        """Tell that the files of `target` went from one state to another."""
+        return self.post("/v1/tags", {"target": target, "old": old, "new": new})
 
     def start(self, platform: SgxPlatform, service: str) -> Answer:
         """Everything as an honest program does it."""

@@ -160,14 +160,9 @@ services:
   image_name: …
   attestation: {mrenclave: 0000000000000000000000000000000000000000000000000000000000000000}
   platforms: ["INTEL_QE_ID:00000000000000000000000000000000"]
-  fspf_path: /…
-  fspf_key: 0000000000000000000000000000000000000000000000000000000000000000
-  fspf_tag: 00000000000000000000000000000000
-volumes: [{name: v}]
 images:
 - name: …
   injection_files: [/…]
-  volumes: [{name: v, path: /v}]
 """
 """Everything that carried_out refuses; a test holds it against that module."""
 

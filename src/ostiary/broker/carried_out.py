@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ostiary.errors import InputError, ReleaseRefusedError
-from ostiary.session.model import Image, Security, SecurityAttestation, Service, Session, Variable, variables_in
+from ostiary.session.model import Security, SecurityAttestation, Service, Session, Variable, variables_in
 
 
 def check_upload(session: Session) -> None:
@@ -26,7 +26,7 @@ def check_release(session: Session, service: Service, security: Security | Varia
     service, security: of the session, with variables resolved; one that is left in `security` raises as well.
     Raises ReleaseRefusedError naming all of it.
     """
-    found = tuple(_at_release(session, service, security))
+    found = tuple(_at_release(security))
     attestation = security if isinstance(security, Variable) else security.attestation
     if found or isinstance(attestation, Variable):
         raise ReleaseRefusedError(
@@ -40,19 +40,6 @@ def _at_upload(session: Session) -> Iterator[str]:
         yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
 
 
-def _at_release(session: Session, service: Service, security: Security | Variable) -> Iterator[str]:
+def _at_release(security: Security | Variable) -> Iterator[str]:
     for variable in dict.fromkeys(variables_in(security)):
         yield f"{variable.placeholder}: a variable that is not resolved"
-    yield from _of_service(session, service)
-
-
-def _of_service(session: Session, service: Service) -> Iterator[str]:
-    if service.fspf_path is not None:
-        yield f"fspf_path: {service.fspf_path}"
-    for image in (image for image in session.images if image.name == service.image_name):
-        yield from _of_image(image)
-
-
-def _of_image(image: Image) -> Iterator[str]:
-    if image.volumes:
-        yield f"volumes of image {image.name}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
@@ -39,6 +40,7 @@ class Cas:
 
     store: Store
     sessions: SessionRecords
+    files: FileRecords
     challenges: Challenges
     guesses: Guesses
     admissions: Memory[tuple[str, str], Admission]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ReleaseRefusedError
@@ -46,6 +46,36 @@ class FileTemplate:
     permission: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class MountedVolume:
+    """A volume for the program. name: in its session. path: absolute, where it is mounted. key: 32 bytes.
+
+    tag: 16 bytes, of the only state that the runtime may mount; None: any state under the key, or, where `initialise`,
+    the volume has none yet and the runtime makes it in an empty directory. files, update_policy: as in the language.
+    """
+
+    name: str
+    path: str
+    key: bytes = field(repr=False)
+    tag: bytes | None
+    initialise: bool
+    files: str
+    update_policy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MainFileSystem:
+    """The main file system of the program. path: of its protection file, absolute. key: 32 bytes.
+
+    tags: of the states that the runtime may start with, 16 bytes each; None: any state under the key.
+    """
+
+    path: str
+    key: bytes = field(repr=False)
+    tags: tuple[bytes, ...] | None
+    update_policy: str
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Configuration:
     """What one attested program receives. Holds secrets: never logged, no repr of its content.
@@ -59,6 +89,8 @@ class Configuration:
     pwd: str
     files: tuple[RenderedFile, ...]
     templates: tuple[FileTemplate, ...]
+    volumes: tuple[MountedVolume, ...] = ()
+    main_file_system: MainFileSystem | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -10,6 +10,7 @@ from ostiary.errors import (
     OstiaryError,
     RefusedError,
     SecretUnavailableError,
+    VolumeUnavailableError,
 )
 
 
@@ -31,7 +32,7 @@ def deny(cas: Cas, service_id: str, refusal: RefusedError | EvidenceFormatError)
 
 def _for_the_peer(refusal: RefusedError | EvidenceFormatError) -> OstiaryError:
     """What the program on the other side may learn: what it showed, not what would have been admitted."""
-    if isinstance(refusal, SecretUnavailableError | KeysUnavailableError):
+    if isinstance(refusal, SecretUnavailableError | VolumeUnavailableError | KeysUnavailableError):
         return RefusedError(refusal.message, "ask those who may read the session; the service's log has the reason")
     if not isinstance(refusal, AppraisalRefusedError):
         return refusal

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from ostiary import __version__
 from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas
-from ostiary.errors import TamperedError
+from ostiary.errors import ConflictError, TamperedError
 from ostiary.secret import (
     CertificateValue,
     Value,
@@ -79,9 +79,12 @@ def _authorities(cas: Cas) -> Mapping[str, Value]:
     session = Session(version="0.3", name="cas", secrets=_AUTHORITIES)
     values = generate(session, previous={}, previous_session=None, random=cas.random, now=cas.now())
     write = Write(name=RECORD, value=encode_values(values), expected_version=0)
-    cas.store.commit(
-        [write], entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now())
-    ).result()
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now(), cas.random)
+    try:
+        cas.store.commit([write], leaf).result()
+    except ConflictError:
+        # Another process over the same database made it first; what is there is never removed.
+        return _authorities(cas)
     return values
 
 

@@ -98,7 +98,9 @@ class Endorsements:
         """What to verify evidence with, and at which time, with the guarantees and errors of `Chooser.choose`.
 
         Waits for a vendor only if there is nothing to use, WAIT_SECONDS at most, and not if the vendor failed lately.
+        Raises StoreError besides.
         """
+        self.shelf.look()
         try:
             chosen = self._chooser.choose(tee, evidence, sent, now=self._now(), max_age=max_age)
         except EndorsementsMissingError as error:
@@ -131,6 +133,7 @@ class Endorsements:
         await self._read_bundle()
         if self._vendors is None:
             return
+        self.shelf.look()
         parts = self.shelf.parts()
         due = [part for part in parts if self._is_due(part)]
         due += [part for part in self._wanted if part not in parts and part not in due]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ostiary.audit import Kind, entry
-from ostiary.errors import OstiaryError, StoreError
+from ostiary.errors import ConflictError, OstiaryError, StoreError
 from ostiary.store import Store, Write
 
 MAX_SERVICES = 1024
@@ -31,6 +31,8 @@ MAX_SENT_BYTES = 16 * 1024
 """Certificates that came with it, where they cannot be had in another way (a VLEK); larger ones are not kept."""
 MAX_AT_ONCE = 32
 """Services in one commit."""
+MAX_TRIES = 8
+"""How often storing begins anew because another process over the same database was faster."""
 WRITE_EVERY = timedelta(minutes=1)
 RENEW_AFTER = timedelta(hours=6)
 """Evidence of the same kind from the same platform is written again only so much later."""
@@ -60,11 +62,12 @@ _Service = tuple[str, str]
 class LastEvidences:
     """The last evidence of all services of one store. Used on the event loop; `run` writes on a thread."""
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, *, now: Callable[[], datetime], random: Callable[[int], bytes]) -> None:
         """Raises StoreError for an index of a later version."""
         self._store = store
         self._now = now
-        self._index = self._read_index()
+        self._random = random
+        self._read_index()
         self._new: dict[_Service, dict[str, LastEvidence]] = {}
         self._seen: OrderedDict[tuple[str, str, str], datetime] = OrderedDict()
 
@@ -89,7 +92,8 @@ class LastEvidences:
 
     def all(self) -> Iterator[LastEvidence]:
         """What is stored or noted, by services, the platform that started last at the end."""
-        for service in [*self._index, *(service for service in self._new if service not in self._index)]:
+        _, stored = self._read_index()
+        for service in [*stored, *(service for service in self._new if service not in stored)]:
             yield from {**self._stored(service), **self._new.get(service, {})}.values()
 
     def write(self) -> None:
@@ -104,10 +108,11 @@ class LastEvidences:
     def _store_all(self, new: Mapping[_Service, Mapping[str, LastEvidence]]) -> None:
         services = list(new.items())
         for start in range(0, len(services), MAX_AT_ONCE):
-            self._store_some(dict(services[start : start + MAX_AT_ONCE]))
+            self._store_some(dict(services[start : start + MAX_AT_ONCE]), tries=MAX_TRIES)
 
-    def _store_some(self, new: Mapping[_Service, Mapping[str, LastEvidence]]) -> None:
-        index = {service: None for service in self._index if service not in new} | dict.fromkeys(new)
+    def _store_some(self, new: Mapping[_Service, Mapping[str, LastEvidence]], *, tries: int) -> None:
+        index_version, stored = self._read_index()
+        index = {service: None for service in stored if service not in new} | dict.fromkeys(new)
         dropped = list(index)[: max(0, len(index) - MAX_SERVICES)]
         writes = []
         for service, platforms in new.items():
@@ -115,12 +120,18 @@ class LastEvidences:
                 merged = {name: one for name, one in self._stored(service).items() if name not in platforms}
                 newest = dict([*merged.items(), *platforms.items()][-MAX_PLATFORMS:])
                 writes.append(self._write(_name(service), _encode(newest)))
-        writes += [self._write(_name(service), None) for service in dropped if service in self._index]
-        kept = {service: None for service in index if service not in dropped}
-        writes.append(self._write(INDEX, json.dumps({"form": _FORM, "services": list(kept)}).encode()))
-        leaf = entry(Kind.EVIDENCE_KEPT, {"services": len(new)}, self._now())
-        self._store.commit(writes, leaf).result()
-        self._index = kept
+        writes += [self._write(_name(service), None) for service in dropped if service in stored]
+        kept = [service for service in index if service not in dropped]
+        value = json.dumps({"form": _FORM, "services": kept}).encode()
+        writes.append(Write(name=INDEX, value=value, expected_version=index_version))
+        leaf = entry(Kind.EVIDENCE_KEPT, {"services": len(new)}, self._now(), self._random)
+        try:
+            self._store.commit(writes, leaf).result()
+        except ConflictError:
+            # Another process over the same database was faster.
+            if tries <= 1:
+                raise
+            self._store_some(new, tries=tries - 1)
 
     async def run(self) -> None:
         """Write from time to time until cancelled."""
@@ -138,17 +149,17 @@ class LastEvidences:
     def _write(self, name: str, value: bytes | None) -> Write:
         return Write(name=name, value=value, expected_version=self._store.version(name) or 0)
 
-    def _read_index(self) -> dict[_Service, None]:
+    def _read_index(self) -> tuple[int, dict[_Service, None]]:
         record = self._store.get(INDEX)
         if record is None:
-            return {}
+            return 0, {}
         members = json.loads(record.value)
         if members["form"] != _FORM:
             raise StoreError(
                 f"the index of evidence has form {members['form']}, expected {_FORM}: a newer Ostiary wrote it; run "
                 "that"
             )
-        return dict.fromkeys((session, service) for session, service in members["services"])
+        return record.version, dict.fromkeys((session, service) for session, service in members["services"])
 
 
 def _name(service: _Service) -> str:

@@ -1,4 +1,4 @@
-"""From a directory to a running service: state opened and verified, identity ready."""
+"""From settings to a running service: state opened and verified, identity ready."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ostiary import __version__
-from ostiary.audit import Frontier, Kind, entry
+from ostiary.audit import Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
+from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.shelf import Shelf
+from ostiary.broker.storage import Storage
 from ostiary.broker.vendors import Sources, Vendors
-from ostiary.errors import OstiaryError, StoreError
+from ostiary.errors import ConflictError, OstiaryError, StoreError
 from ostiary.evidence.endorsements.piece import Anchors
 from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot, amd_roots
+from ostiary.freshness.recovery import ANCHOR_RECORD, OWNER_RECORD, record_owner, require_anchor
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
-from ostiary.store import Store, Write, open_store
+from ostiary.store import Store, Write
 
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
@@ -38,30 +42,40 @@ OVERHEAD_BYTES = 1024
 
 
 def open_cas(
-    directory: Path,
+    storage: Storage,
     *,
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    owner: bytes | None = None,
     sources: Sources | None = None,
     bundle: Path | None = None,
 ) -> Cas:
-    """The service whose state lies in `directory`, with the system's clock and generator.
+    """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    azure, sources, bundle: as in `make_cas`.
-    Raises StoreError, TamperedError, ConfigurationError.
+    warn: called with sentences that the operator should read at every start. azure, sources, bundle: as in `make_cas`.
+    owner: DER of the public key that may accept a rollback, recorded at the first start that names one. The caller
+    closes `cas.store`.
+    Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
+    the store has.
     """
-    store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
-    return make_cas(
-        store,
-        roots=roots,
-        now=lambda: datetime.now(UTC),
-        random=os.urandom,
-        azure=azure,
-        sources=sources,
-        bundle=bundle,
-    )
+    store = open_storage(storage, random=os.urandom, warn=warn)
+    try:
+        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
+        if owner is not None:
+            record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
+        return make_cas(
+            store,
+            roots=roots,
+            now=lambda: datetime.now(UTC),
+            random=os.urandom,
+            azure=azure,
+            sources=sources,
+            bundle=bundle,
+        )
+    except BaseException:
+        store.close()
+        raise
 
 
 def make_cas(
@@ -77,6 +91,7 @@ def make_cas(
 ) -> Cas:
     """A service over an open store.
 
+    The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
     azure: where tokens and secrets of sessions are fetched. amd: roots of SNP endorsements; None: AMD's. sources: whom
     to ask for endorsements; None: nobody. bundle: a file with endorsements that the owner keeps up to date.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure` and `sources`.
@@ -84,11 +99,12 @@ def make_cas(
     outside = Outside(azure, now=now, random=random)
     anchors = Anchors(intel=roots, amd=amd_roots() if amd is None else amd)
     sessions = SessionRecords(store)
-    writes = _first_writes(store, sessions, random)
-    store.commit(writes, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now())).result()
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
+    _log_start(store, sessions, leaf, random)
     return Cas(
         store=store,
         sessions=sessions,
+        files=FileRecords(store),
         challenges=Challenges(random),
         guesses=Guesses(),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
@@ -99,7 +115,7 @@ def make_cas(
         outside=outside,
         key_sets=KeySets(outside, now=now),
         endorsements=Endorsements(
-            Shelf(store, anchors, now=now),
+            Shelf(store, anchors, now=now, random=random),
             anchors,
             outside,
             now=now,
@@ -107,10 +123,18 @@ def make_cas(
             vendors=None if sources is None else Vendors(sources, anchors, now=now),
             bundle=bundle,
         ),
-        last_evidence=LastEvidences(store, now=now),
+        last_evidence=LastEvidences(store, now=now, random=random),
         now=now,
         random=random,
     )
+
+
+def _log_start(store: Store, sessions: SessionRecords, leaf: bytes, random: Callable[[int], bytes]) -> None:
+    try:
+        store.commit(_first_writes(store, sessions, random), leaf).result()
+    except ConflictError:
+        # Another process over the same database started first; its writes are there now.
+        _log_start(store, sessions, leaf, random)
 
 
 def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int], bytes]) -> list[Write]:
@@ -118,12 +142,14 @@ def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int]
 
     A store that is older than the root namespace may hold sessions, and nothing that says so: its root must count as
     sealed, for sessions were created before anybody updated it. Records cannot be listed by name, but such a store has
-    none beside those of its sessions and the identity; a store of this version has the encryption key as well.
+    none beside those of its sessions, the identity, and what `open_cas` has just recorded; a store of this version has
+    the encryption key as well.
     """
     if store.version(session_encryption.RECORD) is not None:
         return []
     writes = [session_encryption.new_key_write(random(KEY_BYTES))]
-    has_sessions = store.records > (0 if store.version(identity.RECORD) is None else 1)
+    others = sum(store.version(name) is not None for name in (identity.RECORD, ANCHOR_RECORD, OWNER_RECORD))
+    has_sessions = store.records > others
     if has_sessions and not sessions.root_is_claimed and not sessions.root_is_sealed:
         writes.append(sessions.seal_root())
     return writes
@@ -135,5 +161,5 @@ def close_cas(cas: Cas) -> None:
     with suppress(OstiaryError):
         cas.last_evidence.write()
     with suppress(StoreError):
-        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
+        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()
     cas.store.close()

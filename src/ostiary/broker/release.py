@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise, refuse_unprovable
 from ostiary.attester.binding import report_data
@@ -14,6 +15,8 @@ from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
 from ostiary.broker.denial import deny
+from ostiary.broker.file_state import Report
+from ostiary.broker.file_systems import Grant, file_systems, has_file_systems
 from ostiary.broker.last_evidence import LastEvidence
 from ostiary.broker.memory import Made
 from ostiary.broker.one_time_password import spend_one_time_password
@@ -60,7 +63,8 @@ class Start:
     stored: the version of the session that admitted it. software_identity: its measurement, None if it was not
     attested. configuration: what was released to it. access_token_proof: the service's own, 32 bytes, empty where the
     session has no token. waiting: paths of templates that it may still have rendered; room_bytes: what all of them may
-    have together.
+    have together. grants: the protected file systems whose changes it may report, by target; reported: its last report
+    on the main one.
     """
 
     stored: StoredSession
@@ -70,6 +74,8 @@ class Start:
     access_token_proof: bytes
     waiting: set[str]
     room_bytes: int
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+    reported: Report | None = None
 
     @property
     def service_id(self) -> str:
@@ -81,10 +87,10 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
 
     Guarantees on return: (1) the nonce was fresh, for this TLS key, and is spent; (2) where the session or service asks
     for a one-time password, the program brought one and it is spent; where it has an access token, the program has
-    proved to have it; (3) the evidence is authentic under a configured root, or by the attestation
-    service that the session names, and bound to this connection; (4) the
-    session admits it, in the version that was current when the release was written down, and so were all records that
-    its variables and imports rest on; (5) the release stands durably in the audit log.
+    proved to have it; (3) the evidence is authentic under a configured root, or by the attestation service that the
+    session names, and bound to this connection; (4) the session admits it, in the version that was current when the
+    release was written down, and so were all records that its variables and imports rest on; (5) the release stands
+    durably in the audit log; (6) every volume and main file system is told with its recorded state.
     They are judged in this order, and what fails ends it: a one-time password is spent even if the evidence is refused.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
@@ -217,10 +223,16 @@ async def _release(
     writes: tuple[Write, ...] = ()
     if made is None:
         made, writes = await _make(cas, stored, service, identity, errands)
-    expect = tuple({*rests_on, *made.rests_on})
-    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=expect))
+    expect = {*rests_on, *made.rests_on}
+    configuration, grants = made.thing, dict[str, Grant]()
+    if has_file_systems(session, service):
+        files = await errands.with_outside(lambda: file_systems(cas, stored, service, errands))
+        configuration = replace(configuration, volumes=files.volumes, main_file_system=files.main)
+        grants.update(files.grants)
+        writes += files.writes
+        expect.update(files.rests_on)
+    await asyncio.wrap_future(cas.store.commit(writes, _leaf(cas, stored, service, result), expect=tuple(expect)))
     log.debug("released %s/%s", session.name, service.name)
-    configuration = made.thing
     return Start(
         stored=stored,
         service=service,
@@ -229,6 +241,7 @@ async def _release(
         access_token_proof=proof,
         waiting={template.path for template in configuration.templates},
         room_bytes=MAX_FILES_BYTES - sum(len(file.content) for file in configuration.files),
+        grants=grants,
     )
 
 
@@ -277,7 +290,7 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         "tolerated": list(result.tolerated),
         **evidence,
     }
-    return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+    return entry(Kind.SERVICE_ATTESTED, data, cas.now(), cas.random)
 
 
 def _platform(claims: Claims) -> str:

@@ -111,6 +111,10 @@ class Resolution:
         self._rest_on(stored.is_current)
         return self._released(stored, wanted, software_identity, ())
 
+    def session(self, name: str) -> StoredSession:
+        """The current version of a session that an import names. Raises ReleaseRefusedError: there is none."""
+        return self._current(name)
+
     def provided(
         self, stored: StoredSession, values: Mapping[str, Released], names: Collection[str]
     ) -> dict[str, Released]:

@@ -166,8 +166,10 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit
     )
     # Without a salt the hash would let everyone who reads the log try what the secrets in the text might be.
     hashed = {"session_hash": parsed.hash.hex()} if salted else {}
-    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now())
-    await asyncio.wrap_future(cas.store.commit([*writes, *permit.writes], leaf, expect=permit.expect))
+    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now(), cas.random)
+    async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
+        writes += [*permit.writes, *files.writes]
+        await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=(*permit.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
 
 

@@ -6,12 +6,13 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ostiary.cli.address import parse_listen_address, show_address
 from ostiary.cli.endorsements.options import CaOption, KdsOption, PcsOption, sources_of
+from ostiary.cli.storage_options import StorageOptions, storage_document
 from ostiary.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ CA_FILE = "cas-ca.pem"
 GC_THRESHOLD = 10_000
 """New objects before the collector looks for cycles; a start makes some hundreds, nearly all without any."""
 
+_STATE: dict[str, Any] = {"rich_help_panel": "State, and what vouches for it"}
+
 
 def serve(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Where the state lies; made at the first start.")
+        Path,
+        typer.Option("--data", "--data-dir", metavar="DIR", help="Where the state lies; made at the first start."),
     ] = Path("ostiary-data"),
     client: Annotated[
         str, typer.Option("--client", metavar="HOST:PORT", help="Client API; port 0 takes a free one.")
@@ -82,6 +86,118 @@ def serve(
             help="Endorsements from `ostiary endorsements`; read at the start and whenever the file changes.",
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings of the state, TOML; options go before them.", **_STATE),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="A PostgreSQL database, postgresql://…, in place of SQLite in DIR; the password comes from libpq's "
+            "places, such as ~/.pgpass.",
+            **_STATE,
+        ),
+    ] = None,
+    sealing: Annotated[
+        str | None,
+        typer.Option(
+            "--sealing",
+            metavar="KIND",
+            help="What keeps the database key: keyfile (default; for development), tpm, gramine or snp.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness: Annotated[
+        str | None,
+        typer.Option(
+            "--freshness",
+            metavar="KIND",
+            help="What remembers how far the history went: none (default), file (for development), witness or tpm.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness_mode: Annotated[
+        str | None,
+        typer.Option(
+            "--freshness-mode",
+            metavar="MODE",
+            help="strict (default): a commit waits for it; bounded:MILLISECONDS: it may be behind by that much.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness_file: Annotated[
+        Path | None,
+        typer.Option("--freshness-file", metavar="FILE", help="file: where, best on another disk.", **_STATE),
+    ] = None,
+    tpm: Annotated[
+        str | None,
+        typer.Option("--tpm", metavar="TCTI", help="tpm: where it is. Default: device:/dev/tpmrm0.", **_STATE),
+    ] = None,
+    tpm_pcrs: Annotated[
+        str | None,
+        typer.Option("--tpm-pcrs", metavar="LIST", help="--sealing tpm: the PCRs, bank SHA-256. Default: 7.", **_STATE),
+    ] = None,
+    tpm_index: Annotated[
+        str | None,
+        typer.Option(
+            "--tpm-index", metavar="HANDLE", help="--freshness tpm: the NV index. Default: 0x1804f53.", **_STATE
+        ),
+    ] = None,
+    gramine_identity: Annotated[
+        str | None,
+        typer.Option(
+            "--gramine-identity",
+            metavar="KIND",
+            help="--sealing gramine: mrenclave (default) or mrsigner may unseal.",
+            **_STATE,
+        ),
+    ] = None,
+    snp_vmpl: Annotated[
+        int | None,
+        typer.Option("--snp-vmpl", metavar="LEVEL", help="--sealing snp: the VMPL to mix in. Default: 0.", **_STATE),
+    ] = None,
+    log_origin: Annotated[
+        str | None,
+        typer.Option(
+            "--log-origin",
+            metavar="NAME",
+            help="--freshness witness: the name of our log, such as cas.example/log.",
+            **_STATE,
+        ),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--witness",
+            metavar="'URL NAME+HASH+KEY'",
+            help="--freshness witness: one witness. Repeatable.",
+            **_STATE,
+        ),
+    ] = None,
+    witness_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness-ca",
+            metavar="FILE",
+            help="--witness: PEM certificates that their TLS leads to. Default: the system's.",
+            **_STATE,
+        ),
+    ] = None,
+    witness_quorum: Annotated[
+        int | None,
+        typer.Option("--witness-quorum", metavar="K", help="--freshness witness: how many must cosign.", **_STATE),
+    ] = None,
+    owner: Annotated[
+        Path | None,
+        typer.Option(
+            "--owner",
+            metavar="PUBLIC.pem",
+            help="The key that may accept a rollback, P-256 or Ed25519; recorded for ever at the first start with it.",
+            **_STATE,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
     ] = False,
@@ -103,13 +219,35 @@ def serve(
       ostiary serve --pcs https://pccs.example:8081 --endorsements-ca pccs.pem --endorsements bundle.json
 
       ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
+
+      ostiary serve --sealing tpm --tpm-pcrs 0,7 --freshness tpm
     """
     client_address = parse_listen_address(client, "--client")
     enclave_address = parse_listen_address(enclave, "--enclave")
     from ostiary.broker.identity import DEFAULT_NAMES
     from ostiary.broker.open import close_cas, open_cas
+    from ostiary.broker.storage import parse_storage
     from ostiary.cli.azure import azure_cloud
     from ostiary.server.listen import bind
+
+    options = StorageOptions(
+        store=store,
+        sealing=sealing,
+        tpm=tpm,
+        tpm_pcrs=tpm_pcrs,
+        tpm_index=tpm_index,
+        gramine_identity=gramine_identity,
+        snp_vmpl=snp_vmpl,
+        freshness=freshness,
+        freshness_mode=freshness_mode,
+        freshness_file=freshness_file,
+        log_origin=log_origin,
+        witnesses=witness or [],
+        witness_ca=witness_ca,
+        witness_quorum=witness_quorum,
+    )
+    storage = parse_storage(data, storage_document(options, config))
+    owner_key = None if owner is None else _owner_key(owner)
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -117,7 +255,7 @@ def serve(
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
     sources = sources_of(pcs, kds, endorsements_ca) if pcs or kds else None
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(data, roots=roots, warn=_warn, azure=azure, sources=sources, bundle=endorsements)
+    cas = open_cas(storage, roots=roots, warn=_warn, azure=azure, owner=owner_key, sources=sources, bundle=endorsements)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -126,6 +264,15 @@ def serve(
 
 def _warn(sentence: str) -> None:
     logging.getLogger("ostiary").warning("%s", sentence)
+
+
+def _owner_key(path: Path) -> bytes:
+    from ostiary.freshness.recovery import parse_owner_key
+
+    try:
+        return parse_owner_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"--owner {path}: {error.strerror}") from error
 
 
 def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:

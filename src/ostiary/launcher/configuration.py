@@ -18,11 +18,14 @@ MAX_ARGUMENT_AND_ENVIRONMENT_BYTES = 1024 * 1024
 MAX_FILES = 4096
 MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES_BYTES = 8 * 1024 * 1024
+MAX_VOLUMES = 4096
 MAX_PATH_BYTES = 4095
 MAX_HOST_ARGUMENT = 65536
 
 _MEMBERS = frozenset({"session_hash", "argv", "environment", "pwd", "injection_files", "file_templates"})
-_OPTIONAL_MEMBERS = frozenset({"access_token_proof"})
+_OPTIONAL_MEMBERS = frozenset({"access_token_proof", "volumes", "main_file_system"})
+_VOLUME_MEMBERS = frozenset({"name", "path", "key", "tag", "initialise", "files", "update_policy"})
+_MAIN_MEMBERS = frozenset({"path", "key", "tags", "update_policy"})
 _FILE_MEMBERS = frozenset({"path", "permission", "content"})
 _TEMPLATE_MEMBERS = frozenset({"path", "permission"})
 
@@ -64,6 +67,8 @@ class Configuration:
 
     session_hash: 32 bytes. argv: empty if the session gives no command. pwd: absolute path.
     access_token_proof: 32 bytes by which the CAS shows that it has the session's access token; None if it sent none.
+    protected_files: what the program is to have of volumes and main file system, in words; their keys are not kept, as
+    nothing here uses them.
     """
 
     session_hash: bytes
@@ -73,6 +78,7 @@ class Configuration:
     injection_files: tuple[InjectionFile, ...]
     file_templates: tuple[FileTemplate, ...] = ()
     access_token_proof: bytes | None = field(default=None, repr=False)
+    protected_files: tuple[str, ...] = ()
 
 
 def parse_json_object(body: bytes) -> dict[str, object]:
@@ -120,6 +126,7 @@ def parse_configuration(body: bytes) -> Configuration:
         access_token_proof=_parse_digest(members["access_token_proof"], "access_token_proof")
         if "access_token_proof" in members
         else None,
+        protected_files=(*_parse_volumes(members.get("volumes", [])), *_parse_main(members.get("main_file_system"))),
     )
 
 
@@ -174,6 +181,29 @@ def _parse_templates(value: object) -> tuple[FileTemplate, ...]:
         _parse_template(entry, f"file_templates[{index}]")
         for index, entry in enumerate(_list(value, "file_templates", MAX_FILES))
     )
+
+
+def _parse_volumes(value: object) -> tuple[str, ...]:
+    return tuple(
+        _parse_volume(entry, f"volumes[{index}]") for index, entry in enumerate(_list(value, "volumes", MAX_VOLUMES))
+    )
+
+
+def _parse_volume(value: object, where: str) -> str:
+    if not isinstance(value, dict):
+        _refuse(where, "expected an object")
+    _exactly(value, _VOLUME_MEMBERS, where)
+    name, path = _text(value["name"], f"{where}.name"), _parse_path(value["path"], f"{where}.path")
+    return f"volume {name.decode()!r} at {path.decode()!r}"
+
+
+def _parse_main(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        _refuse("main_file_system", "expected an object")
+    _exactly(value, _MAIN_MEMBERS, "main_file_system")
+    return (f"main file system {_parse_path(value['path'], 'main_file_system.path').decode()!r}",)
 
 
 def _check_paths(files: list[str], templates: list[str]) -> None:

@@ -27,6 +27,7 @@ from ostiary.launcher.host import host_environment
 from ostiary.launcher.inject import inject
 from ostiary.launcher.measured import Snapshot, require_same_program, require_unchanged, snapshot
 from ostiary.launcher.options import HELP, Options, UsageError, parse_options
+from ostiary.launcher.protected import require_no_protected_files
 from ostiary.launcher.templates import render_templates
 
 TYPE_CHECKING = False  # spares the launcher the import of typing; type checkers take the name for true
@@ -99,6 +100,7 @@ def _configure(options: Options, program: Program | None, *, access_token: bytes
             one_time_password=options.one_time_password,
             access_token=access_token,
         )
+        require_no_protected_files(configuration, options.service)
         if configuration.file_templates and options.cas_ca is None and access_token is None:
             raise ConfigurationError(
                 "the CAS asks for files of this machine, and nothing says that it is the right CAS",

@@ -47,7 +47,7 @@ def answer(status: int, value: JsonValue) -> Answer:
     return Answer(status=status, body=json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def refusal(status: int, *chain: str, **members: str) -> Answer:
+def refusal(status: int, *chain: str, **members: str | None) -> Answer:
     """An error answer with the given sentences, outermost first."""
     return answer(status, {"msg": list(chain), **members, "version": __version__})
 

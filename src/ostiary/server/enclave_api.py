@@ -16,11 +16,19 @@ from starlette.types import Receive, Scope, Send
 from ostiary.attester.binding import NONCE_BYTES
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import CHALLENGE_LIFE
-from ostiary.broker.configure import Configuration, RenderedFile
+from ostiary.broker.configure import Configuration, MainFileSystem, MountedVolume, RenderedFile
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.render_file import render_file
-from ostiary.errors import IdentityRequiredError, InputError, OstiaryError, RefusedError, TooLargeError
+from ostiary.broker.update_tag import update_tag
+from ostiary.errors import (
+    IdentityRequiredError,
+    InputError,
+    OstiaryError,
+    RefusedError,
+    TagConflictError,
+    TooLargeError,
+)
 from ostiary.server import limits
 from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
 from ostiary.server.identity import Identity
@@ -30,11 +38,12 @@ from ostiary.session.model import HostArgument, HostVariable
 _log = logging.getLogger("ostiary.server.enclave_api")
 
 _TEES = ("sgx", "maa", "none")
-_PATHS = ("/v1/challenge", "/v1/configure", "/v1/render")
+_PATHS = ("/v1/challenge", "/v1/configure", "/v1/render", "/v1/tags")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
 _PROOF = "access_token_proof"
 _PROOF_BYTES = 32
 _SEGMENT = r"[A-Za-z0-9_.~-]{1,512}"
+_TAG = re.compile(r"[0-9a-f]{32}")
 # What stands behind @ and is no one-time password is told to be a wrong one, not a mistake of the protocol.
 _SERVICE_ID = re.compile(
     rf"(?P<session>{_SEGMENT}(?:/{_SEGMENT})*)/(?P<service>{_SEGMENT})(?:@(?P<password>[A-Za-z0-9_.~-]{{0,32}}))?"
@@ -70,6 +79,9 @@ class EnclaveApi:
             return refusal(503, "the service is ending; start the program again")
         except DeniedRelease as denied:
             return refusal(403, *denied.told.chain, denial=denied.denial)
+        except TagConflictError as conflict:
+            current = None if conflict.current is None else conflict.current.hex()
+            return refusal(409, *conflict.chain, current=current)
         except OstiaryError as error:
             told = error_answer(error)
             if told.status >= 500:
@@ -93,24 +105,47 @@ class EnclaveApi:
         connection = connection_of(scope)
         if path == "/v1/render":
             return await self._render(connection, body)
+        if path == "/v1/tags":
+            return await self._update_tag(connection, body)
         self._starts.pop(connection, None)
+        connection.keep_alive_seconds = limits.KEEP_ALIVE_SECONDS
         start = await release_configuration(self._cas, _parse(body, peer, self._server_spki))
         self._starts[connection] = start
+        if start.grants:
+            connection.keep_alive_seconds = limits.START_KEEP_ALIVE_SECONDS
         if start.access_token_proof:
             # Of this connection alone, so nothing to keep.
             return answer(200, {**_wire(start.configuration), _PROOF: start.access_token_proof.hex()})
+        if start.grants:
+            # Of this start alone, as states move.
+            return answer(200, _wire(start.configuration))
         ready = self._answers.get(start.configuration)
         if ready is None:
             ready = self._answers[start.configuration] = answer(200, _wire(start.configuration))
         return ready
 
     async def _render(self, connection: Connection, body: bytes) -> Answer:
-        start = self._starts.get(connection)
-        if start is None:
-            raise RefusedError("no configuration was released on this connection; POST /v1/configure first")
+        start = self._start(connection)
         members = _members(body, {"path", "content"})
         content = await render_file(self._cas, start, members["path"], _base64(members, "content"))
         return answer(200, {"content": base64.b64encode(content).decode("ascii")})
+
+    async def _update_tag(self, connection: Connection, body: bytes) -> Answer:
+        start = self._start(connection)
+        members = _json_object(body, {"target", "old", "new"})
+        target, old, new = members["target"], members["old"], members["new"]
+        if not isinstance(target, str):
+            raise InputError("member 'target' must be text")
+        recorded = await update_tag(
+            self._cas, start, target, old=None if old is None else _tag(old, "old"), new=_tag(new, "new")
+        )
+        return answer(200, {"recorded": recorded})
+
+    def _start(self, connection: Connection) -> Start:
+        start = self._starts.get(connection)
+        if start is None:
+            raise RefusedError("no configuration was released on this connection; POST /v1/configure first")
+        return start
 
     def _challenge(self, peer: Identity) -> Answer:
         nonce = self._cas.challenges.issue(peer.key_hash, self._cas.now())
@@ -132,6 +167,15 @@ async def _read_body(receive: Receive, most: int) -> bytes:
 
 def _members(body: bytes, names: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, str]:
     """A JSON object with exactly these members, and maybe the optional ones, all of them text. Raises InputError."""
+    members = _json_object(body, names, optional=optional)
+    for name, value in members.items():
+        if not isinstance(value, str):
+            raise InputError(f"member {name!r} must be text")
+    return members
+
+
+def _json_object(body: bytes, names: set[str], *, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A JSON object with exactly these members, and maybe the optional ones. Raises InputError."""
     try:
         members: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -139,10 +183,13 @@ def _members(body: bytes, names: set[str], *, optional: frozenset[str] = frozens
     if not isinstance(members, dict) or set(members) - optional != names:
         also = f", and optionally {', '.join(sorted(optional))}" if optional else ""
         raise InputError(f"the body must be an object with exactly the members {', '.join(sorted(names))}{also}")
-    for name, value in members.items():
-        if not isinstance(value, str):
-            raise InputError(f"member {name!r} must be text")
     return members
+
+
+def _tag(value: object, name: str) -> bytes:
+    if not isinstance(value, str) or not _TAG.fullmatch(value):
+        raise InputError(f"member {name!r} must be a tag of 32 lower-case hex digits")
+    return bytes.fromhex(value)
 
 
 def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
@@ -187,6 +234,12 @@ def _base64(members: dict[str, str], name: str) -> bytes:
 
 
 def _wire(configuration: Configuration) -> dict[str, JsonValue]:
+    """`volumes` and `main_file_system` are there only where the service has protected files."""
+    protected: dict[str, JsonValue] = {}
+    if configuration.volumes:
+        protected["volumes"] = [_volume(volume) for volume in configuration.volumes]
+    if configuration.main_file_system is not None:
+        protected["main_file_system"] = _main_file_system(configuration.main_file_system)
     return {
         "session_hash": configuration.session_hash.hex(),
         "argv": [
@@ -202,6 +255,28 @@ def _wire(configuration: Configuration) -> dict[str, JsonValue]:
         "file_templates": [
             {"path": template.path, "permission": template.permission} for template in configuration.templates
         ],
+        **protected,
+    }
+
+
+def _volume(volume: MountedVolume) -> JsonValue:
+    return {
+        "name": volume.name,
+        "path": volume.path,
+        "key": volume.key.hex(),
+        "tag": None if volume.tag is None else volume.tag.hex(),
+        "initialise": volume.initialise,
+        "files": volume.files,
+        "update_policy": volume.update_policy,
+    }
+
+
+def _main_file_system(main: MainFileSystem) -> JsonValue:
+    return {
+        "path": main.path,
+        "key": main.key.hex(),
+        "tags": None if main.tags is None else [tag.hex() for tag in main.tags],
+        "update_policy": main.update_policy,
     }
 
 

@@ -35,6 +35,14 @@ LINGER_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15
 """Between two requests of one connection."""
 
+START_KEEP_ALIVE_SECONDS = 24 * 3600
+"""As KEEP_ALIVE_SECONDS, of the connection of a start that reports changes of its files."""
+
+PROBE_AFTER_SECONDS = 60
+PROBE_EVERY_SECONDS = 15
+PROBES = 4
+"""TCP keep-alive: a peer that vanished is given up two minutes after it was last heard of, and its place is free."""
+
 MAX_CONNECTIONS = 4096
 """Open connections of one listener; fewer where the process may open fewer files."""
 

@@ -24,11 +24,11 @@ _SHUTDOWN_SECONDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """One application behind one listening socket."""
+    """One application behind one listening socket. context: of TLS; None: plain HTTP, for a proxy on this machine."""
 
     app: ASGIApp
     socket: socket.socket
-    context: SSL.Context
+    context: SSL.Context | None
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,6 +46,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host}:{port}", error.strerror or str(error)) from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _probe_idle_peers(listening)
         listening.bind(address)
         listening.listen(limits.BACKLOG)
         listening.setblocking(False)
@@ -57,6 +58,14 @@ def bind(host: str, port: int) -> socket.socket:
             "choose another address or port, or end the program that has it",
         ) from error
     return listening
+
+
+def _probe_idle_peers(listening: socket.socket) -> None:
+    """Have the kernel find out which peers of accepted connections are gone, however long those may be idle."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.PROBE_AFTER_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.PROBE_EVERY_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.PROBES)
 
 
 def capacity() -> int:
@@ -99,7 +108,11 @@ async def serve(listeners: Sequence[Listener], stop: asyncio.Event) -> None:
 def _server(listener: Listener, room: int) -> _Server:
     config = uvicorn.Config(
         listener.app,
-        http=partial(TlsHttpProtocol, context=listener.context, doorman=Doorman(room)),  # type: ignore[arg-type]
+        http="httptools"
+        if listener.context is None
+        else partial(  # type: ignore[arg-type]
+            TlsHttpProtocol, context=listener.context, doorman=Doorman(room)
+        ),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -110,5 +123,6 @@ def _server(listener: Listener, room: int) -> _Server:
         timeout_keep_alive=limits.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         backlog=limits.BACKLOG,
+        limit_concurrency=room if listener.context is None else None,
     )
     return _Server(config)

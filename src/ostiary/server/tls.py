@@ -40,7 +40,9 @@ MIN_MODULUS_BITS = 2048
 """Of RSA and DSA client keys: 112 bits of security, as OpenSSL's level 2 and NIST SP 800-57 have it."""
 
 
-def server_context(key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> SSL.Context:
+def server_context(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, chain: Sequence[x509.Certificate]
+) -> SSL.Context:
     """A TLS 1.2 and 1.3 server that shows `chain` (own certificate first) and asks for, but does not need, a client's.
 
     Any certificate is accepted, of any issuer, date or usage: only possession of its key is proven. Only an RSA or DSA
@@ -84,9 +86,15 @@ def peer_of(scope: Scope) -> Peer:
 
 
 class Connection:
-    """One TLS connection: the same object for all of its requests, and gone with it."""
+    """One TLS connection: the same object for all of its requests, and gone with it.
 
-    __slots__ = ("__weakref__",)
+    keep_alive_seconds: from an answer to the next request; whoever answers a request may set it.
+    """
+
+    __slots__ = ("__weakref__", "keep_alive_seconds")
+
+    def __init__(self) -> None:
+        self.keep_alive_seconds = limits.KEEP_ALIVE_SECONDS
 
 
 def connection_of(scope: Scope) -> Connection:
@@ -319,7 +327,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         if self._lingering:
             return
-        self._expect_within(limits.KEEP_ALIVE_SECONDS + limits.REQUEST_SECONDS)
+        self.timeout_keep_alive = self._connection.keep_alive_seconds
+        self._expect_within(self.timeout_keep_alive + limits.REQUEST_SECONDS)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -125,7 +125,13 @@ def _service(before: Service, after: Service) -> Iterator[Difference]:
     yield from _restriction(before.platforms, after.platforms, f"{path}.platforms", f"the platforms of {what}")
     old, new = before.one_time_password_shared_secret, after.one_time_password_shared_secret
     yield from _guard(old, new, f"{path}.one_time_password_shared_secret", f"one-time passwords of {what}")
-    handled = frozenset({"attestation", "command", "environment", "platforms", "one_time_password_shared_secret"})
+    main = f"the main file system of {what}"
+    yield from _rollback(before.fspf_update_policy, after.fspf_update_policy, f"{path}.fspf_update_policy", main)
+    if before.fspf_path is not None and after.fspf_path is not None:
+        yield from _recorded(before, after, path, main)
+    handled = frozenset({
+        "attestation", "command", "environment", "platforms", "one_time_password_shared_secret", "fspf_update_policy",
+    })  # fmt: skip
     yield from _others(before, after, handled, what, path)
 
 
@@ -286,7 +292,9 @@ def _mounts(before: Sequence[ImageVolume], after: Sequence[ImageVolume], image: 
     for name in _added(new, old):
         yield _changes(f"{path}[{name}]", f"does not mount volume {old[name].name} at {name} in {image} any more")
     for name in _kept(old, new):
-        yield from _others(old[name], new[name], frozenset(), f"the volume at {name} in {image}", f"{path}[{name}]")
+        what, at = f"the volume at {name} in {image}", f"{path}[{name}]"
+        yield from _rollback(old[name].update_policy, new[name].update_policy, f"{at}.update_policy", what)
+        yield from _others(old[name], new[name], frozenset({"update_policy"}), what, at)
 
 
 def _volumes(
@@ -301,9 +309,28 @@ def _volumes(
         first, second, path = old[name], new[name], f"volumes[{name}]"
         if isinstance(first, Volume) and isinstance(second, Volume):
             yield from _exports(first.exports, second.exports, f"volume {name}", path)
+            yield from _recorded(first, second, path, f"volume {name}")
             yield from _others(first, second, frozenset({"exports"}), f"volume {name}", path)
         elif first != second:
             yield _changes(path, f"changes where volume {name} comes from")
+
+
+def _rollback(old: str, new: str, path: str, what: str) -> Iterator[Difference]:
+    """An update policy: whether older files pass."""
+    if old == new:
+        return
+    meaning = f"changes the update policy of {what}: {old} becomes {new}"
+    effects = {old: Effect.NARROWER, new: Effect.WIDER}
+    yield Difference(effect=effects.get(_UNPROTECTED, Effect.CHANGED), path=path, meaning=meaning)
+
+
+_UNPROTECTED = "no_rollback_protection"
+
+
+def _recorded(before: Volume | Service, after: Volume | Service, path: str, what: str) -> Iterator[Difference]:
+    """Key and tag: another text replaces the state that is recorded, and with it what that protects from."""
+    if (before.fspf_key, before.fspf_tag) != (after.fspf_key, after.fspf_tag):
+        yield _widens(path, f"gives up the recorded state of {what}")
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

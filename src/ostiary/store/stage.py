@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ostiary.errors import ConflictError
-from ostiary.store.backend import Batch, LeafRow, RecordRow
+from ostiary.store.backend import Batch, Deletion, LeafRow, RecordRow
 from ostiary.store.box import NONCE_BYTES
 from ostiary.store.state import MODULUS, State, seal_state
 from ostiary.store.vault import Vault, entry_version, index_entry
+
+REMEMBERED_DELETIONS = 65_536
+"""Commits back from the newest whose deletions are still told; whoever is further behind reads everything anew."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,7 +51,7 @@ class Stage:
         self._total = state.total
         self._records = state.records
         self._log = state.log
-        self._rows: dict[bytes, RecordRow | None] = {}
+        self._rows: dict[bytes, RecordRow | Deletion] = {}
         self._leaves: list[LeafRow] = []
         self.changes: dict[bytes, bytes | None] = {}
 
@@ -83,12 +86,15 @@ class Stage:
             log=self._log,
             nonce=self._random(NONCE_BYTES),
         )
+        deleted = tuple(row for row in self._rows.values() if isinstance(row, Deletion))
         return state, Batch(
             expected=self._state.row,
             head=state.row,
-            records=tuple(row for row in self._rows.values() if row is not None),
-            deleted=tuple(record_id for record_id, row in self._rows.items() if row is None),
+            records=tuple(row for row in self._rows.values() if isinstance(row, RecordRow)),
+            deleted=deleted,
             leaves=tuple(self._leaves),
+            # Only those who delete clear up, so that other transactions do not touch one more table.
+            forgotten=max(0, self._log.size - REMEMBERED_DELETIONS) if deleted else 0,
         )
 
     def _entry(self, record_id: bytes) -> bytes | None:
@@ -108,7 +114,8 @@ class Stage:
             self._total = (self._total - self._vault.element(target.record_id, before)) % MODULUS
             self._records -= 1
         if target.value is None:
-            self._rows[target.record_id] = self.changes[target.record_id] = None
+            self._rows[target.record_id] = Deletion(target.record_id, version)
+            self.changes[target.record_id] = None
             return
         row = self._vault.seal_record(target.record_id, version, target.value, nonce=self._random(NONCE_BYTES))
         entry = index_entry(row)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ostiary.errors import TamperedError
-from ostiary.store.backend import Backend, LeafRow, RecordRow
+from ostiary.store.backend import LeafRow, RecordRow, Snapshot
 from ostiary.store.log import LeafLog
 from ostiary.store.state import MODULUS, State, unseal_state
 from ostiary.store.vault import Vault, index_entry
@@ -19,46 +19,45 @@ from ostiary.store.vault import Vault, index_entry
 _NEXT_STEP = "restore a backup that you trust"
 
 
-def load(vault: Vault, backend: Backend, *, log: LeafLog) -> tuple[State, dict[bytes, bytes]]:
+def load(vault: Vault, view: Snapshot, place: str, *, log: LeafLog) -> tuple[State, dict[bytes, bytes]]:
     """The state of the database and its index, record id to entry, every row compared with the head.
 
     log: the empty log. Raises TamperedError, naming what kind of change was found; StoreError for trouble of the
     database.
     """
-    row = backend.head()
+    row = view.head()
     if row is None:
-        raise TamperedError(f"{backend.place}: missing: the database holds no head, expected one; {_NEXT_STEP}")
+        raise TamperedError(f"{place}: missing: the database holds no head, expected one; {_NEXT_STEP}")
     try:
         state = unseal_state(vault, row, log=log)
     except TamperedError as error:
         raise TamperedError(
-            f"{backend.place}: changed: head {row.seq} does not verify; {_NEXT_STEP}, or put the database's own key "
-            "in place",
+            f"{place}: changed: head {row.seq} does not verify; {_NEXT_STEP}, or put the database's own key in place",
             *error.chain,
         ) from error
-    index = _load_records(vault, backend, state)
-    _verify_leaves(vault, backend, state, log)
+    index = _load_records(vault, view, place, state)
+    _verify_leaves(vault, view, place, state, log)
     return state, index
 
 
-def _load_records(vault: Vault, backend: Backend, state: State) -> dict[bytes, bytes]:
+def _load_records(vault: Vault, view: Snapshot, place: str, state: State) -> dict[bytes, bytes]:
     index: dict[bytes, bytes] = {}
     total = 0
-    for row in backend.records():
+    for row in view.records():
         index[row.id] = entry = index_entry(row)
         total += vault.element(row.id, entry)
     if total % MODULUS != state.total:
-        raise TamperedError(f"{backend.place}: {_name_change(vault, backend, state)}; {_NEXT_STEP}")
+        raise TamperedError(f"{place}: {_name_change(vault, view, state)}; {_NEXT_STEP}")
     return index
 
 
-def _name_change(vault: Vault, backend: Backend, state: State) -> str:
+def _name_change(vault: Vault, view: Snapshot, state: State) -> str:
     """What kind of change made the records differ from the head. Only for the message: the refusal stands already."""
     found = 0
-    for row in backend.records():
+    for row in view.records():
         found += 1
         if not _is_record(vault, row):
-            origin = _origin(vault, row, backend.records())
+            origin = _origin(vault, row, view.records())
             if origin is None:
                 return f"changed: record {row.id.hex()[:16]} does not verify"
             return f"swapped: record {row.id.hex()[:16]} holds the bytes of record {origin.id.hex()[:16]}"
@@ -86,23 +85,23 @@ def _origin(vault: Vault, row: RecordRow, places: Iterable[RecordRow]) -> Record
     return None
 
 
-def _verify_leaves(vault: Vault, backend: Backend, state: State, log: LeafLog) -> None:
-    for row in backend.leaves():
+def _verify_leaves(vault: Vault, view: Snapshot, place: str, state: State, log: LeafLog) -> None:
+    for row in view.leaves():
         if row.position != log.size:
-            raise TamperedError(f"{backend.place}: missing: the audit log has no leaf {log.size}; {_NEXT_STEP}")
+            raise TamperedError(f"{place}: missing: the audit log has no leaf {log.size}; {_NEXT_STEP}")
         try:
             leaf = vault.unseal_leaf(row)
         except TamperedError as error:
             change = _name_leaf_change(vault, row, state.log.size)
-            raise TamperedError(f"{backend.place}: {change}; {_NEXT_STEP}") from error
+            raise TamperedError(f"{place}: {change}; {_NEXT_STEP}") from error
         log = log.append(leaf)
     if log.size != state.log.size:
         change = "missing" if log.size < state.log.size else "added"
         raise TamperedError(
-            f"{backend.place}: {change}: the audit log has {log.size} leaves, expected {state.log.size}; {_NEXT_STEP}"
+            f"{place}: {change}: the audit log has {log.size} leaves, expected {state.log.size}; {_NEXT_STEP}"
         )
     if log.root != state.log.root:
-        raise TamperedError(f"{backend.place}: changed: the audit log has another root than the head; {_NEXT_STEP}")
+        raise TamperedError(f"{place}: changed: the audit log has another root than the head; {_NEXT_STEP}")
 
 
 def _name_leaf_change(vault: Vault, row: LeafRow, size: int) -> str:

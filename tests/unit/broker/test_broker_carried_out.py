@@ -7,8 +7,6 @@ import pytest
 from ostiary.broker.carried_out import check_release, check_upload
 from ostiary.errors import InputError, ReleaseRefusedError
 from ostiary.session.model import (
-    Image,
-    ImageVolume,
     KeyVault,
     Security,
     SecurityAttestation,
@@ -20,7 +18,6 @@ from ostiary.session.model import (
 from ostiary.session.placeholder import Placeholder
 
 X = Variable(placeholder=Placeholder(name="x"))
-MOUNT = ImageVolume(name="v", path="/v")
 APP = Service(name="app", image_name="img", attestation=(Variant(mrenclave=(bytes(32),)),))
 
 
@@ -51,8 +48,6 @@ def attestation(**members: object) -> Session:
         (session(security=Security(attestation=X)), APP, "$$SCONE::x$$"),
         (session(security=Security(service_access_token=X)), APP, "$$SCONE::x$$"),
         (attestation(tolerate=frozenset({X})), APP, "$$SCONE::x$$"),
-        (session(), Service(name="app", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16)), "fspf_path: /f"),
-        (session(images=(Image(name="img", volumes=(MOUNT,)),)), APP, "volumes of image img"),
     ],
 )  # fmt: skip
 def test_what_a_start_would_have_to_do_is_refused_at_the_start(asked: Session, service: Service, says: str) -> None:
@@ -69,11 +64,3 @@ def test_a_variable_in_the_attestation_is_left_to_the_appraisal() -> None:
 def test_the_attestation_service_of_microsoft_is_carried_out() -> None:
     asked = attestation(mode="maa", url="https://t.r.attest.azure.net")
     assert check_release(asked, APP, asked.security).mode == "maa"
-
-
-def test_what_another_service_asks_for_stops_nobody_else() -> None:
-    volumes = Image(name="other", volumes=(MOUNT,))
-    other = Service(name="other", image_name="other", fspf_path="/f", fspf_key=bytes(32), fspf_tag=bytes(16))
-    asked = session(images=(volumes,), services=(APP, other))
-    assert check_release(asked, APP, asked.security) == SecurityAttestation()
-    check_upload(asked)

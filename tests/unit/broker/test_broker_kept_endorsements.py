@@ -63,7 +63,7 @@ class House:
         anchors = self.server.vendor.anchors
         self.outsides.append(Outside(PUBLIC_CLOUD, now=lambda: self.now, random=os.urandom))
         return Endorsements(
-            Shelf(self.store, anchors, now=lambda: self.now),
+            Shelf(self.store, anchors, now=lambda: self.now, random=os.urandom),
             anchors,
             self.outsides[-1],
             now=lambda: self.now,
@@ -220,14 +220,18 @@ def test_what_an_admitted_attester_sent_helps_others_after_a_restart(house: Hous
     assert choose(house, house.open(online=False)).endorsements
 
 
-def test_a_disk_that_fails_refuses_no_start(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_fails_refuses_no_start(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endorsements = house.open(online=False)
+
+    def fail(*_arguments: object) -> None:
+        raise StoreError("full")
+
+    monkeypatch.setattr(endorsements.shelf, "put", fail)
 
     async def story() -> None:
         chosen = await endorsements.choose("sgx", house.vendor.platform.quote(), house.vendor.collateral())
-        house.store.close()
-        with pytest.raises(StoreError):
-            endorsements.shelf.put(chosen.sent, "attester")
         endorsements.accept(chosen)
         await asyncio.gather(*endorsements._storing)
 

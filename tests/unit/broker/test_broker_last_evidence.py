@@ -38,7 +38,7 @@ def evidence(platform: str = "p", *, service: str = "s", data: bytes = b"quote",
 
 
 def open_all(store: Store) -> LastEvidences:
-    return LastEvidences(store, now=lambda: NOW)
+    return LastEvidences(store, now=lambda: NOW, random=os.urandom)
 
 
 def test_what_was_noted_is_there_at_once_and_after_a_restart(store: Store) -> None:

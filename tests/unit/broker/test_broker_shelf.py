@@ -17,7 +17,7 @@ from ostiary.audit import Frontier
 from ostiary.broker import shelf as shelves
 from ostiary.broker.shelf import INDEX, Shelf, record_name
 from ostiary.errors import StoreError
-from ostiary.evidence.endorsements.piece import Anchors, Endorsement
+from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin
 from ostiary.store import Store, Write, open_store
 
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def open_shelf(store: Store, vendor: Vendor) -> Shelf:
-    return Shelf(store, vendor.anchors, now=lambda: NOW)
+    return Shelf(store, vendor.anchors, now=lambda: NOW, random=os.urandom)
 
 
 def number(shelf: Shelf) -> int:
@@ -99,7 +99,7 @@ def test_an_attester_takes_no_place_of_the_vendor_and_leaves_it_to_the_vendor(st
 
 def test_software_endorsements_are_not_kept(store: Store, vendor: Vendor) -> None:
     software = Anchors(intel=(vendor.platform.software_root,), amd=())
-    shelf = Shelf(store, software, now=lambda: NOW)
+    shelf = Shelf(store, software, now=lambda: NOW, random=os.urandom)
     made = replace(vendor.endorsement(TCB_INFO), root=vendor.platform.software_root)
     assert shelf.put([made], "attester") == ()
 
@@ -170,3 +170,23 @@ def test_days_matter_only_within_a_number(store: Store, vendor: Vendor) -> None:
     assert (
         shelf.put([replace(vendor, number=5, issued=NOW - timedelta(minutes=1)).endorsement(TCB_INFO)], "vendor") == ()
     )
+
+
+def test_another_process_that_was_faster_is_heard_and_not_overwritten(
+    store: Store, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the index and storing, somebody else stores something newer."""
+    mine, other = open_shelf(store, vendor), open_shelf(store, vendor)
+    improves = mine._improves
+
+    def meanwhile(one: Endorsement, origin: Origin) -> bool:
+        decided = improves(one, origin)
+        monkeypatch.setattr(mine, "_improves", improves)
+        other.put([replace(vendor, number=9).endorsement(TCB_INFO)], "vendor")
+        return decided
+
+    monkeypatch.setattr(mine, "_improves", meanwhile)
+    mine.put([vendor.endorsement(TCB_INFO), vendor.endorsement(PCK_CRL)], "vendor")
+    other.look()
+    assert set(mine.parts()) == set(other.parts()) == {TCB_INFO, PCK_CRL}
+    assert number(mine) == number(other) == 9

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from ostiary.audit import Frontier
 from ostiary.broker.open import close_cas, make_cas
+from ostiary.broker.shelf import Shelf
 from ostiary.cli.endorsements import app, asking, options
 from ostiary.cli.endorsements.options import sources_of
 from ostiary.errors import ConfigurationError, EvidenceFormatError, EvidenceRefusedError, OstiaryError, StoreError
@@ -239,9 +240,21 @@ def test_a_directory_in_which_no_service_ran_is_refused(shop: Shop) -> None:
     )
 
 
-def test_a_directory_whose_service_runs_is_refused(shop: Shop) -> None:
-    with open_store(shop.data, random=os.urandom, log=Frontier(), warn=lambda _: None):
-        refused(shop.run("show", "--data", shop.data), StoreError, "is locked by process")
+def test_a_service_that_runs_sees_what_is_imported(shop: Shop) -> None:
+    """Both are processes over one database."""
+    shop.begin_service()
+    bundle, anchors = make_bundle(shop, shop.vendor), shop.vendor.anchors
+    with open_store(shop.data, random=os.urandom, log=Frontier(), warn=lambda _: None) as store:
+        running = Shelf(store, anchors, now=lambda: NOW, random=os.urandom)
+        assert running.held(TCB_INFO) is None
+        assert len(shop.run("import", bundle, "--data", shop.data).stdout.split()) == 7
+        running.look()
+        kept = running.held(TCB_INFO)
+        assert kept is not None
+        assert kept.endorsement.number == 5
+        newer = replace(shop.vendor, number=6)
+        assert running.put([newer.endorsement(TCB_INFO)], "vendor") == (TCB_INFO,)
+        assert shop.run("import", bundle, "--data", shop.data).stdout == ""
 
 
 def test_show_says_what_is_there_and_until_when(shop: Shop) -> None:

@@ -85,7 +85,7 @@ def test_a_missing_member_is_named(member: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("volumes", [], "the configuration: has the unknown member 'volumes'; is this launcher older"),
+        ("nosuch", [], "the configuration: has the unknown member 'nosuch'; is this launcher older"),
         ("session_hash", "0F" * 32, "session_hash: expected 64 lower-case hex"),
         ("session_hash", "0f" * 31, "session_hash: expected 64"),
         ("session_hash", 7, "session_hash: expected text"),
@@ -195,3 +195,36 @@ def test_what_is_not_strict_json_is_refused(body: bytes) -> None:
 def test_json_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(InputError, match="is JSON, but not an object"):
         parse_json_object(body)
+
+
+VOLUME: dict[str, Any] = {
+    "name": "data", "path": "/data", "key": "5e" * 32, "tag": "ab" * 16, "initialise": False, "files": "encrypted",
+    "update_policy": "ephemeral",
+}  # fmt: skip
+MAIN: dict[str, Any] = {"path": "/fspf", "key": "5e" * 32, "tags": None, "update_policy": "no_rollback_protection"}
+
+
+def test_protected_files_are_named_and_their_keys_are_not_kept() -> None:
+    configuration = parse({**GOOD, "volumes": [VOLUME], "main_file_system": MAIN})
+    assert configuration.protected_files == ("volume 'data' at '/data'", "main file system '/fspf'")
+    assert "5e5e" not in repr(configuration)
+    assert parse(GOOD).protected_files == ()
+
+
+@pytest.mark.parametrize(("members", "says"), [
+    ({"volumes": {}}, "volumes: expected a list"),
+    ({"volumes": ["data"]}, "volumes[0]: expected an object"),
+    ({"volumes": [{**VOLUME, "more": 1}]}, "volumes[0]: has the unknown member 'more'"),
+    ({"volumes": [{"name": "data"}]}, "volumes[0]: lacks files, initialise, key"),
+    ({"volumes": [{**VOLUME, "name": 1}]}, "volumes[0].name: expected text"),
+    ({"volumes": [{**VOLUME, "path": "data"}]}, "volumes[0].path: 'data' is not an absolute path"),
+    ({"volumes": [VOLUME] * 4097}, "volumes: expected a list of at most 4096"),
+    ({"main_file_system": []}, "main_file_system: expected an object"),
+    ({"main_file_system": {**MAIN, "more": 1}}, "main_file_system: has the unknown member 'more'"),
+    ({"main_file_system": {**MAIN, "path": None}}, "main_file_system.path: expected text"),
+])  # fmt: skip
+def test_malformed_protected_files_are_refused(members: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse({**GOOD, **members})
+    assert says in str(caught.value)
+    assert "5e5e" not in str(caught.value)

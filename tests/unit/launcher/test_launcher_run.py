@@ -358,6 +358,37 @@ def test_a_refusal_without_denial_id(told: Told, daemon: QuotingDaemonSimulator)
     assert (code, text) == (77, "ostiary run: CAS refused to configure shop/web\n  no such session\n")
 
 
+VOLUME = {
+    "name": "data", "path": "/var/lib/db", "key": "5e" * 32, "tag": None, "initialise": True, "files": "encrypted",
+    "update_policy": "rollback_protected",
+}  # fmt: skip
+MAIN = {"path": "/fspf/main", "key": "5e" * 32, "tags": ["ab" * 16], "update_policy": "no_rollback_protection"}
+
+
+@pytest.mark.parametrize(("protected", "named"), [
+    ({"volumes": [VOLUME]}, ["volume 'data' at '/var/lib/db'"]),
+    ({"main_file_system": MAIN}, ["main file system '/fspf/main'"]),
+    ({"volumes": [VOLUME, {**VOLUME, "path": "/b"}], "main_file_system": MAIN},
+     ["volume 'data' at '/var/lib/db'", "volume 'data' at '/b'", "main file system '/fspf/main'"]),
+])  # fmt: skip
+def test_files_that_must_be_protected_stop_the_start(
+    told: Told, daemon: QuotingDaemonSimulator, program: Path, protected: Json, named: list[str]
+) -> None:
+    """Nothing of a protection is ever ignored: no template is sent, nothing is injected, nothing starts."""
+    released = configuration(argv=("x",), templates={"/etc/passwd": 0o400})
+    with CasSimulator({**released, **protected}) as cas:
+        code, text = told(arguments(cas, daemon, "--", str(program)))
+    assert code == 78
+    first, *others = text.splitlines()
+    assert first.startswith("ostiary run: service shop/web has files that must be protected, and this launcher cannot")
+    assert others == [
+        *(f"  {name}" for name in named),
+        "  start it with a runtime that can, or take them out of the session",
+    ]
+    assert "5e5e" not in text
+    assert cas.seen.render == []
+
+
 @pytest.mark.parametrize(
     ("released", "rest", "code", "message"),
     [
@@ -373,7 +404,7 @@ def test_a_refusal_without_denial_id(told: Told, daemon: QuotingDaemonSimulator)
         (configuration(), ["--measure", "/nowhere", "--", "/bin/true"], 78, "'/nowhere' is not a regular file"),
         (configuration(), ["--measure", "/etc/passwd"], 64, "--measure needs a program"),
         (configuration(), ["--nosuch"], 64, "unknown option --nosuch"),
-        ({**configuration(), "volumes": []}, ["--", "/bin/true"], 76, "unknown member 'volumes'"),
+        ({**configuration(), "nosuch": []}, ["--", "/bin/true"], 76, "unknown member 'nosuch'"),
         (configuration(), ["--cas-ca", "/nowhere", "--", "/bin/true"], 78, "--cas-ca /nowhere"),
     ],
 )

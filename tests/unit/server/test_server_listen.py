@@ -21,6 +21,18 @@ def test_a_free_port_is_taken_and_listened_on(host: str, family: int | None) -> 
             pass
 
 
+def test_peers_that_vanish_are_found_out_by_the_kernel() -> None:
+    """Accepted connections inherit it, so that a long idle one does not keep its place for nobody."""
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), timeout=10):
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == limits.PROBE_AFTER_SECONDS
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == limits.PROBE_EVERY_SECONDS
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == limits.PROBES
+
+
 def test_a_port_in_use_is_named_with_what_to_do() -> None:
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

@@ -81,6 +81,11 @@ def secrets(*found: Secret) -> Session:
     return replace(SESSION, secrets=found)
 
 
+RP, UNPROTECTED, MAIN = "rollback_protected", "no_rollback_protection", "the main file system of service app"
+MOUNT = ImageVolume(name="v", path="/v")
+FSPF = {"fspf_path": "/f", "fspf_key": A, "fspf_tag": A[:16]}
+
+
 def volumes(*found: Volume | ImportedVolume) -> Session:
     return replace(SESSION, volumes=found)
 
@@ -182,6 +187,23 @@ def test_changes_of_services(before: Session, after: Session, expected: list[str
      ["wider: provides other secrets to the programs of image img: a, b"]),
     (image(provide_secrets=("a",)), image(),
      ["wider: provides other secrets to the programs of image img: every secret"]),
+    (image(volumes=(MOUNT,)), image(volumes=(replace(MOUNT, update_policy=UNPROTECTED),)),
+     [f"wider: changes the update policy of the volume at /v in image img: {RP} becomes {UNPROTECTED}"]),
+    (image(volumes=(replace(MOUNT, update_policy=UNPROTECTED),)), image(volumes=(MOUNT,)),
+     [f"narrower: changes the update policy of the volume at /v in image img: {UNPROTECTED} becomes {RP}"]),
+    (image(volumes=(MOUNT,)), image(volumes=(replace(MOUNT, update_policy="ephemeral"),)),
+     [f"changed: changes the update policy of the volume at /v in image img: {RP} becomes ephemeral"]),
+    (volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16])), volumes(Volume(name="v", fspf_key=A, fspf_tag=B[:16])),
+     ["wider: gives up the recorded state of volume v",
+      f"changed: changes fspf_tag of volume v: {'aa' * 8}… becomes {'bb' * 8}…"]),
+    (volumes(Volume(name="v")), volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16])),
+     ["wider: gives up the recorded state of volume v", "changed: changes fspf_key of volume v",
+      f"changed: changes fspf_tag of volume v: nothing becomes {'aa' * 8}…"]),
+    (service(**FSPF), service(**FSPF, fspf_update_policy=UNPROTECTED),
+     [f"wider: changes the update policy of {MAIN}: {RP}_reinitializable becomes {UNPROTECTED}"]),
+    (service(**FSPF), service(**{**FSPF, "fspf_tag": B[:16]}),
+     [f"wider: gives up the recorded state of {MAIN}",
+      f"changed: changes fspf_tag of service app: {'aa' * 8}… becomes {'bb' * 8}…"]),
     (SESSION, volumes(Volume(name="v")), ["changed: adds volume v"]),
     (volumes(Volume(name="v")), SESSION, ["changed: removes volume v"]),
     (volumes(Volume(name="v")), volumes(ImportedVolume(name="v", session="t", volume="w")),

@@ -6,6 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.simulators.postgresql import PostgresqlServer
+from tests.unit.store.databases import Database, SqliteDatabase
+from tests.unit.store.postgresql_database import PostgresqlDatabase
 
 from ostiary.audit import Frontier
 from ostiary.store import Store, open_store
@@ -26,3 +29,22 @@ def open_data(data: Path) -> Iterator[Callable[[], Store]]:
             return stack.enter_context(open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None))
 
         yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield SqliteDatabase(tmp_path / "database")
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    made = PostgresqlDatabase(server.conninfo)
+    yield made
+    server.drop(made.schema)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Store], Store]]:
+    """Closes, after the test, every store that it was given, and gives it back."""
+    with ExitStack() as stack:
+        yield stack.enter_context

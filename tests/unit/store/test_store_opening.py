@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -96,26 +97,35 @@ def test_a_key_that_cannot_be_kept_stops_the_start_and_the_next_one_carries_on(
     assert open_data().head.seq == 0
 
 
-def test_one_process_at_a_time(open_data: OpenData, data: Path) -> None:
-    store = open_data()
-    with pytest.raises(StoreError, match=f"is locked by process {os.getpid()}, expected to be the only one"):
-        open_data()
+def test_a_release_that_shares_with_nobody_keeps_others_out(
+    open_data: OpenData, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the releases of schema version 1 did: they would not notice that the schema changes under them."""
+    open_data().close()
+    monkeypatch.setattr("ostiary.store.lock.WAIT_SECONDS", 0.05)
+    with (data / "records.sqlite.lock").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(b"4711")
+        file.truncate()
+        file.flush()
+        with pytest.raises(StoreError, match=r"is locked by process 4711, .* wait until it has started, or stop it"):
+            open_data()
+    open_data()
+
+
+def test_first_starts_at_one_time_make_one_store(data: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
         "from ostiary.audit import Frontier\n"
-        "from ostiary.errors import StoreError\n"
         "from ostiary.store import open_store\n"
-        "try:\n"
-        "    open_store(pathlib.Path(sys.argv[1]), random=os.urandom, log=Frontier(), warn=print)\n"
-        "except StoreError as error:\n"
-        "    sys.exit(str(error))\n"
+        "with open_store(pathlib.Path(sys.argv[1]), random=os.urandom, log=Frontier(), warn=lambda _: None) as store:\n"
+        "    store.commit([], b'leaf').result()\n"
     )
-    other = subprocess.run([sys.executable, "-c", program, str(data)], check=False, capture_output=True, text=True)
-    assert other.returncode == 1
-    assert f"is locked by process {os.getpid()}" in other.stderr
-    assert store.commit([], b"leaf").result().seq == 1
-    store.close()
-    assert open_data().head.seq == 1
+    command = [sys.executable, "-c", program, str(data)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    with open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None) as store:
+        assert store.head.log_size == 4
 
 
 def test_a_directory_that_others_may_write_is_refused(open_data: OpenData, data: Path) -> None:

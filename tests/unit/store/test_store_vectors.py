@@ -1,6 +1,7 @@
-"""The stored vector: read by this program, read by a reader that follows docs/store-format.md alone, and made again.
+"""The stored vectors, one a schema version: read by this program and by a reader that follows docs/store-format.md
+alone; the newest one is made again.
 
-Run this file to write the vector anew after a deliberate change of format:
+Run this file to write the newest vector anew after a deliberate change of format:
 python tests/unit/store/test_store_vectors.py
 """
 
@@ -25,6 +26,8 @@ from ostiary.audit import Frontier
 from ostiary.store import Head, Store, Write, open_store
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "store"
+VERSIONS = ("v1", "v2")
+NEWEST = VECTORS / VERSIONS[-1]
 
 
 class RecordVector(TypedDict):
@@ -49,8 +52,8 @@ class Vector(TypedDict):
     head: HeadVector
 
 
-def load() -> Vector:
-    vector: Vector = json.loads((VECTORS / "expected.json").read_text())
+def load(version: str) -> Vector:
+    vector: Vector = json.loads((VECTORS / version / "expected.json").read_text())
     return vector
 
 
@@ -87,25 +90,33 @@ def rows(database: Path) -> dict[str, list[tuple[object, ...]]]:
     try:
         found: dict[str, list[tuple[object, ...]]] = {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
-            for table in ("sqlite_schema", "heads", "leaves", "records")
+            for table in ("sqlite_schema", "heads", "leaves", "records", "deletions")
+            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone() or "_" in table
         }
         return {**found, "sqlite_schema": sorted((row[1], row[4]) for row in found["sqlite_schema"])}
     finally:
         connection.close()
 
 
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def copy(data: Path) -> Path:
+def copy(data: Path, version: str) -> Path:
     """The vector as a data directory that a store can be opened on."""
     data.mkdir(mode=0o700)
-    shutil.copy(VECTORS / "records.sqlite", data)
-    (data / "database.key").write_bytes(bytes.fromhex(load()["database_key"]))
+    shutil.copy(VECTORS / version / "records.sqlite", data)
+    (data / "database.key").write_bytes(bytes.fromhex(load(version)["database_key"]))
     (data / "database.key").chmod(0o600)
     return data
 
 
-def test_this_program_reads_the_vector(copy: Path, open_data: Callable[[], Store]) -> None:
-    store, vector = open_data(), load()
+@pytest.mark.usefixtures("copy")
+def test_this_program_reads_the_vector(version: str, open_data: Callable[[], Store]) -> None:
+    store, vector = open_data(), load(version)
     for expected in vector["records"]:
         record = store.get(expected["name"])
         assert record is not None
@@ -120,10 +131,20 @@ def test_this_program_reads_the_vector(copy: Path, open_data: Callable[[], Store
     )
 
 
-def test_the_vector_is_made_again(copy: Path, tmp_path: Path) -> None:
+def test_the_newest_vector_is_made_again(tmp_path: Path) -> None:
     make(tmp_path / "again")
-    assert rows(tmp_path / "again" / "records.sqlite") == rows(copy / "records.sqlite")
-    assert (tmp_path / "again" / "database.key").read_bytes() == (copy / "database.key").read_bytes()
+    assert rows(tmp_path / "again" / "records.sqlite") == rows(NEWEST / "records.sqlite")
+    assert (tmp_path / "again" / "database.key").read_bytes().hex() == load(VERSIONS[-1])["database_key"]
+
+
+@pytest.mark.usefixtures("copy")
+def test_an_opened_vector_has_the_newest_schema_and_the_rows_it_had(
+    version: str, data: Path, open_data: Callable[[], Store]
+) -> None:
+    open_data().close()
+    found, before = rows(data / "records.sqlite"), rows(VECTORS / version / "records.sqlite")
+    assert found["sqlite_schema"] == rows(NEWEST / "records.sqlite")["sqlite_schema"]
+    assert all(found[table] == before[table] for table in ("heads", "leaves", "records"))
 
 
 class Reader:
@@ -146,21 +167,23 @@ class Reader:
         return padded[4 : 4 + int.from_bytes(padded[:4], "big")]
 
 
-def test_the_format_page_is_enough_to_read_the_vector(copy: Path) -> None:
-    vector, tables = load(), rows(copy / "records.sqlite")
+def test_the_format_page_is_enough_to_read_the_vector(copy: Path, version: str) -> None:
+    vector, tables = load(version), rows(copy / "records.sqlite")
     reader = Reader(bytes.fromhex(vector["database_key"]))
     total = 0
     values: dict[str, tuple[int, str]] = {}
-    for record_id, version, sealed in tables["records"]:
+    for record_id, number, sealed in tables["records"]:
         assert isinstance(record_id, bytes)
-        assert isinstance(version, int)
+        assert isinstance(number, int)
         assert isinstance(sealed, bytes)
-        place = record_id + version.to_bytes(8, "big")
-        values[record_id.hex()] = (version, reader.unseal(b"record", sealed, place).hex())
+        place = record_id + number.to_bytes(8, "big")
+        values[record_id.hex()] = (number, reader.unseal(b"record", sealed, place).hex())
         total += int.from_bytes(reader.mac(b"state", place + hashlib.sha256(sealed).digest()), "big")
     assert values == {record["id"]: (record["version"], record["value"]) for record in vector["records"]}
     for record in vector["records"]:
         assert reader.mac(b"record id", record["name"].encode()).hex() == record["id"]
+    if version != "v1":
+        assert tables["deletions"] == [(3, reader.mac(b"record id", b"values/shop"))]
     leaves = []
     for position, sealed in tables["leaves"]:
         assert isinstance(position, int)
@@ -202,9 +225,9 @@ def write() -> None:
                 "log_root": head.log_root.hex(),
             },
         }
-        VECTORS.mkdir(parents=True, exist_ok=True)
-        (VECTORS / "expected.json").write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n")
-        shutil.copy(directory / "records.sqlite", VECTORS / "records.sqlite")
+        NEWEST.mkdir(parents=True, exist_ok=True)
+        (NEWEST / "expected.json").write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n")
+        shutil.copy(directory / "records.sqlite", NEWEST / "records.sqlite")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli.endorsements.options import AmdRootOption, IntelRootOption, anchors_of, shelf_of, time_of
+from ostiary.cli.endorsements.options import AmdRootOption, ConfigOption, IntelRootOption, anchors_of, shelf_of, time_of
 
 
 def export(
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="The data directory of a service that does not run now.")
-    ] = Path("ostiary-data"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data directory of a service.")] = Path(
+        "ostiary-data"
+    ),
+    config: ConfigOption = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="BUNDLE", help="Write here; default: stdout.")] = None,
     intel_root: IntelRootOption = None,
     amd_root: AmdRootOption = None,
@@ -28,7 +29,7 @@ def export(
     from ostiary.cli.endorsements.bundle import write_file
     from ostiary.evidence.endorsements.bundle_file import write_bundle
 
-    with shelf_of(data, anchors_of(intel_root, amd_root), time_of(None)) as shelf:
+    with shelf_of(data, config, anchors_of(intel_root, amd_root), time_of(None)) as shelf:
         found = [kept.endorsement for part in shelf.parts() if (kept := shelf.held(part)) is not None]
     bundle = write_bundle(found)
     if to is None:

@@ -12,6 +12,7 @@ import typer
 from ostiary.cli.endorsements.options import (
     AmdRootOption,
     CaOption,
+    ConfigOption,
     DataOption,
     IntelRootOption,
     KdsOption,
@@ -51,6 +52,7 @@ def fetch(
         Path | None, typer.Option("--to", metavar="BUNDLE", help="Add to this file; made if it is not there.")
     ] = None,
     data: DataOption = None,
+    config: ConfigOption = None,
     pcs: PcsOption = "intel",
     kds: KdsOption = "amd",
     endorsements_ca: CaOption = None,
@@ -93,7 +95,7 @@ def fetch(
     sources = sources_of(pcs, kds, endorsements_ca, seconds=seconds, update=update)
     vendors = Vendors(sources, anchors, now=lambda: time_of(None))
     if data is not None:
-        with shelf_of(data, anchors, now) as shelf:
+        with shelf_of(data, config, anchors, now) as shelf:
             held = {part: kept.endorsement for part in shelf.parts() if (kept := shelf.held(part)) is not None}
             fetched, failed = fetch_all(vendors, _wanted(parts, list(shelf.parts()) if again else []), held)
             new = shelf.put(fetched, "vendor")

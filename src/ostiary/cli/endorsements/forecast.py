@@ -16,12 +16,13 @@ from ostiary.cli.endorsements.options import (
     AmdRootOption,
     AtOption,
     CaOption,
+    ConfigOption,
     DataOption,
     IntelRootOption,
     PcsOption,
     SecondsOption,
     anchors_of,
-    require_data,
+    open_state,
     sources_of,
     time_of,
 )
@@ -45,6 +46,7 @@ def forecast(
         typer.Argument(metavar="EVIDENCE", help="Files with quotes or SNP reports, raw; judged without a session."),
     ] = None,
     data: DataOption = None,
+    config: ConfigOption = None,
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="BUNDLE", help="Endorsements of today, beside those of the service."),
@@ -81,7 +83,7 @@ def forecast(
 
       ostiary endorsements forecast --data ostiary-data --early
 
-      ostiary endorsements forecast --data copy-of-ostiary-data --given early.json --json
+      ostiary endorsements forecast --data ostiary-data --given early.json --json
 
       ostiary endorsements forecast quote.bin --bundle bundle.json --tcb-info tcb.json
     """
@@ -92,7 +94,7 @@ def forecast(
         raise ConfigurationError("name either EVIDENCE files or a data directory with --data")
     anchors, now = anchors_of(intel_root, amd_root), time_of(at)
     today = endorsements_in(bundle, anchors, now) if bundle else ()
-    with _state(data, evidence or [], anchors, today, now) as state:
+    with _state(data, config, evidence or [], anchors, today, now) as state:
         later = list(endorsements_in(given, anchors, now)) if given else []
         later += [_tcb_info(path, issuer_chain, state, anchors, now) for path in tcb_info or []]
         if early:
@@ -115,7 +117,12 @@ class _State:
 
 @contextmanager
 def _state(
-    data: Path | None, files: list[Path], anchors: Anchors, today: tuple[Endorsement, ...], now: datetime
+    data: Path | None,
+    config: Path | None,
+    files: list[Path],
+    anchors: Anchors,
+    today: tuple[Endorsement, ...],
+    now: datetime,
 ) -> Iterator[_State]:
     from ostiary.broker.forecast import judge_by_sessions, judge_without_session
     from ostiary.evidence.endorsements.choice import Kept
@@ -130,7 +137,7 @@ def _state(
             chain=_chain(mine.values()),
         )
         return
-    with _cas(data, anchors) as cas:
+    with _cas(data, config, anchors) as cas:
         shelf = cas.endorsements.shelf
         found = tuple(cas.last_evidence.all())
 
@@ -148,15 +155,12 @@ def _state(
 
 
 @contextmanager
-def _cas(data: Path, anchors: Anchors) -> Iterator[Cas]:
+def _cas(data: Path, config: Path | None, anchors: Anchors) -> Iterator[Cas]:
     import os
 
-    from ostiary.audit import Frontier
     from ostiary.broker.open import close_cas, make_cas
-    from ostiary.store import open_store
 
-    require_data(data)
-    store = open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None)
+    store = open_state(data, config)
     try:
         cas = make_cas(store, roots=anchors.intel, amd=anchors.amd, now=lambda: time_of(None), random=os.urandom)
     except BaseException:

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli.endorsements.options import AmdRootOption, IntelRootOption, anchors_of, shelf_of, time_of
+from ostiary.cli.endorsements.options import AmdRootOption, ConfigOption, IntelRootOption, anchors_of, shelf_of, time_of
 
 
 def import_(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A file of `fetch` or `export`.")],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="The data directory of a service that does not run now.")
-    ] = Path("ostiary-data"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data directory of a service.")] = Path(
+        "ostiary-data"
+    ),
+    config: ConfigOption = None,
     intel_root: IntelRootOption = None,
     amd_root: AmdRootOption = None,
 ) -> None:
@@ -30,6 +31,6 @@ def import_(
     from ostiary.broker.kept_endorsements import import_bundle
 
     anchors, now = anchors_of(intel_root, amd_root), time_of(None)
-    with shelf_of(data, anchors, now) as shelf:
+    with shelf_of(data, config, anchors, now) as shelf:
         for part in import_bundle(shelf, anchors, bundle, now=now):
             print(part)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ostiary.evidence.endorsements.piece import Anchors
     from ostiary.evidence.endorsements.vendors import Update
     from ostiary.evidence.roots import TrustedRoot
+    from ostiary.store import Store
 
 PcsOption: TypeAlias = Annotated[
     str | None,
@@ -55,7 +56,11 @@ AmdRootOption: TypeAlias = Annotated[
 ]
 DataOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data directory of a service that does not run at the moment."),
+    typer.Option("--data", metavar="DIR", help="The data directory of a service."),
+]
+ConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="With --data: the settings of its state, as of `ostiary serve`."),
 ]
 AtOption: TypeAlias = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="Judge at this time, RFC 3339; default: now.")
@@ -105,28 +110,36 @@ def time_of(text: str | None) -> datetime:
 
 
 @contextlib.contextmanager
-def shelf_of(data: Path, anchors: Anchors, now: datetime) -> Iterator[Shelf]:
+def shelf_of(data: Path, config: Path | None, anchors: Anchors, now: datetime) -> Iterator[Shelf]:
     """The endorsements in a data directory. Raises ConfigurationError (no service ever ran there) and StoreError."""
     import os
 
-    from ostiary.audit import Frontier
     from ostiary.broker.session_encryption import RECORD
     from ostiary.broker.shelf import Shelf
-    from ostiary.store import open_store
 
-    require_data(data)
-    with open_store(data, random=os.urandom, log=Frontier(), warn=lambda _: None) as store:
+    with open_state(data, config) as store:
         if store.version(RECORD) is None:
             raise ConfigurationError(
                 f"--data {data}: no service of this version has run there; run `ostiary serve` once"
             )
-        yield Shelf(store, anchors, now=lambda: now)
+        yield Shelf(store, anchors, now=lambda: now, random=os.urandom)
 
 
-def require_data(data: Path) -> None:
-    """Raises ConfigurationError unless it is the data directory of a service: a typing mistake makes no new one."""
+def open_state(data: Path, config: Path | None) -> Store:
+    """The state of a service, as `ostiary serve --config` says. A mistake in typing makes no new one.
+
+    Raises ConfigurationError (no such directory, wrong settings) and StoreError.
+    """
+    import os
+
+    from ostiary.broker.open_storage import open_storage
+    from ostiary.broker.storage import parse_storage
+    from ostiary.cli.storage_options import StorageOptions, storage_document
+
     if not data.is_dir():
         raise ConfigurationError(f"--data {data}: no such directory; name the one of `ostiary serve --data`")
+    storage = parse_storage(data, storage_document(StorageOptions(), config))
+    return open_storage(storage, random=os.urandom, warn=lambda _: None)
 
 
 def _now() -> datetime:

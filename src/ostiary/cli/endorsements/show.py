@@ -11,6 +11,7 @@ import typer
 from ostiary.cli.endorsements.options import (
     AmdRootOption,
     AtOption,
+    ConfigOption,
     DataOption,
     IntelRootOption,
     anchors_of,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def show(
     bundle: Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="A file of `fetch` or `export`.")] = None,
     data: DataOption = None,
+    config: ConfigOption = None,
     at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects.")] = False,
     intel_root: IntelRootOption = None,
@@ -53,7 +55,7 @@ def show(
     if bundle is not None:
         found = [Kept(endorsement=one, origin="vendor") for one in endorsements_in(bundle, anchors, now)]
     elif data is not None:
-        with shelf_of(data, anchors, now) as shelf:
+        with shelf_of(data, config, anchors, now) as shelf:
             found = [kept for part in shelf.parts() if (kept := shelf.held(part)) is not None]
     rows = [_row(kept, now) for kept in sorted(found, key=lambda kept: kept.endorsement.part)]
     if as_json:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +17,7 @@ from jwt import InvalidKeyError
 from jwt.algorithms import RSAAlgorithm
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
+from ostiary.evidence.claims import JsonValue
 
 MAX_TOKEN_BYTES = 32 * 1024
 MAX_KEY_SET_BYTES = 256 * 1024
@@ -25,6 +27,31 @@ MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 KEY_SETS_REMEMBERED = 16
 
 _PARTS = 3
+# Prefix in a token, prefix shown, claims.
+_OF_TEES = (
+    ("x-ms-sgx-", "sgx_", ("mrenclave", "mrsigner", "product-id", "svn", "is-debuggable", "report-data")),
+    (
+        "x-ms-sevsnpvm-",
+        "snp_",
+        (
+            "launchmeasurement",
+            "hostdata",
+            "idkeydigest",
+            "imageId",
+            "familyId",
+            "guestsvn",
+            "is-debuggable",
+            "migration-allowed",
+            "reportdata",
+            "reportid",
+            "vmpl",
+            "bootloader-svn",
+            "microcode-svn",
+            "snpfw-svn",
+            "tee-svn",
+        ),
+    ),
+)
 _HASH_BYTES, _REPORT_DATA_BYTES = 32, 64
 _MAX_U16 = 0xFFFF
 
@@ -225,3 +252,47 @@ def _time(claims: dict[str, object], name: str) -> datetime:
         except (OverflowError, OSError, ValueError):
             pass
     raise EvidenceFormatError(f"MAA token, payload: {name} is missing or no number of seconds since 1970")
+
+
+def shown(token: bytes) -> dict[str, JsonValue]:
+    """What a token says, for people and programs to read, whatever its type. Authenticates nothing.
+
+    Header: alg, jku, kid. Registered claims: iss, iat, nbf, exp, jti. Of the rest the claims of the TEE: `x-ms-sgx-…`
+    as `sgx_…`, `x-ms-sevsnpvm-…` as `snp_…`, also where a token of type `azurevm` has them in `x-ms-isolation-tee`.
+    Raises EvidenceFormatError, and nothing else for any bytes.
+    """
+    parse_token(token)
+    parts = token.split(b".")
+    header = _object(_base64url(parts[0], "header"), "MAA token, header")
+    claims = _object(_base64url(parts[1], "payload"), "MAA token, payload")
+    fields: dict[str, object] = {name: header.get(name) for name in ("alg", "jku", "kid")}
+    fields |= {name: claims.get(name) for name in ("iss", "iat", "nbf", "exp", "jti")}
+    for name in ("ver", "attestation-type", "policy-hash"):
+        fields[name.replace("-", "_")] = claims.get(f"x-ms-{name}")
+    isolated = claims.get("x-ms-isolation-tee")
+    tee = isolated if isinstance(isolated, dict) else claims
+    for prefix, short, names in _OF_TEES:
+        for name in names:
+            if prefix + name in tee:
+                fields[short + name.lower().replace("-", "_")] = tee[prefix + name]
+    if "x-ms-sgx-ehd" in claims:
+        fields["ehd"] = claims["x-ms-sgx-ehd"]
+    if isinstance(isolated, dict):
+        runtime = claims.get("x-ms-runtime")
+        payload = runtime.get("client-payload") if isinstance(runtime, dict) else None
+        fields |= {
+            "isolation_tee_type": isolated.get("x-ms-attestation-type"),
+            "compliance_status": isolated.get("x-ms-compliance-status"),
+            "secureboot": claims.get("secureboot"),
+            "vmid": claims.get("x-ms-azurevm-vmid"),
+            "attested_pcrs": claims.get("x-ms-azurevm-attested-pcrs"),
+            "nonce": payload.get("nonce") if isinstance(payload, dict) else None,
+        }
+    return {name: _json(value) for name, value in fields.items()}
+
+
+def _json(value: object) -> JsonValue:
+    """A value as JSON gave it; numbers that are no integers as their text."""
+    if isinstance(value, float):
+        return str(value)
+    return cast(JsonValue, value)
