@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.simulators.sgx_platform import NOW
 from ostiary.audit import Frontier
 from ostiary.broker import last_evidence as module
 from ostiary.broker.last_evidence import INDEX, MAX_EVIDENCE_BYTES, RENEW_AFTER, LastEvidence, LastEvidences
-from ostiary.errors import StoreError
+from ostiary.errors import ConflictError, StoreError
 from ostiary.store import Store, Write, open_store
 
 
@@ -122,3 +123,37 @@ def test_it_is_written_from_time_to_time_and_a_failure_is_told(
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(story())
+
+
+def test_two_processes_keep_the_evidence_of_both(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, other = open_all(store), open_all(store)
+    read, numbers = mine._read_index, count()
+
+    def meanwhile() -> tuple[int, dict[tuple[str, str], None]]:
+        found = read()
+        monkeypatch.setattr(mine, "_read_index", read)
+        other.note(evidence(service=f"other-{next(numbers)}"))
+        other.write()
+        return found
+
+    monkeypatch.setattr(mine, "_read_index", meanwhile)
+    mine.note(evidence(service="mine"))
+    mine.write()
+    assert {one.service for one in other.all()} == {"mine", "other-0"}
+
+
+def test_writing_is_given_up_where_others_are_always_faster(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, other = open_all(store), open_all(store)
+    read, numbers = mine._read_index, count()
+
+    def meanwhile() -> tuple[int, dict[tuple[str, str], None]]:
+        found = read()
+        other.note(evidence(service=f"other-{next(numbers)}"))
+        other.write()
+        return found
+
+    monkeypatch.setattr(mine, "_read_index", meanwhile)
+    mine.note(evidence(service="mine"))
+    with pytest.raises(ConflictError):
+        mine.write()
+    assert next(numbers) == module.MAX_TRIES

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,19 @@ def test_another_process_that_was_faster_is_heard_and_not_overwritten(
     other.look()
     assert set(mine.parts()) == set(other.parts()) == {TCB_INFO, PCK_CRL}
     assert number(mine) == number(other) == 9
+
+
+def test_storing_is_given_up_where_others_are_always_faster(
+    store: Store, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = open_shelf(store, vendor), open_shelf(store, vendor)
+    improves, numbers = mine._improves, count(10)
+
+    def meanwhile(one: Endorsement, origin: Origin) -> bool:
+        other.put([replace(vendor, number=next(numbers)).endorsement(PCK_CRL)], "vendor")
+        return improves(one, origin)
+
+    monkeypatch.setattr(mine, "_improves", meanwhile)
+    with pytest.raises(StoreError, match="other processes store endorsements all the time"):
+        mine.put([vendor.endorsement(TCB_INFO)], "vendor")
+    assert next(numbers) == 10 + shelves.MAX_TRIES
