@@ -12,6 +12,7 @@
     │  ├─ NotAuthorizedError     the key shown may not do this
     │  ├─ ChallengeRefusedError  the nonce is unknown, spent, expired, or another connection's
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
+    │  │  └─ EndorsementsMissingError  none that it could be verified with
     │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
     │  ├─ ReleaseRefusedError    a configuration that cannot be made as the session asks
@@ -111,6 +112,14 @@ class ChallengeRefusedError(RefusedError):
 
 class EvidenceRefusedError(RefusedError):
     """Evidence that is not authentic, or not judged acceptable, under the configured roots."""
+
+
+class EndorsementsMissingError(EvidenceRefusedError):
+    """No endorsements can be used for this evidence. parts: names of those that are missing or have run out."""
+
+    def __init__(self, message: str, *causes: str, parts: tuple[str, ...]) -> None:
+        super().__init__(message, *causes)
+        self.parts = parts
 
 
 class KeysUnavailableError(RefusedError):

@@ -17,7 +17,7 @@ from tests.simulators.nitro_host import PCRS, Host, make_host
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, running_service
 from tests.simulators.sgx_platform import MR_ENCLAVE, make_platform
-from tests.simulators.snp_chip import MEASUREMENT, Chip, make_chip
+from tests.simulators.snp_chip import CHIP_ID, MEASUREMENT, Chip, make_chip
 from tests.simulators.tdx_host import DEBUG, MRTD, RTMR1, TdxHost, make_tdx_host
 
 from ostiary.evidence.roots import TrustedRoot, software_root
@@ -55,9 +55,9 @@ def _tdx(host: TdxHost) -> Kind:
     )
 
 
-def _snp(chip: Chip) -> Kind:
+def _snp(chip: Chip, chip_id: bytes = CHIP_ID) -> Kind:
     def make(data: bytes, debug: bool) -> bytes:
-        return chip.report({0x050: data, **({0x008: (0xB0000).to_bytes(8, "little")} if debug else {})})
+        return chip.report({0x050: data, 0x1A0: chip_id, **({0x008: (0xB0000).to_bytes(8, "little")} if debug else {})})
 
     return Kind(
         tee="snp",
@@ -89,7 +89,8 @@ def _nitro(host: Host) -> Kind:
 SGX = make_platform()
 CHIP, HOST, TDX_HOST = make_chip(), make_host(), TdxHost(platform=SGX)
 KINDS = {kind.tee: kind for kind in (_tdx(TDX_HOST), _snp(CHIP), _nitro(HOST))}
-STRANGERS = {kind.tee: kind for kind in (_tdx(make_tdx_host()), _snp(make_chip()), _nitro(make_host()))}
+_STRANGE_CHIP = _snp(make_chip(hardware_id=bytes([7]) * 64), bytes([7]) * 64)
+STRANGERS = {kind.tee: kind for kind in (_tdx(make_tdx_host()), _STRANGE_CHIP, _nitro(make_host()))}
 """The same programs on platforms whose roots nobody trusts."""
 
 TEXT = """
@@ -349,12 +350,12 @@ def test_endorsements_may_be_as_old_as_the_session_says(
     """Those of the synthetic TDX platform were issued a day ago; a Nitro document now; SNP's have no date."""
     two_days, hour = "{max_age: 2 days}", "{max_age: 1h}"
     admitted(start(program, KINDS["tdx"], upload(KINDS["tdx"].admitted, two_days)))
-    refused(start(program, KINDS["tdx"], upload(KINDS["tdx"].admitted, hour)), "endorsements of 2026-11-22")
+    refused(start(program, KINDS["tdx"], upload(KINDS["tdx"].admitted, hour)), "used until 2026-11-22T13:00:00Z")
     admitted(start(program, KINDS["nitro"], upload(KINDS["nitro"].admitted, hour)))
     refused(start(program, KINDS["snp"], upload(KINDS["snp"].admitted, two_days)), "endorsements without a date")
     service_id = upload(KINDS["tdx"].admitted, two_days)
     service.clock.ahead = timedelta(days=1, seconds=1)
-    refused(start(program, KINDS["tdx"], service_id), "endorsements of 2026-11-22")
+    refused(start(program, KINDS["tdx"], service_id), "used until 2026-11-24T12:00:00Z")
 
 
 def test_a_guest_that_may_be_migrated_is_admitted_by_name_only(program: AttestingProgram, upload: Upload) -> None:

@@ -11,14 +11,18 @@ from tests.simulators.processes import ostiary
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "run", "measure", "platform", "store", "demo", "session", "self", "cas", "cert"]
+    "command",
+    ["serve", "run", "measure", "platform", "endorsements", "store", "demo", "session", "self", "cas", "cert"],
 )
 def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
     assert command in ostiary("--help")
     assert ostiary(command, "--help")
 
 
-@pytest.mark.parametrize("command", [("serve",), ("run",), ("measure",), ("platform", "serve"), ("store", "verify")])
+@pytest.mark.parametrize(
+    "command",
+    [("serve",), ("run",), ("measure",), ("platform", "serve"), ("store", "verify"), ("endorsements", "fetch")],
+)
 def test_help_of_a_command_has_examples(command: tuple[str, ...]) -> None:
     text = ostiary(*command, "--help")
     assert "Example" in text
@@ -41,6 +45,9 @@ def test_the_version_is_printed() -> None:
     (("serve", "--client", "localhost"), "--client localhost: expected HOST:PORT"),
     (("serve", "--client", "::1:8081"), "write an IPv6 address in brackets"),
     (("serve", "--enclave", "127.0.0.1:70000"), "expected HOST:PORT"),
+    (("serve", "--pcs", "http://pcs"), "--pcs http://pcs: expected https://HOST"),
+    (("serve", "--kds", "amd", "--endorsements-ca", "/none.pem"), "--endorsements-ca /none.pem: No such file"),
+    (("endorsements", "fetch"), "name either a bundle with --to or a data directory with --data"),
     (("measure", "--", "/nonexistent/program"), "was not found"),
     (("platform", "nonsense"), "No such command"),
 ])  # fmt: skip

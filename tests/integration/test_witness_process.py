@@ -66,6 +66,8 @@ def test_the_protocol(witness: WitnessProcess) -> None:
     assert witness.post(b"", path="/elsewhere").status == 404
 
 
+# A connection that is reset before the TLS handshake begins: CPython 3.11 lets go of the socket without closing it.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 def test_nothing_cosigned_is_forgotten_when_it_is_killed(witness: WitnessProcess) -> None:
     """It is killed under load, again and again: after each start it knows every size that anyone was told of."""
     log = Log(leaves=[b"entry 0"])

@@ -22,6 +22,7 @@ from ostiary.audit import Frontier
 from ostiary.broker.cas import Cas
 from ostiary.broker.identity import DEFAULT_NAMES, ServerIdentity, open_identity
 from ostiary.broker.open import make_cas
+from ostiary.broker.vendors import Sources
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.server.listen import Listener, bind, serve
@@ -71,11 +72,12 @@ def running_service(
     fixed_time: datetime | None = None,
     azure: AzureCloud = PUBLIC_CLOUD,
     aks: frozenset[bytes] = frozenset(),
+    sources: Sources | None = None,
 ) -> Iterator[RunningService]:
     """A service with its state in `directory`, running until the block ends."""
     clock = Clock(fixed=fixed_time)
     with open_store(directory, random=urandom, log=Frontier(), warn=lambda _: None) as store:
-        cas = make_cas(store, roots=roots, now=clock, random=urandom, azure=azure, aks=aks)
+        cas = make_cas(store, roots=roots, now=clock, random=urandom, azure=azure, aks=aks, sources=sources)
         identity = open_identity(cas, DEFAULT_NAMES)
         ca_file = directory / "cas-ca.pem"
         ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))

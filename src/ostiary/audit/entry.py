@@ -31,6 +31,8 @@ class Kind(Enum):
     SERVICE_FSPF_TAG_UPDATED = "service_fspf_tag_updated"
     VOLUME_FSPF_TAG_UPDATED = "volume_fspf_tag_updated"
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
+    ENDORSEMENTS_STORED = "endorsements_stored"
+    EVIDENCE_KEPT = "evidence_kept"
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
     OWNER_RECORDED = "owner_recorded"

@@ -13,7 +13,9 @@ from ostiary.broker.configure import Configuration
 from ostiary.broker.denial_records import DenialRecords
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
+from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
@@ -34,6 +36,7 @@ class Cas:
     named them.
     admissions, configurations: made before, by names of session and service.
     outside: the way to Azure's directory and key vaults. key_sets: of attestation services that sessions name.
+    endorsements: kept ones, and the way to their vendors. last_evidence: for a forecast.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
@@ -48,5 +51,7 @@ class Cas:
     verifier: Verifier
     outside: Outside
     key_sets: KeySets
+    endorsements: Endorsements
+    last_evidence: LastEvidences
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ostiary import __version__
 from ostiary.audit import Kind, entry
@@ -15,13 +16,18 @@ from ostiary.broker.challenge import Challenges
 from ostiary.broker.denial_records import DenialRecords
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
+from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
+from ostiary.broker.shelf import Shelf
 from ostiary.broker.storage import Storage
-from ostiary.errors import ConflictError, StoreError
+from ostiary.broker.vendors import Sources, Vendors
+from ostiary.errors import ConflictError, OstiaryError, StoreError
+from ostiary.evidence.endorsements.piece import Anchors
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.verifier import Verifier
 from ostiary.freshness.recovery import ANCHOR_RECORD, OWNER_RECORD, record_owner, require_anchor
@@ -44,12 +50,14 @@ def open_cas(
     azure: AzureCloud = PUBLIC_CLOUD,
     aks: frozenset[bytes] = frozenset(),
     owner: bytes | None = None,
+    sources: Sources | None = None,
+    bundle: Path | None = None,
 ) -> Cas:
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. azure, aks: as in `make_cas`. owner: DER
-    of the public key that may accept a rollback, recorded at the first start that names one. The caller closes
-    `cas.store`.
+    warn: called with sentences that the operator should read at every start. azure, aks, sources, bundle: as in
+    `make_cas`. owner: DER of the public key that may accept a rollback, recorded at the first start that names one. The
+    caller closes `cas.store`.
     Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
     the store has.
     """
@@ -58,7 +66,16 @@ def open_cas(
         require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
         if owner is not None:
             record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
-        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure, aks=aks)
+        return make_cas(
+            store,
+            roots=roots,
+            now=lambda: datetime.now(UTC),
+            random=os.urandom,
+            azure=azure,
+            aks=aks,
+            sources=sources,
+            bundle=bundle,
+        )
     except BaseException:
         store.close()
         raise
@@ -72,15 +89,19 @@ def make_cas(
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
     aks: frozenset[bytes] = frozenset(),
+    sources: Sources | None = None,
+    bundle: Path | None = None,
 ) -> Cas:
     """A service over an open store.
 
     The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
     azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
-    them.
-    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
+    them. sources: whom to ask for endorsements; None: nobody. bundle: a file with endorsements that the owner keeps up
+    to date.
+    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure` and `sources`.
     """
     outside = Outside(azure, now=now, random=random)
+    anchors = Anchors.of(roots)
     sessions = SessionRecords(store)
     leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
     _log_start(store, sessions, leaf, random)
@@ -98,6 +119,16 @@ def make_cas(
         verifier=Verifier(roots, aks),
         outside=outside,
         key_sets=KeySets(outside, now=now),
+        endorsements=Endorsements(
+            Shelf(store, anchors, now=now, random=random),
+            anchors,
+            outside,
+            now=now,
+            random=random,
+            vendors=None if sources is None else Vendors(sources, anchors, now=now),
+            bundle=bundle,
+        ),
+        last_evidence=LastEvidences(store, now=now, random=random),
         now=now,
         random=random,
     )
@@ -132,6 +163,8 @@ def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int]
 def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
     cas.outside.close()
+    with suppress(OstiaryError):
+        cas.last_evidence.write()
     cas.denials.close()
     with suppress(StoreError):
         cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()

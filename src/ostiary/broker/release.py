@@ -17,6 +17,7 @@ from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, 
 from ostiary.broker.denial import Attempt, deny
 from ostiary.broker.file_state import Report
 from ostiary.broker.file_systems import Grant, file_systems, has_file_systems
+from ostiary.broker.last_evidence import FORESEEN, LastEvidence
 from ostiary.broker.memory import Made
 from ostiary.broker.one_time_password import spend_one_time_password
 from ostiary.broker.outside import Errands
@@ -24,9 +25,10 @@ from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.endorsements.choice import Chosen
 from ostiary.evidence.verifier import TEES
 from ostiary.secret import secrets_used
-from ostiary.session.model import Service, Session
+from ostiary.session.model import Service, Session, Variable
 from ostiary.store import Expect, Write
 
 MAX_TRIES = 8
@@ -188,24 +190,46 @@ async def _attest(
             f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
         )
     now = cas.now()
+    chosen: Chosen | None = None
     if request.tee == "maa":
         claims = await claims_of_token(cas, session.name, security, request.evidence)
     else:
-        claims = cas.verifier.verify(request.tee, request.evidence, _endorsements(request), now=now)
+        # A variable in its place refuses the start, whatever the endorsements.
+        max_age = None if isinstance(security.max_age, Variable) else security.max_age
+        chosen = await cas.endorsements.choose(request.tee, request.evidence, request.endorsements, max_age=max_age)
+        claims = cas.verifier.verify(request.tee, request.evidence, chosen.endorsements, now=chosen.at)
     attempt.claims, attempt.binding, attempt.stage = claims, _binding(request, claims), "appraisal"
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
-    return appraise(claims, service, security, binding=attempt.binding, now=now)
-
-
-def _endorsements(request: Request) -> bytes:
-    """What the evidence is verified by: what the attester sent. The vendor signed it, so no trust comes of the way."""
-    return request.endorsements
+    result = appraise(claims, service, security, binding=attempt.binding, now=now)
+    if chosen is not None:
+        _learn(cas, session, service, request, chosen, claims)
+    return result
 
 
 def _binding(request: Request, claims: Claims) -> bytes:
     """What evidence of this TEE must have been made over."""
     data = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
     return qualifying_data(data) if claims.tee == "tpm" else data
+
+
+def _learn(cas: Cas, session: Session, service: Service, request: Request, chosen: Chosen, claims: Claims) -> None:
+    """Keep what the program's platform brought, for others and for a forecast, now that it was admitted."""
+    if claims.software:
+        return
+    cas.endorsements.accept(chosen)
+    if claims.tee not in FORESEEN:
+        return
+    cas.last_evidence.note(
+        LastEvidence(
+            session=session.name,
+            service=service.name,
+            tee=claims.tee,
+            platform=claims.platform_id,
+            at=cas.now(),
+            evidence=request.evidence,
+            sent=request.endorsements if claims.tee == "snp" else b"",
+        )
+    )
 
 
 async def _release(

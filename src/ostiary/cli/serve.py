@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ostiary.cli.address import parse_listen_address, show_address
+from ostiary.cli.endorsements.options import CaOption, KdsOption, PcsOption, sources_of
 from ostiary.cli.storage_options import StorageOptions, storage_document
 from ostiary.errors import ConfigurationError
 
@@ -88,6 +89,17 @@ def serve(
         Path | None,
         typer.Option(
             "--azure-ca", metavar="CA.pem", help="Vouches for Azure's servers in place of the system's certificates."
+        ),
+    ] = None,
+    pcs: PcsOption = None,
+    kds: KdsOption = None,
+    endorsements_ca: CaOption = None,
+    endorsements: Annotated[
+        Path | None,
+        typer.Option(
+            "--endorsements",
+            metavar="BUNDLE",
+            help="Endorsements from `ostiary endorsements`; read at the start and whenever the file changes.",
         ),
     ] = None,
     config: Annotated[
@@ -210,13 +222,18 @@ def serve(
 
     Without --trust-software-root only evidence of genuine hardware is accepted: SGX, TDX, SEV-SNP, Nitro, and of TPMs
     as far as --trust-tpm-ak and --trust-tpm-root name them. The certificate that clients can pin is written to
-    DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
+    DIR/cas-ca.pem. Vendors are asked for endorsements only where --pcs or --kds names them. Log lines go to stderr.
+    SIGTERM or ctrl-C end it in order.
 
     Examples:
 
       ostiary serve
 
       ostiary serve --client 127.0.0.1:8081 --enclave 127.0.0.1:18765 --trust-software-root ostiary-platform/root.pem
+
+      ostiary serve --pcs intel --kds amd
+
+      ostiary serve --pcs https://pccs.example:8081 --endorsements-ca pccs.pem --endorsements bundle.json
 
       ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
 
@@ -254,8 +271,18 @@ def serve(
     roots = (*_roots(trust_software_root or []), *_tpm_roots(trust_tpm_root or []))
     aks = _aks(trust_tpm_ak or [])
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
+    sources = sources_of(pcs, kds, endorsements_ca) if pcs or kds else None
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(storage, roots=roots, warn=_warn, azure=azure, owner=owner_key, aks=aks)
+    cas = open_cas(
+        storage,
+        roots=roots,
+        warn=_warn,
+        azure=azure,
+        owner=owner_key,
+        aks=aks,
+        sources=sources,
+        bundle=endorsements,
+    )
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -325,6 +352,7 @@ def _serve(
     import uvloop
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from ostiary.broker.background import background
     from ostiary.broker.identity import open_identity
     from ostiary.server.listen import serve
     from ostiary.server.service import make_listeners
@@ -348,6 +376,7 @@ def _serve(
         )
         if as_json:
             print(json.dumps({"client": addresses[0], "enclave": addresses[1], "ca": str(ca_file)}), flush=True)
-        await serve(listeners, stop)
+        async with background(cas):
+            await serve(listeners, stop)
 
     uvloop.run(run())

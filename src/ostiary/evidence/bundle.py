@@ -56,6 +56,19 @@ def parse_bundle(data: bytes) -> Bundle:
     )
 
 
+def parse_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of PEM text as they stand there; what stands between them is left out.
+
+    Authenticates nothing. Raises EvidenceFormatError, and nothing else: over a bound, one that cannot be read.
+    """
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise EvidenceFormatError(f"endorsements: {len(data)} bytes, expected at most {MAX_BUNDLE_BYTES}")
+    found = [text for label, text in _BLOCK.findall(data) if label == b"CERTIFICATE"]
+    if len(found) > MAX_CHAIN_CERTIFICATES:
+        raise EvidenceFormatError(f"endorsements: {len(found)} certificates, expected at most {MAX_CHAIN_CERTIFICATES}")
+    return tuple(parse_certificate(_decode(text), "a certificate of the endorsements") for text in found)
+
+
 def _decode(text: bytes) -> bytes:
     try:
         return a2b_base64(text)

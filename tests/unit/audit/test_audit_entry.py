@@ -54,6 +54,8 @@ def test_the_kinds_are_a_closed_list() -> None:
         "service_fspf_tag_updated",
         "volume_fspf_tag_updated",
         "one_time_password_used",
+        "endorsements_stored",
+        "evidence_kept",
         "cas_started",
         "cas_exited",
     }
