@@ -13,6 +13,7 @@ from ostiary.broker.configure import Configuration
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
@@ -31,7 +32,8 @@ class Cas:
 
     verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
     admissions, configurations: made before, by names of session and service.
-    outside: the way to Azure's directory and key vaults. key_sets: of attestation services that sessions name.
+    outside: the way to Azure's directory and key vaults. vaults: those that sessions keep their values in.
+    key_sets: of attestation services that sessions name.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
 
@@ -44,6 +46,7 @@ class Cas:
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier
     outside: Outside
+    vaults: KeyVaults
     key_sets: KeySets
     now: Callable[[], datetime]
     random: Callable[[int], bytes]

@@ -16,6 +16,7 @@ from ostiary.broker.challenge import Challenges
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
@@ -64,7 +65,8 @@ def make_cas(
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
-    sessions = SessionRecords(store)
+    vaults = KeyVaults(outside, random=random)
+    sessions = SessionRecords(store, vaults.fetch)
     _log_start(store, sessions, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now()), random)
     return Cas(
         store=store,
@@ -78,6 +80,7 @@ def make_cas(
         ),
         verifier=Verifier(roots),
         outside=outside,
+        vaults=vaults,
         key_sets=KeySets(outside, now=now),
         now=now,
         random=random,
