@@ -128,9 +128,9 @@ class KeyVaults:
         return KeptValues(key=key, entries=stays | await _each(session, parts, keep_value))
 
     async def _token(self, session: Session, store: KeyVault, end: float) -> str:
-        secret = next((secret for secret in session.secrets if secret.name == store.token), None)
+        secret = _credentials(session)
         refused = f"the key vault of session {session.name} cannot be asked: no token of {store.token!r}"
-        if not isinstance(secret, AadTokenSecret):
+        if secret is None:
             raise SecretUnavailableError(refused, "store_in.token must name a secret of kind aad-token of this session")
         outside = self._outside
 
@@ -162,6 +162,19 @@ def describe_kept(name: str) -> str:
     if name.startswith(VOLUME_KEY):
         return f"the key of volume {name.removeprefix(VOLUME_KEY)!r}"
     return f"secret {name!r}"
+
+
+def has_other_credentials(before: Session, after: Session) -> bool:
+    """Whether the values of both versions lie in one vault, and `after` asks it with other credentials."""
+    one, other = before.secret_store, after.secret_store
+    one_vault = one is not None and other is not None and one.vault == other.vault
+    return one_vault and _credentials(before) != _credentials(after)
+
+
+def _credentials(session: Session) -> AadTokenSecret | None:
+    named = None if session.secret_store is None else session.secret_store.token
+    tokens = (secret for secret in session.secrets if isinstance(secret, AadTokenSecret))
+    return next((secret for secret in tokens if secret.name == named), None)
 
 
 def _store_of(session: Session) -> KeyVault:

@@ -244,6 +244,8 @@ class Resolution:
             self._rest_on(Expect(name=f"session/{name}", version=0))
             raise ReleaseRefusedError(f"there is no session {name}; create it, or correct the name in the import")
         self._rest_on(stored.is_current)
+        # What a key vault gave is good for this time: the version of the record says nothing of the vault.
+        self.lasting &= stored.in_vault is None
         return stored
 
     def _values(self, stored: StoredSession, imports: Mapping[str, Released]) -> Mapping[str, Value]:

@@ -14,6 +14,7 @@ from ostiary.broker.admission import access_policy_of
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.file_records import Succession
 from ostiary.broker.file_state import KEY_BYTES
+from ostiary.broker.key_vaults import has_other_credentials
 from ostiary.broker.namespace import ROOT, parent_of
 from ostiary.broker.session_records import StoredSession, all_values, upload_writes
 from ostiary.errors import (
@@ -199,8 +200,7 @@ async def _readable(cas: Cas, current: StoredSession, after: Session) -> StoredS
     try:
         current.require_values()
     except SecretUnavailableError:
-        before, place = current.parsed.session.secret_store, after.secret_store
-        if current.in_vault is None or before is None or place is None or place.vault != before.vault:
+        if current.in_vault is None or not has_other_credentials(current.parsed.session, after):
             raise
         return current.with_values(await cas.vaults.fetch(after, current.parsed.hash, current.in_vault))
     return current

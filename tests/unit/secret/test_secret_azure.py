@@ -141,7 +141,7 @@ def test_a_token_may_be_so_long_and_no_longer() -> None:
 
 
 def test_a_secret_of_a_vault_has_text_and_perhaps_a_type() -> None:
-    assert read_entry(answered({"value": "a", "id": "x"})) == VaultEntry(text="a", type="")
+    assert read_entry(answered({"value": "a"})) == VaultEntry(text="a", type="")
     assert read_entry(answered({"value": "", "contentType": "binary"})) == VaultEntry(text="", type="binary")
 
 
