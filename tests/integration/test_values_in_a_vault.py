@@ -32,9 +32,10 @@ from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, running_service
 from tests.simulators.sgx_platform import MR_ENCLAVE, NOW, SgxPlatform, make_platform
 
+from ostiary.audit import Kind, entry
 from ostiary.broker import key_vaults
 from ostiary.errors import StoreError
-from ostiary.store import Store
+from ostiary.store import Store, Write
 
 _numbers = count()
 
@@ -522,6 +523,7 @@ def test_a_vault_that_does_not_take_an_entry_refuses_the_upload_and_leaves_the_v
         created = stage.upload(text_of(f"{name}-new"))
         refused(created, "secret 'word'", why)
     assert "do not quote me" not in caplog.text + str(created.body)
+    assert word not in caplog.text
     assert TOKEN not in caplog.text
     assert SECRET not in caplog.text
     assert stage.ask("GET", f"/session/{name}-new").status == 404
@@ -583,6 +585,15 @@ def test_everything_that_one_operation_asks_has_its_time(
 def test_a_write_without_a_version_is_refused(stage: Stage, name: str) -> None:
     stage.azure.in_place_of_vault["PUT"] = lambda _, stream: stream.sendall(answer(200, {"value": "x"}))
     refused(stage.upload(text_of(name)), "did not say which version that is")
+
+
+def test_a_token_of_another_session_opens_no_vault(stage: Stage, name: str) -> None:
+    """`token` names an aad-token of this session: one that is imported would come with that session's vault."""
+    imported = "{name: theirs, kind: aad-token, import: {session: other, secret: azure}}"
+    told = stage.upload(text_of(name, WORD, imported, place="!akv {vault: localhost, token: $$SCONE::theirs$$}"))
+    assert told.status in (400, 403)
+    assert "aad-token" in str(told.body)
+    assert stage.azure.asked == []
 
 
 def test_a_vault_outside_the_cloud_is_sent_no_token(stage: Stage, name: str) -> None:
@@ -714,6 +725,33 @@ def test_the_key_of_a_volume_migrates_and_its_history_goes_on(stage: Stage, name
             assert program.report("volume:data", tags[at + 1], tags[at + 1] or "").status == 200
         told = stage.start(name).body["volumes"][0]
         assert (told["key"], told["tag"]) == (key, tags[at + 1])
+
+
+def test_a_first_start_during_the_migration_makes_the_key_that_counts(stage: Stage, name: str) -> None:
+    """The start puts a key into the record of the volume, and the upload must not make another one."""
+    stage.store(name, place=IN_SERVICE, **VOLUME)
+    keys: list[str] = []
+
+    def meanwhile(request: bytes, stream: ssl.SSLSocket) -> None:
+        if not keys:
+            keys.append(stage.volume_key(name))
+        stream.sendall(stage.azure.vault(request))
+
+    stage.azure.in_place_of_vault["PUT"] = meanwhile
+    stage.store(name, **VOLUME)
+    assert stage.volume_key(name) == keys[0]
+    assert stage.record(f"volume/{name}/data")["key"] is None
+
+
+def test_a_key_that_is_nowhere_is_not_made_anew(stage: Stage, name: str) -> None:
+    stage.store(name, place=IN_SERVICE, **VOLUME)
+    stage.volume_key(name)
+    store, record = stage.service.cas.store, f"volume/{name}/data"
+    spoiled = json.dumps(stage.record(record) | {"key": None}).encode()
+    leaf = entry(Kind.SESSION_UPDATED, {}, NOW)
+    store.commit([Write(name=record, value=spoiled, expected_version=store.version(record) or 0)], leaf).result()
+    refused(stage.start(name), "volume 'data' cannot be used")
+    assert stage.upload(text_of(name, **VOLUME)).status == 503
 
 
 def test_a_volume_that_was_left_out_for_a_version_keeps_its_key(stage: Stage, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import VOLUME_KEY
 from ostiary.errors import InputError, OutsideError, ReleaseRefusedError, SecretUnavailableError
-from ostiary.secret import SESSION_CA, Value
+from ostiary.secret import Value
 from ostiary.secret.azure import (
     MAX_TOKEN_ANSWER_BYTES,
     MAX_VAULT_ANSWER_BYTES,
@@ -155,10 +155,8 @@ class KeyVaults:
         return await outside.run(session.name, ask, seconds=end - time.monotonic())
 
 
-def describe_kept(name: str) -> str:
+def _described(name: str) -> str:
     """What people call a value by its name among those that are kept."""
-    if name == SESSION_CA:
-        return "the session's own CA"
     if name.startswith(VOLUME_KEY):
         return f"the key of volume {name.removeprefix(VOLUME_KEY)!r}"
     return f"secret {name!r}"
@@ -196,7 +194,7 @@ async def _each(
             return await work(name, thing)
         except (OutsideError, ReleaseRefusedError) as error:
             raise SecretUnavailableError(
-                f"{describe_kept(name)} of session {session.name} cannot be had from its key vault", *error.chain
+                f"{_described(name)} of session {session.name} cannot be had from its key vault", *error.chain
             ) from None
 
     return dict(zip(things, await _all([one(name, thing) for name, thing in things.items()]), strict=True))

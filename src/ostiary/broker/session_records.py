@@ -171,10 +171,14 @@ class SessionRecords:
         since = time.monotonic() - old_seconds
         for _ in range(MAX_LOOKS):
             found = await self._prepare_links(names)
-            missing = [stored for stored in found if stored.in_vault and not self._is_looked_at(stored, since)]
+            missing = [
+                (stored, kept)
+                for stored in found
+                if (kept := stored.in_vault) is not None and not self._is_looked_at(stored, since)
+            ]
             if not missing:
                 return
-            await asyncio.gather(*(self._look(stored, since) for stored in missing))
+            await asyncio.gather(*(self._look(stored, kept, since) for stored, kept in missing))
 
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
         names, sessions = list(dict.fromkeys(first)), []
@@ -191,22 +195,20 @@ class SessionRecords:
         look = self._looks.get(stored.parsed.session.name)
         return look is not None and look.stored.record == stored.record and look.began >= since
 
-    async def _look(self, stored: StoredSession, since: float) -> None:
+    async def _look(self, stored: StoredSession, kept: KeptValues, since: float) -> None:
         """Ask the vault. However many want that at a time, one asks, and the next one for all who came meanwhile."""
         name = stored.parsed.session.name
         async with self._looking.setdefault(name, asyncio.Lock()):
             if self._is_looked_at(stored, since):
                 return
             began = time.monotonic()
-            self._looks[name] = _Look(stored=await self._fetched(stored), began=began)
+            self._looks[name] = _Look(stored=await self._fetched(stored, kept), began=began)
             self._looks.move_to_end(name)
             if len(self._looks) > MAX_CACHED_SESSIONS:
                 self._looks.popitem(last=False)
 
-    async def _fetched(self, stored: StoredSession) -> StoredSession:
-        session, kept = stored.parsed.session, stored.in_vault
-        if kept is None:
-            return stored
+    async def _fetched(self, stored: StoredSession, kept: KeptValues) -> StoredSession:
+        session = stored.parsed.session
         try:
             return stored.with_values(await self._fetch(session, stored.parsed.hash, kept))
         except SecretUnavailableError as error:
