@@ -207,8 +207,8 @@ def test_f158_values_lie_in_the_vault_and_nothing_but_their_key_in_the_service(
     assert stage.argument(name) == "a-word-of-mine"
     found = stage.entries(name)
     assert len(found) == 2
-    for entry, versions in found.items():
-        assert re.fullmatch(r"cas-[0-9a-f]{64}-[0-9a-f]{32}", entry)
+    for named, versions in found.items():
+        assert re.fullmatch(r"cas-[0-9a-f]{64}-[0-9a-f]{32}", named)
         assert len(versions) == 1
         sealed = base64.b64decode(versions[0]["value"], validate=True)
         assert len(sealed) == 256 + 12 + 16

@@ -47,6 +47,8 @@ MAX_CACHED_SESSIONS = 256
 MAX_PREPARED_SESSIONS = 64
 """Sessions read beforehand for one request: the one that it is about, and those that it imports from."""
 
+MAX_LOOK_SECONDS = 120.0
+"""For how long what a key vault gave may be used by an operation that asked for it, or by one that did not."""
 MAX_LOOKS = 8
 """How often `prepare` begins anew because a session changed while its key vault was asked."""
 VOLUME_KEY = "/volume/"
@@ -166,19 +168,20 @@ class SessionRecords:
         a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
 
         Values that lie in a key vault are looked at, all of them, whether they are known or not; but not if somebody
-        began to less than `old_seconds` before this call, or since. Until the caller waits again, `current` has them.
+        began to since this call, or found them all there less than `old_seconds` before. Until the caller waits again,
+        `current` has them.
         """
-        since = time.monotonic() - old_seconds
+        wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
         for _ in range(MAX_LOOKS):
             found = await self._prepare_links(names)
             missing = [
                 (stored, kept)
                 for stored in found
-                if (kept := stored.in_vault) is not None and not self._is_looked_at(stored, since)
+                if (kept := stored.in_vault) is not None and not self._is_looked_at(stored, wanted)
             ]
             if not missing:
                 return
-            await asyncio.gather(*(self._look(stored, kept, since) for stored, kept in missing))
+            await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
 
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
         names, sessions = list(dict.fromkeys(first)), []
@@ -191,15 +194,25 @@ class SessionRecords:
                 names += islice((exporter for exporter in stored.exporters if exporter not in names), room)
         return sessions
 
-    def _is_looked_at(self, stored: StoredSession, since: float) -> bool:
+    def _looked_at(self, stored: StoredSession) -> StoredSession:
+        """The version with what its vault gave lately; if nobody looked, as it is, with values that raise."""
         look = self._looks.get(stored.parsed.session.name)
-        return look is not None and look.stored.record == stored.record and look.began >= since
+        if look is None or look.stored.record != stored.record:
+            return stored
+        return look.stored if time.monotonic() - look.began < MAX_LOOK_SECONDS else stored
 
-    async def _look(self, stored: StoredSession, kept: KeptValues, since: float) -> None:
+    def _is_looked_at(self, stored: StoredSession, wanted: _Wanted) -> bool:
+        look = self._looks.get(stored.parsed.session.name)
+        if look is None or look.stored.record != stored.record:
+            return False
+        # That a vault did not answer a while ago says nothing.
+        return look.began >= wanted.since - (wanted.old_seconds if look.stored.has_values else 0.0)
+
+    async def _look(self, stored: StoredSession, kept: KeptValues, wanted: _Wanted) -> None:
         """Ask the vault. However many want that at a time, one asks, and the next one for all who came meanwhile."""
         name = stored.parsed.session.name
         async with self._looking.setdefault(name, asyncio.Lock()):
-            if self._is_looked_at(stored, since):
+            if self._is_looked_at(stored, wanted):
                 return
             began = time.monotonic()
             self._looks[name] = _Look(stored=await self._fetched(stored, kept), began=began)
@@ -229,9 +242,7 @@ class SessionRecords:
         """The newest version of the session, None if there is no session of that name. The root is always there."""
         stored = self._load(_current(name))
         if stored is not None and stored.in_vault is not None:
-            look = self._looks.get(name)
-            # A version that nobody looked at has values that raise.
-            return look.stored if look is not None and look.stored.record == stored.record else stored
+            return self._looked_at(stored)
         return _default_root() if stored is None and name == ROOT else stored
 
     def require(self, name: str) -> StoredSession:
@@ -306,6 +317,14 @@ class SessionRecords:
         self._sessions.move_to_end(record_name)
         if len(self._sessions) > MAX_CACHED_SESSIONS:
             self._sessions.popitem(last=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A look that began after `since`, in the clock of time.monotonic, or at most `old_seconds` before and was good."""
+
+    since: float
+    old_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,8 +79,8 @@ def seal_part(part: bytes, *, key: bytes, entry: str, nonce: bytes) -> str:
 
 
 def digest_of(text: str) -> bytes:
-    """What is remembered of an entry's text."""
-    return hashlib.sha256(text.encode()).digest()
+    """Remembered of an entry's text. What a vault gives may be no Unicode: JSON has halves of surrogate pairs."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def open_part(found: VaultEntry, kept: KeptEntry, *, key: bytes, entry: str) -> bytes:

@@ -119,6 +119,21 @@ def test_who_is_content_with_an_older_look_has_that(records: SessionRecords, vau
     assert vault.asked == [1]
 
 
+def test_an_older_look_that_found_nothing_counts_for_nobody(records: SessionRecords, vault: Vault) -> None:
+    vault.trouble = SecretUnavailableError("the vault does not answer")
+    asyncio.run(records.prepare("s", old_seconds=600))
+    vault.trouble = None
+    asyncio.run(records.prepare("s", old_seconds=600))
+    assert records.require("s").values == VALUES
+
+
+def test_what_was_seen_long_ago_is_not_used(records: SessionRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(records.prepare("s"))
+    assert records.require("s").has_values
+    monkeypatch.setattr(session_records, "MAX_LOOK_SECONDS", 0.0)
+    assert not records.require("s").has_values
+
+
 def test_exporters_are_looked_at_too(store: Store, vault: Vault) -> None:
     put(store)
     put(store, "importer", ", {name: other, import: {session: s, secret: token}}")
