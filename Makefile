@@ -33,6 +33,9 @@ bench:
 	@scripts/setup test
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
 	.venv/bin/python bench/language.py
+	PYTHONPATH=. .venv/bin/python bench/store.py
+	PYTHONPATH=. .venv/bin/python bench/store.py --only sqlite --only postgresql --flush-ms 1
+	PYTHONPATH=. .venv/bin/python bench/evidence.py
 
 lock:
 	@scripts/setup test

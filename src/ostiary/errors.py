@@ -14,12 +14,14 @@
     │  ├─ EvidenceRefusedError   evidence that is not authentic under the configured roots
     │  ├─ KeysUnavailableError   the keys that evidence is signed with cannot be had
     │  ├─ AppraisalRefusedError  authentic, but not what the session admits; carries every mismatch
-    │  └─ ReleaseRefusedError    a configuration that cannot be made as the session asks
-    │     ├─ SecretUnavailableError  for want of the value of a secret
-    │     └─ VolumeUnavailableError  for want of a volume that may be used as asked
+    │  ├─ ReleaseRefusedError    a configuration that cannot be made as the session asks
+    │  │  ├─ SecretUnavailableError  for want of the value of a secret
+    │  │  └─ VolumeUnavailableError  for want of a volume that may be used as asked
+    │  └─ InconsistentLogError   a log that does not go on from what a witness saw of it
     ├─ NotFoundError             no such session, version, value
     ├─ ConflictError             somebody else was faster, or the predecessor is not the current version
-    │  └─ TagConflictError       a change of files that does not follow their recorded state
+    │  ├─ TagConflictError       a change of files that does not follow their recorded state
+    │  └─ OtherSizeError         the witness saw another size of the log last; carries it
     ├─ ConfigurationError        our own options, files or environment are wrong
     ├─ StoreError                the database or its key
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
@@ -158,6 +160,10 @@ class VolumeUnavailableError(ReleaseRefusedError):
     """A volume cannot be used as asked. The message names the volume only; the causes are not for the peer."""
 
 
+class InconsistentLogError(RefusedError):
+    """A log that does not go on from what the witness saw of it."""
+
+
 class NotFoundError(OstiaryError):
     """No such session, version or value, or not for this caller to know."""
 
@@ -172,6 +178,14 @@ class TagConflictError(ConflictError):
     def __init__(self, message: str, *causes: str, current: bytes | None) -> None:
         super().__init__(message, *causes)
         self.current = current
+
+
+class OtherSizeError(ConflictError):
+    """The witness saw another size of the log last: `size`, in leaves."""
+
+    def __init__(self, message: str, *causes: str, size: int) -> None:
+        super().__init__(message, *causes)
+        self.size = size
 
 
 class ConfigurationError(OstiaryError):

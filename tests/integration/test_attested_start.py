@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -674,7 +675,7 @@ def _replace(service: RunningService, parsed: ParsedSession) -> None:
     values = generate(
         parsed.session, previous={}, previous_session=None, random=service.cas.random, now=service.cas.now()
     )
-    entry_now = entry(Kind.SESSION_UPDATED, {"session": parsed.session.name}, service.cas.now())
+    entry_now = entry(Kind.SESSION_UPDATED, {"session": parsed.session.name}, service.cas.now(), os.urandom)
     service.cas.store.commit([values_write(stored, values)], entry_now).result()
 
 

@@ -10,13 +10,15 @@ import pytest
 from tests.simulators.processes import ostiary
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "measure", "platform", "demo", "session", "self", "cas", "cert"])
+@pytest.mark.parametrize(
+    "command", ["serve", "run", "measure", "platform", "store", "demo", "session", "self", "cas", "cert"]
+)
 def test_help_lists_the_command_and_the_command_has_help(command: str) -> None:
     assert command in ostiary("--help")
     assert ostiary(command, "--help")
 
 
-@pytest.mark.parametrize("command", [("serve",), ("run",), ("measure",), ("platform", "serve")])
+@pytest.mark.parametrize("command", [("serve",), ("run",), ("measure",), ("platform", "serve"), ("store", "verify")])
 def test_help_of_a_command_has_examples(command: tuple[str, ...]) -> None:
     text = ostiary(*command, "--help")
     assert "Example" in text
@@ -60,6 +62,15 @@ def test_a_root_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
         "serve", "--data", str(tmp_path / "d"), "--trust-software-root", str(tmp_path / "root.pem"), expect=64
     )
     assert "certificate" in said
+
+
+@pytest.mark.parametrize("option", ["--trust-tpm-ak", "--trust-tpm-root"])
+def test_what_is_to_vouch_for_tpms_must_be_there_and_readable(tmp_path: Path, option: str) -> None:
+    for content, says in ((None, "No such file or directory"), ("text", "give")):
+        if content is not None:
+            (tmp_path / "ak.pem").write_text(content)
+        said = ostiary("serve", "--data", str(tmp_path / "d"), option, str(tmp_path / "ak.pem"), expect=64)
+        assert says in said
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

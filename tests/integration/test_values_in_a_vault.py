@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count, pairwise
+from os import urandom
 from pathlib import Path
 from typing import Any
 
@@ -748,7 +749,7 @@ def test_a_key_that_is_nowhere_is_not_made_anew(stage: Stage, name: str) -> None
     stage.volume_key(name)
     store, record = stage.service.cas.store, f"volume/{name}/data"
     spoiled = json.dumps(stage.record(record) | {"key": None}).encode()
-    leaf = entry(Kind.SESSION_UPDATED, {}, NOW)
+    leaf = entry(Kind.SESSION_UPDATED, {}, NOW, urandom)
     store.commit([Write(name=record, value=spoiled, expected_version=store.version(record) or 0)], leaf).result()
     refused(stage.start(name), "volume 'data' cannot be used")
     assert stage.upload(text_of(name, **VOLUME)).status == 503

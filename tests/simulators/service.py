@@ -70,11 +70,12 @@ def running_service(
     roots: tuple[TrustedRoot, ...] = (),
     fixed_time: datetime | None = None,
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Iterator[RunningService]:
     """A service with its state in `directory`, running until the block ends."""
     clock = Clock(fixed=fixed_time)
     with open_store(directory, random=urandom, log=Frontier(), warn=lambda _: None) as store:
-        cas = make_cas(store, roots=roots, now=clock, random=urandom, azure=azure)
+        cas = make_cas(store, roots=roots, now=clock, random=urandom, azure=azure, aks=aks)
         identity = open_identity(cas, DEFAULT_NAMES)
         ca_file = directory / "cas-ca.pem"
         ca_file.write_bytes(identity.root.public_bytes(Encoding.PEM))

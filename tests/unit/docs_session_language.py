@@ -49,6 +49,11 @@ _CONTAINERS: Mapping[str, tuple[str, int]] = {
     "session": ("the session", V0_1),
     "service": ("`services[]`", V0_1),
     "attestation variant": ("`services[].attestation`", language.KEYS["service"]["attestation"]),
+    **{
+        tee: (f"`{tee}` of a variant (Ostiary's own)", language.KEYS["attestation variant"][tee])
+        for tee in language.TEES
+    },
+    "tpm pcrs": ("`pcrs` of `tpm`", language.KEYS["tpm"]["pcrs"]),
     "signer": ("`signer` of a variant", language.KEYS["attestation variant"]["signer"]),
     "image": ("`images[]`", V0_1),
     "injection file": ("`injection_files[]`", V0_1),
@@ -67,6 +72,7 @@ _CONTAINERS: Mapping[str, tuple[str, int]] = {
     "creator": ("`creator` of a signed session", language.KEYS["creator"]["signer"]),
     "security": ("`security`", language.KEYS["session"]["security"]),
     "security.attestation": ("`security.attestation`", language.KEYS["security"]["attestation"]),
+    "tcb": ("`tcb` (Ostiary's own)", language.KEYS["security.attestation"]["tcb"]),
 }
 """Where the keys of a place of `language.KEYS` stand, and the level that the place itself needs."""
 

@@ -29,6 +29,7 @@ WITHOUT_EXAMPLE = {
     "trusted_scone_qe_pubkeys", "min_rsa_signing_key_size",  # without effect
     "certificates", "cas_software_key", "certificate_thumbprint",  # of a kind that has its example
 }  # fmt: skip
+FACTORS = {key for place in ("tdx", "snp", "nitro", "tpm pcrs") for key in language.KEYS[place]}
 LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
 
 
@@ -84,6 +85,7 @@ def test_every_kind_of_secret_has_an_example(kind: str) -> None:
     sorted(
         {key for keys in (*language.KEYS.values(), *language.KIND_KEYS.values(), language.SECRET_KEYS) for key in keys}
         - WITHOUT_EXAMPLE
+        - FACTORS
     ),
 )
 def test_every_key_has_an_example(key: str) -> None:
@@ -94,6 +96,12 @@ def test_every_key_has_an_example(key: str) -> None:
 def test_every_toleration_is_explained(toleration: str) -> None:
     prose = re.sub(r"<!-- generated.*?<!-- end -->", "", TEXT, flags=re.DOTALL)
     assert f"`{toleration}`" in prose
+
+
+@pytest.mark.parametrize("factor", sorted(FACTORS))
+def test_every_factor_of_another_tee_is_explained(factor: str) -> None:
+    prose = re.sub(r"<!-- generated.*?<!-- end -->", "", TEXT, flags=re.DOTALL)
+    assert f"`{factor}`" in prose
 
 
 def test_nothing_is_refused_by_name_but_a_variable_that_is_not_resolved() -> None:

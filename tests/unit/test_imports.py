@@ -19,9 +19,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"demo"}),
     frozenset({"server", "launcher"}),
     frozenset({"broker", "client"}),
+    frozenset({"freshness", "witness"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
     frozenset({"session", "evidence", "attester"}),
-    frozenset({"https"}),
+    frozenset({"https", "tpm"}),
     frozenset({"errors"}),
     frozenset({"__init__"}),
 )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
+from datetime import UTC, datetime, timedelta
 
+from ostiary.appraisal.variants import judge_variants
+from ostiary.appraisal.wording import shown, unresolved
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
-from ostiary.evidence.claims import IDENTITIES, MAA_MANAGED, Claims
-from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant, variables_in
+from ostiary.evidence.claims import MAA_MANAGED, Claims
+from ostiary.session.duration import format_duration
+from ostiary.session.model import SecurityAttestation, Service, TcbRules, Variable, variables_in
 
 _MADE_HERE = object()
 
@@ -19,8 +23,12 @@ _CATEGORIES_OF_STATUS = {
     "ConfigurationAndSWHardeningNeeded": ("insecure-configuration", "software-hardening-needed"),
     "OutOfDate": ("outdated-tcb",),
     "OutOfDateConfigurationNeeded": ("outdated-tcb", "insecure-configuration"),
+    "TDRelaunchAdvised": ("td-relaunch-advised",),
+    "TDRelaunchAdvisedConfigurationNeeded": ("td-relaunch-advised", "insecure-configuration"),
     MAA_MANAGED: ("maa-managed-tcb",),
 }
+GRACE = "tcb.grace"
+"""What a start needed that `outdated-tcb` would have admitted as well, in `AttestationResult.tolerated`."""
 _ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
     "insecure-igpu": "INTEL-SA-00219",
@@ -34,7 +42,8 @@ class AttestationResult:
 
     service: its name. claims: what was judged; None: the session says `mode: none`, and nothing was.
     variant: index of the attestation variant that matched, from 0; None without claims.
-    tolerated: values of `tolerate` and ids of advisories that this start needed; empty for one without any problem.
+    tolerated: values of `tolerate`, GRACE, and ids of advisories that this start needed; empty for one without any
+    problem.
     Raises TypeError when made anywhere else.
     """
 
@@ -49,27 +58,35 @@ class AttestationResult:
             raise TypeError("an AttestationResult is made by appraise() or admit_unattested(), nowhere else")
 
 
-def appraise(claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes) -> AttestationResult:
-    """Decide whether verified claims satisfy one service of a session. Pure: no clock, no I/O.
+def appraise(
+    claims: Claims, service: Service, security: SecurityAttestation, *, binding: bytes, now: datetime
+) -> AttestationResult:
+    """Decide whether verified claims satisfy one service of a session. Pure: `now` (aware) is the only clock, no I/O.
 
     Guarantees on return:
-    1. `report_data` equals `binding` (64 bytes: hash of nonce and both ends' keys): this evidence is for this
-       connection.
+    1. `report_data` equals `binding` (hash of nonce and both ends' keys, as this TEE holds it): this evidence is for
+       this connection.
     2. The program's memory is closed to its host, unless the session says `debug-mode`. Evidence of a software
        platform, which protects nothing, needs `debug-mode` or `software-platform`; the latter admits no debug enclave
        of hardware. Each of the claims' `conditions` is tolerated by its name.
     3. The TCB status is UpToDate, or the session tolerates every category that the status stands for. A status that
        comes only of advisories with a shortcut in `tolerate` needs no category. Revoked and unknown statuses never
-       pass.
-    4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`.
-    5. One variant of the service holds in all its factors: `mrenclave` is one of those named, `signer` has this
-       mrsigner and isvprodid, and isvsvn lies within the bounds. No variant, or one without factors, admits nothing.
+       pass. In place of `outdated-tcb` counts `tcb.grace`, until so long after the day on which the oldest newer level
+       is dated; where that day is unknown, never.
+    4. Every advisory is ignored by name, by a shortcut, or by `*`, which counts only beside `debug-mode`; during the
+       grace of 3 also those that the newest level has not any more.
+    5. One variant of the service is for this TEE and holds in all its factors: `mrenclave` is one of those named,
+       `signer` has this mrsigner and isvprodid, and isvsvn lies within the bounds; of another TEE each measurement is
+       one of those named, and guest_svn and vmpl lie within their bounds. No variant, or one without factors that
+       name a program, admits nothing.
     6. If the service names platforms, the quoting enclave is of one of them. That alone never admits. With mode maa,
        where no evidence names one, `platforms` has no effect.
     7. Nothing that these rules rest on is a configuration variable which could not be resolved: one in the variants
        or platforms fulfils nothing, one in `security` refuses the start.
     8. With mode maa the attestation service that the session names vouches for the claims, whose TCB status then needs
        `maa-managed-tcb`; 2 and 5 hold all the same. With any other mode no such service does.
+    9. If the session has `max_age`, the oldest of the vendor's statements behind the claims is no older. Claims that
+       rest on none with a date do not pass.
 
     Does not guarantee: that the claims came from a trusted root (`evidence` did that); that the nonce was fresh and
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
@@ -85,18 +102,21 @@ def appraise(claims: Claims, service: Service, security: SecurityAttestation, *,
     mismatches += _judge_debug(claims, security, tolerated)
     mismatches += _judge_conditions(claims, security, tolerated)
     # 3.
-    mismatches += _judge_status(claims, security, tolerated)
+    graced = _is_graced(claims, security, now)
+    mismatches += _judge_status(claims, security, tolerated, graced=graced)
     # 4.
-    mismatches += _judge_advisories(claims, security, tolerated)
+    mismatches += _judge_advisories(claims, security, tolerated, graced=graced)
     # 5.
-    variant, variant_mismatches = _judge_variants(claims, service)
+    variant, variant_mismatches = judge_variants(claims, service)
     mismatches += variant_mismatches
     # 6.
     mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
     # 7.
-    mismatches += [_unresolved("security.attestation", variable) for variable in variables_in(security)]
+    mismatches += [unresolved("security.attestation", variable) for variable in variables_in(security)]
     # 8.
     mismatches += _judge_attestation_service(claims, security)
+    # 9.
+    mismatches += _judge_age(claims, security, now)
     if mismatches:
         raise AppraisalRefusedError(
             f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
@@ -166,7 +186,26 @@ def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: 
             )
 
 
-def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _grace_end(claims: Claims, security: SecurityAttestation) -> datetime | None:
+    """Until when a TCB that is out of date is tolerated; None: no grace is given, or nobody knows from when."""
+    grace = security.tcb.grace if isinstance(security.tcb, TcbRules) else None
+    if claims.superseded is None or not isinstance(grace, timedelta):
+        return None
+    return claims.superseded + min(grace, _END - claims.superseded)
+
+
+_END = datetime.max.replace(tzinfo=UTC)
+
+
+def _is_graced(claims: Claims, security: SecurityAttestation, now: datetime) -> bool:
+    end = _grace_end(claims, security)
+    outdated = "outdated-tcb" in _CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
+    return outdated and end is not None and now <= end
+
+
+def _judge_status(
+    claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
+) -> Iterator[Mismatch]:
     categories = _CATEGORIES_OF_STATUS.get(claims.tcb_status)
     if categories is None:
         yield Mismatch(
@@ -179,10 +218,13 @@ def _judge_status(claims: Claims, security: SecurityAttestation, tolerated: list
         for category in categories:
             if category in security.tolerate:
                 tolerated.append(category)
+            elif category == "outdated-tcb" and graced:
+                tolerated.append(GRACE)
             else:
+                end = _grace_end(claims, security) if category == "outdated-tcb" else None
                 yield Mismatch(
                     factor=f"tolerate: {category}",
-                    found=f"TCB status {claims.tcb_status}",
+                    found=f"TCB status {claims.tcb_status}{'' if end is None else f', tolerated until {_day(end)}'}",
                     expected="UpToDate",
                     advice=_ADVICE.get(
                         category, f"update the platform, or add {category} to security.attestation.tolerate"
@@ -195,12 +237,20 @@ _ADVICE = {
 }
 
 
-def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _day(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d}"
+
+
+def _judge_advisories(
+    claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
+) -> Iterator[Mismatch]:
     ignored = security.ignore_advisories | _covered_by_shortcuts(security)
     everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
     for advisory in sorted(claims.advisories):
         if everything or advisory in ignored:
             tolerated.append(advisory)
+        elif graced and advisory in claims.mended:
+            tolerated += [advisory] if GRACE in tolerated else [GRACE, advisory]
         else:
             yield Mismatch(
                 factor=f"ignore_advisories: {advisory}",
@@ -212,64 +262,6 @@ def _judge_advisories(claims: Claims, security: SecurityAttestation, tolerated: 
 
 def _covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
     return frozenset(advisory for value, advisory in _ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
-
-
-def _judge_variants(claims: Claims, service: Service) -> tuple[int | None, tuple[Mismatch, ...]]:
-    """The index of the first variant that holds and nothing; or None and the mismatches of the nearest variant."""
-    nearest: tuple[Mismatch, ...] = ()
-    for index, variant in enumerate(service.attestation):
-        found = tuple(_judge_variant(claims, variant))
-        if not found:
-            return index, ()
-        if not nearest or len(found) < len(nearest):
-            nearest = found
-    return None, nearest or (_without_factors(claims),)
-
-
-def _judge_variant(claims: Claims, variant: Variant | Variable) -> Iterator[Mismatch]:
-    if isinstance(variant, Variable):
-        yield _unresolved("attestation", variant)
-        return
-    if not variant.mrenclave and variant.signer is None:
-        yield _without_factors(claims)
-    if variant.mrenclave and claims.measurements.get("mrenclave") not in variant.mrenclave:
-        yield Mismatch(
-            factor="mrenclave",
-            found=_found(claims.measurements.get("mrenclave")),
-            expected=" or ".join(_shown(value) for value in variant.mrenclave),
-            advice="start the program that was measured, or update the session if the change is meant",
-        )
-    if isinstance(variant.signer, Variable):
-        yield _unresolved("signer", variant.signer)
-    elif variant.signer:
-        yield from _judge_signer(claims, variant.signer)
-
-
-def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
-    if claims.signer is None or claims.signer != signer.mrsigner:
-        yield Mismatch(
-            factor="signer.mrsigner",
-            found=_found(claims.signer),
-            expected=_shown(signer.mrsigner),
-            advice="start a program of that signer",
-        )
-    if claims.product_id is None or claims.product_id != signer.isvprodid:
-        yield Mismatch(
-            factor="signer.isvprodid",
-            found=_found(claims.product_id),
-            expected=_shown(signer.isvprodid),
-            advice="start that product of the signer",
-        )
-    low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
-    high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
-    svn = claims.svn
-    if isinstance(low, Variable) or isinstance(high, Variable) or svn is None or not low <= svn <= high:
-        yield Mismatch(
-            factor="signer.isvsvn",
-            found=_found(svn),
-            expected=f"{_shown(low)} to {_shown(high)}",
-            advice="start a version of the program with such a security version number",
-        )
 
 
 def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
@@ -288,8 +280,21 @@ def _judge_attestation_service(claims: Claims, security: SecurityAttestation) ->
         yield Mismatch(
             factor="security.attestation.mode",
             found=_vouched(claims.attestation_service),
-            expected=_vouched(expected) if expected is None or isinstance(expected, str) else _shown(expected),
+            expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
             advice="send evidence of the kind that the session's mode and url ask for",
+        )
+
+
+def _judge_age(claims: Claims, security: SecurityAttestation, now: datetime) -> Iterator[Mismatch]:
+    most = security.max_age
+    if most is None or isinstance(most, Variable):  # a variable refuses by 7.
+        return
+    if claims.issued is None or now - claims.issued > most:
+        yield Mismatch(
+            factor="security.attestation.max_age",
+            found="endorsements without a date" if claims.issued is None else f"endorsements of {_day(claims.issued)}",
+            expected=f"endorsements of the last {format_duration(most)}",
+            advice="have the platform fetch new endorsements, of AMD's with a revocation list",
         )
 
 
@@ -298,32 +303,4 @@ def _vouched(service: str | None) -> str:
 
 
 def _qe(entry: bytes | Variable) -> str:
-    return _shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"
-
-
-def _shown(value: bytes | int | Variable) -> str:
-    if isinstance(value, Variable):
-        return f"the unresolved {value.placeholder}"
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _found(value: bytes | int | None) -> str:
-    return "none in evidence of this TEE" if value is None else _shown(value)
-
-
-def _unresolved(factor: str, variable: Variable) -> Mismatch:
-    return Mismatch(
-        factor=factor,
-        found="a variable that is not resolved",
-        expected=f"the secret of {variable.placeholder} to be there and to fit",
-        advice="look why the secret cannot be read; the session may have lost an import",
-    )
-
-
-def _without_factors(claims: Claims) -> Mismatch:
-    return Mismatch(
-        factor="attestation",
-        found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",
-        expected="a variant with at least one factor; the session names none",
-        advice="add mrenclave or signer to the service's attestation",
-    )
+    return shown(entry) if isinstance(entry, Variable) else f"INTEL_QE_ID:{entry.hex()}"

@@ -30,6 +30,14 @@ def report_data(*, nonce: bytes, client_spki: bytes, server_spki: bytes) -> byte
     return hashlib.sha512(_DOMAIN + _connection(nonce, client_spki, server_spki)).digest()
 
 
+def qualifying_data(binding: bytes) -> bytes:
+    """What a TPM quotes as its nonce: SHA-256 of the report data, for a TPM takes no more than one digest.
+
+    Source: TPM 2.0 Library part 2, TPM2B_DATA, as large as the largest hash of the TPM with its identifier.
+    """
+    return hashlib.sha256(binding).digest()
+
+
 def token_proof_data(end: bytes, *, nonce: bytes, client_spki: bytes, server_spki: bytes) -> bytes:
     """The 102 bytes whose HMAC proves that one end of a TLS connection has the session's access token.
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Evidence:
     """Bytes for the service to verify; nobody has looked at them yet.
 
-    tee: "sgx", also for the software platform. evidence: a DCAP quote. endorsements: its collateral, JSON text.
+    tee: "sgx", also for the software platform, "tdx", "snp", "nitro" or "tpm". evidence, endorsements: of the forms
+    that docs/enclave-protocol.md, section 2, has for each.
     """
 
     tee: str

@@ -1,4 +1,6 @@
-"""The log of decisions: the Merkle tree over it and the form of its entries. Pure; the store keeps the bytes."""
+"""The log of decisions: the Merkle tree over it, the form of its entries, and what it shows of itself to witnesses.
+Pure; the store keeps the bytes.
+"""
 
 from ostiary.audit.entry import Kind, entry
 from ostiary.audit.tree import Frontier

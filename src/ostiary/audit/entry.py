@@ -1,10 +1,10 @@
-"""One entry of the audit log as the exact bytes of its Merkle leaf. Pure."""
+"""One entry of the audit log as the exact bytes of its Merkle leaf."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -12,6 +12,7 @@ from ostiary.errors import TooLargeError
 
 MAX_ENTRY_BYTES = 64 * 1024
 MAX_DEPTH = 8
+NONCE_BYTES = 16
 MAX_INTEGER = 2**53 - 1
 
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -31,14 +32,20 @@ class Kind(Enum):
     ONE_TIME_PASSWORD_USED = "one_time_password_used"  # noqa: S105 - the name of an event
     CAS_STARTED = "cas_started"
     CAS_EXITED = "cas_exited"
+    OWNER_RECORDED = "owner_recorded"
+    ANCHOR_RECORDED = "anchor_recorded"
+    ROLLBACK_ACCEPTED = "rollback_accepted"
 
 
-def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:
-    """The bytes of one entry: UTF-8, one JSON object in one line, the same bytes for the same arguments.
+def entry(kind: Kind, data: Mapping[str, Json], now: datetime, random: Callable[[int], bytes]) -> bytes:
+    """The bytes of one entry: UTF-8, one JSON object in one line, no two of them equal.
 
-    Shape: {"data":{…},"time":"2026-01-02T03:04:05.678Z","type":"session_created","v":1}, keys sorted, no blanks, times
-    cut to milliseconds. This is the canonical form of RFC 8785: keys are lower-case ASCII names, so every sorting order
-    agrees; numbers are integers from -(2^53 - 1) to 2^53 - 1, which every JSON reader keeps exact; floats are refused.
+    Shape: {"data":{…},"nonce":"32 hex digits","time":"2026-01-02T03:04:05.678Z","type":"session_created","v":1}, keys
+    sorted, no blanks, times cut to milliseconds. This is the canonical form of RFC 8785: keys are lower-case ASCII
+    names, so every sorting order agrees; numbers are integers from -(2^53 - 1) to 2^53 - 1, which every JSON reader
+    keeps exact; floats are refused.
+    random: n bytes of a cryptographic generator. By the nonce the log's root, which may be all that an anchor knows,
+    tells apart two histories in which the same happened at the same moment.
 
     Does not guarantee that `data` holds no secret: entries are for auditors to read, so the caller gives names, hashes
     and public keys, never values.
@@ -50,7 +57,7 @@ def entry(kind: Kind, data: Mapping[str, Json], now: datetime) -> bytes:
     _check(data, "data", MAX_DEPTH)
     time = now.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     leaf = json.dumps(
-        {"v": 1, "time": time, "type": kind.value, "data": data},
+        {"v": 1, "time": time, "type": kind.value, "data": data, "nonce": random(NONCE_BYTES).hex()},
         ensure_ascii=False,
         allow_nan=False,
         sort_keys=True,

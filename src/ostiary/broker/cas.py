@@ -17,7 +17,7 @@ from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
-from ostiary.evidence.intel.verifier import Verifier
+from ostiary.evidence.verifier import Verifier
 from ostiary.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ log = logging.getLogger("ostiary.broker")
 class Cas:
     """One configuration and attestation service.
 
-    verifier: holds the roots under which evidence counts; those of software platforms only as the owner named them.
+    verifier: holds the roots under which evidence of each TEE counts; those of software platforms only as the owner
+    named them.
     admissions, configurations: made before, by names of session and service.
     outside: the way to Azure's directory and key vaults. vaults: those that sessions keep their values in.
     key_sets: of attestation services that sessions name.

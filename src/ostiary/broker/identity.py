@@ -79,7 +79,7 @@ def _authorities(cas: Cas) -> Mapping[str, Value]:
     session = Session(version="0.3", name="cas", secrets=_AUTHORITIES)
     values = generate(session, previous={}, previous_session=None, random=cas.random, now=cas.now())
     write = Write(name=RECORD, value=encode_values(values), expected_version=0)
-    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now())
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "first_start": True}, cas.now(), cas.random)
     try:
         cas.store.commit([write], leaf).result()
     except ConflictError:

@@ -78,7 +78,9 @@ async def _spend(cas: Cas, session: str, service: str, secret: bytes, steps: tup
         step = next((step for step in steps if step not in spent), None)
         if step is None:
             raise RefusedError(_USED)
-        leaf = entry(Kind.ONE_TIME_PASSWORD_USED, {"session": session, "service": service, "step": step}, cas.now())
+        leaf = entry(
+            Kind.ONE_TIME_PASSWORD_USED, {"session": session, "service": service, "step": step}, cas.now(), cas.random
+        )
         try:
             await asyncio.wrap_future(cas.store.commit([write_spent(name, spent.spend(step), record)], leaf))
         except ConflictError:

@@ -1,4 +1,4 @@
-"""From a directory to a running service: state opened and verified, identity ready."""
+"""From settings to a running service: state opened and verified, identity ready."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from ostiary import __version__
-from ostiary.audit import Frontier, Kind, entry
+from ostiary.audit import Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
@@ -18,14 +17,17 @@ from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
 from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.memory import Memory
+from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.outside import Outside
 from ostiary.broker.session_records import SessionRecords
+from ostiary.broker.storage import Storage
 from ostiary.errors import ConflictError, StoreError
-from ostiary.evidence.intel.verifier import Verifier
 from ostiary.evidence.roots import TrustedRoot
+from ostiary.evidence.verifier import Verifier
+from ostiary.freshness.recovery import ANCHOR_RECORD, OWNER_RECORD, record_owner, require_anchor
 from ostiary.secret.azure import PUBLIC_CLOUD, AzureCloud
 from ostiary.session.encrypted import KEY_BYTES
-from ostiary.store import Store, Write, open_store
+from ostiary.store import Store, Write
 
 MAX_CACHED_ADMISSIONS = 4096
 MAX_CACHED_BYTES = 16 * 1024 * 1024
@@ -35,20 +37,31 @@ OVERHEAD_BYTES = 1024
 
 
 def open_cas(
-    directory: Path,
+    storage: Storage,
     *,
     roots: tuple[TrustedRoot, ...],
     warn: Callable[[str], None],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
+    owner: bytes | None = None,
 ) -> Cas:
-    """The service whose state lies in `directory`, with the system's clock and generator.
+    """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. The caller closes `cas.store`.
-    azure: as in `make_cas`.
-    Raises StoreError, TamperedError, ConfigurationError.
+    warn: called with sentences that the operator should read at every start. azure, aks: as in `make_cas`. owner: DER
+    of the public key that may accept a rollback, recorded at the first start that names one. The caller closes
+    `cas.store`.
+    Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
+    the store has.
     """
-    store = open_store(directory, random=os.urandom, log=Frontier(), warn=warn)
-    return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure)
+    store = open_storage(storage, random=os.urandom, warn=warn)
+    try:
+        require_anchor(store, anchor_identity(storage.freshness), now=datetime.now(UTC), random=os.urandom)
+        if owner is not None:
+            record_owner(store, owner, now=datetime.now(UTC), random=os.urandom)
+        return make_cas(store, roots=roots, now=lambda: datetime.now(UTC), random=os.urandom, azure=azure, aks=aks)
+    except BaseException:
+        store.close()
+        raise
 
 
 def make_cas(
@@ -58,16 +71,20 @@ def make_cas(
     now: Callable[[], datetime],
     random: Callable[[int], bytes],
     azure: AzureCloud = PUBLIC_CLOUD,
+    aks: frozenset[bytes] = frozenset(),
 ) -> Cas:
     """A service over an open store.
 
-    azure: where tokens and secrets of sessions are fetched.
+    The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
+    azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
+    them.
     Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`.
     """
     outside = Outside(azure, now=now, random=random)
     vaults = KeyVaults(outside, random=random)
     sessions = SessionRecords(store, vaults.fetch)
-    _log_start(store, sessions, entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now()), random)
+    leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
+    _log_start(store, sessions, leaf, random)
     return Cas(
         store=store,
         sessions=sessions,
@@ -78,7 +95,7 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
-        verifier=Verifier(roots),
+        verifier=Verifier(roots, aks),
         outside=outside,
         vaults=vaults,
         key_sets=KeySets(outside, now=now),
@@ -100,12 +117,14 @@ def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int]
 
     A store that is older than the root namespace may hold sessions, and nothing that says so: its root must count as
     sealed, for sessions were created before anybody updated it. Records cannot be listed by name, but such a store has
-    none beside those of its sessions and the identity; a store of this version has the encryption key as well.
+    none beside those of its sessions, the identity, and what `open_cas` has just recorded; a store of this version has
+    the encryption key as well.
     """
     if store.version(session_encryption.RECORD) is not None:
         return []
     writes = [session_encryption.new_key_write(random(KEY_BYTES))]
-    has_sessions = store.records > (0 if store.version(identity.RECORD) is None else 1)
+    others = sum(store.version(name) is not None for name in (identity.RECORD, ANCHOR_RECORD, OWNER_RECORD))
+    has_sessions = store.records > others
     if has_sessions and not sessions.root_is_claimed and not sessions.root_is_sealed:
         writes.append(sessions.seal_root())
     return writes
@@ -115,5 +134,5 @@ def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
     cas.outside.close()
     with suppress(StoreError):
-        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now())).result()
+        cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()
     cas.store.close()

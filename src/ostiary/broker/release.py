@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise, refuse_unprovable
-from ostiary.attester.binding import report_data
+from ostiary.attester.binding import qualifying_data, report_data
 from ostiary.audit import Kind, entry
 from ostiary.broker.access_token import answer_token_proof
 from ostiary.broker.admission import Admission, admission_of
@@ -25,6 +25,7 @@ from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.verifier import TEES
 from ostiary.secret import secrets_used
 from ostiary.session.model import Service, Session
 from ostiary.store import Expect, Write
@@ -38,8 +39,8 @@ class Request:
     """What a program says of itself on one TLS connection.
 
     client_spki, server_spki: DER SubjectPublicKeyInfo that each end showed in this connection's handshake. nonce: 32
-    bytes. tee: "sgx", "maa" or "none". evidence, endorsements: bytes nobody has looked at yet. one_time_password: what
-    stood behind the `@`, None without one. access_token_proof: empty if the program sent none.
+    bytes. tee: of `evidence.verifier.TEES`, "maa" or "none". evidence, endorsements: bytes nobody has looked at yet.
+    one_time_password: what stood behind the `@`, None without one. access_token_proof: empty if the program sent none.
     """
 
     session: str
@@ -168,18 +169,29 @@ async def _attest(cas: Cas, session: Session, admission: Admission, request: Req
             f"service {session.name}/{service.name} needs evidence and the program sent none",
             "start it where a TEE or the software platform makes evidence, without --no-attestation",
         )
-    wanted = "maa" if security.mode == "maa" else "sgx"
-    if request.tee != wanted:
+    if (request.tee == "maa") != (security.mode == "maa"):
+        wanted = "maa" if security.mode == "maa" else " or ".join(TEES)
         raise ReleaseRefusedError(
             f"service {session.name}/{service.name} needs evidence of kind {wanted}, and the program sent {request.tee}"
         )
-    if wanted == "maa":
+    now = cas.now()
+    if request.tee == "maa":
         claims = await claims_of_token(cas, session.name, security, request.evidence)
     else:
-        claims = cas.verifier.verify(request.evidence, request.endorsements, now=cas.now())
+        claims = cas.verifier.verify(request.tee, request.evidence, _endorsements(request), now=now)
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
-    binding = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
-    return appraise(claims, service, security, binding=binding)
+    return appraise(claims, service, security, binding=_binding(request, claims), now=now)
+
+
+def _endorsements(request: Request) -> bytes:
+    """What the evidence is verified by: what the attester sent. The vendor signed it, so no trust comes of the way."""
+    return request.endorsements
+
+
+def _binding(request: Request, claims: Claims) -> bytes:
+    """What evidence of this TEE must have been made over."""
+    data = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
+    return qualifying_data(data) if claims.tee == "tpm" else data
 
 
 async def _release(
@@ -266,7 +278,7 @@ def _leaf(cas: Cas, stored: StoredSession, service: Service, result: Attestation
         "tolerated": list(result.tolerated),
         **evidence,
     }
-    return entry(Kind.SERVICE_ATTESTED, data, cas.now())
+    return entry(Kind.SERVICE_ATTESTED, data, cas.now(), cas.random)
 
 
 def _platform(claims: Claims) -> str:

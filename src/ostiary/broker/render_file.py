@@ -77,7 +77,9 @@ async def _render(cas: Cas, start: Start, path: str, template: Template, errands
     if len(content) > start.room_bytes:
         raise ReleaseRefusedError(f"with file {path!r}, all injection files together are over {MAX_FILES_BYTES} bytes")
     if wanted:
-        leaf = entry(Kind.SERVICE_FILE_RENDERED, {"session": session.name, "service": start.service.name}, cas.now())
+        leaf = entry(
+            Kind.SERVICE_FILE_RENDERED, {"session": session.name, "service": start.service.name}, cas.now(), cas.random
+        )
         writes = await renewal_writes(cas, resolution.renewals)
         await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=resolution.rests_on))
     start.room_bytes -= len(content)

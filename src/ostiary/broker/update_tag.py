@@ -124,6 +124,6 @@ async def _commit(
     cas: Cas, start: Start, kind: Kind, data: Mapping[str, str], write: Write, expect: tuple[Expect, ...]
 ) -> None:
     named = {"session": start.stored.parsed.session.name, "service": start.service.name, **data}
-    leaf = entry(kind, named, cas.now())
+    leaf = entry(kind, named, cas.now(), cas.random)
     await asyncio.wrap_future(cas.store.commit([write], leaf, expect=expect))
     log.debug("%s %s", kind.value, start.service_id)

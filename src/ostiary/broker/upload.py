@@ -173,7 +173,7 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
     # Without a salt the hash would let everyone who reads the log try what the secrets in the text might be.
     hashed = {"session_hash": parsed.hash.hex()} if salted else {}
-    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now())
+    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now(), cas.random)
     async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
         kept = all_values(values, _volume_keys(cas, parsed.session, current, files))
         writes = upload_writes(

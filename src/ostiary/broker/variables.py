@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ostiary.errors import InputError, ReleaseRefusedError
-from ostiary.session import JsonValue, parse_session
+from ostiary.session import JsonValue, language, parse_session
 from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
@@ -27,11 +27,15 @@ from ostiary.session.model import (
     Session,
     Signer,
     Subject,
+    TcbRules,
+    TeeFactors,
+    TeeVariant,
     Variable,
     Variant,
 )
 from ostiary.session.normal import count_nodes
 from ostiary.session.placeholder import Placeholder
+from ostiary.session.tee import measurement_bytes
 
 Lookup = Callable[[Placeholder], JsonValue]
 """What a placeholder stands for; raises ReleaseRefusedError if nothing can be had."""
@@ -63,10 +67,10 @@ class Variables:
 
     def service(self, service: Service) -> Service:
         """The service with attestation, platforms and one-time password secret resolved; the rest as it is."""
-        variants = self._each(service.attestation, self._variants)
+        variants: tuple[Variant | TeeVariant | Variable, ...] = self._each(service.attestation, self._variants)
         return replace(
             service,
-            attestation=tuple(self._variant(part) if isinstance(part, Variant) else part for part in variants),
+            attestation=tuple(part if isinstance(part, Variable) else self._variant(part) for part in variants),
             platforms=self._each(service.platforms, self._platforms),
             one_time_password_shared_secret=self._password_secret(service.one_time_password_shared_secret),
         )
@@ -104,16 +108,46 @@ class Variables:
 
     # --- attestation of a service
 
-    def _variants(self, variable: Variable) -> tuple[Variant | Variable, ...] | None:
+    def _variants(self, variable: Variable) -> tuple[Variant | TeeVariant | Variable, ...] | None:
         found = self._read(variable, lambda value: _service(attestation=value))
         return None if found is None else found.services[0].attestation
 
-    def _variant(self, variant: Variant) -> Variant:
+    def _variant(self, variant: Variant | TeeVariant) -> Variant | TeeVariant:
+        if isinstance(variant, TeeVariant):
+            return replace(variant, factors=self._factors(variant.tee, variant.factors))
         return replace(
             variant,
             mrenclave=self._each(variant.mrenclave, self._measurements),
             signer=self._signer(variant.signer),
         )
+
+    def _factors(self, tee: str, factors: TeeFactors | Variable) -> TeeFactors | Variable:
+        if isinstance(factors, Variable):
+            found = self._read(factors, lambda value: _service(attestation={tee: value}))
+            return factors if found is None else _only_factors(found)
+        return replace(
+            factors,
+            measurements=tuple(
+                (name, self._each(values, lambda variable, name=name: self._of_tee(variable, tee, name)))  # type: ignore[misc]
+                for name, values in factors.measurements
+            ),
+            guest_svn_min=self._bound(factors.guest_svn_min, "guest_svn_min"),
+            vmpl_max=self._bound(factors.vmpl_max, "vmpl_max"),
+        )
+
+    def _of_tee(self, variable: Variable, tee: str, name: str) -> tuple[bytes | Variable, ...] | None:
+        """The values of one measurement."""
+        found = self._read(variable, lambda value: _service(attestation={tee: _with_identity(tee, name, value)}))
+        return None if found is None else dict(_only_factors(found).measurements)[name]
+
+    def _bound(self, member: int | Variable | None, name: str) -> int | Variable | None:
+        """Of SNP."""
+        if not isinstance(member, Variable):
+            return member
+        found = self._read(
+            member, lambda value: _service(attestation={"snp": _with_identity("snp", name, _number(value))})
+        )
+        return member if found is None else getattr(_only_factors(found), name)
 
     def _measurements(self, variable: Variable) -> tuple[bytes | Variable, ...] | None:
         found = self._read(variable, lambda value: _service(attestation={"mrenclave": value}))
@@ -167,8 +201,16 @@ class Variables:
                 lambda s: _section(s).must_be_sgx_local,
             ),
             one_time_password_shared_secret=self._password_secret(attestation.one_time_password_shared_secret),
+            tcb=self._tcb(attestation.tcb),
+            max_age=self._one(attestation.max_age, _attestation("max_age"), lambda s: _section(s).max_age),
         )
         return self._with_advisories(resolved)
+
+    def _tcb(self, tcb: TcbRules | Variable | None) -> TcbRules | Variable | None:
+        if isinstance(tcb, TcbRules) and isinstance(tcb.grace, Variable):
+            found = self._read_attestation(tcb.grace, lambda value: {"tcb": {"grace": value}})
+            return tcb if found is None else found.tcb
+        return self._one(tcb, _attestation("tcb"), lambda s: _section(s).tcb)
 
     def _password_secret(self, secret: bytes | Variable | None) -> bytes | Variable | None:
         """Of the session or of a service: both are read alike."""
@@ -351,9 +393,30 @@ def _section(security: Security) -> SecurityAttestation:
 
 def _only_variant(session: Session) -> Variant:
     (variant,) = session.services[0].attestation
-    if isinstance(variant, Variable):
+    if not isinstance(variant, Variant):
         raise ReleaseRefusedError("a variable in a variable")
     return variant
+
+
+def _only_factors(session: Session) -> TeeFactors:
+    (variant,) = session.services[0].attestation
+    if not isinstance(variant, TeeVariant) or isinstance(variant.factors, Variable):
+        raise ReleaseRefusedError("a variable in a variable")
+    return variant.factors
+
+
+def _with_identity(tee: str, name: str, value: JsonValue) -> JsonValue:
+    """The factors of a TEE with `value` under `name`, and one beside it by which they say whom they admit."""
+    (identity,) = language.IDENTIFYING[tee][0]
+    given: dict[str, JsonValue] = {identity: "ff" * measurement_bytes(tee, identity)}
+    given[name] = value
+    if tee != "tpm":
+        return given
+    banks: dict[str, dict[str, JsonValue]] = {}
+    for pcr, digest in given.items():
+        bank, _, number = pcr.partition(":")
+        banks.setdefault(bank, {})[number] = digest
+    return {"pcrs": banks}
 
 
 def _as_list(value: JsonValue) -> Sequence[JsonValue]:

@@ -57,7 +57,7 @@ def verify(
         typer.Option(
             "--endorsements",
             metavar="DIR",
-            help="Where certificates, collateral.json or a key set lie. Nitro documents bring their own.",
+            help="Where certificates, collateral.json, a key set, or the parts of a TPM's evidence lie.",
         ),
     ] = None,
     at: Annotated[
@@ -68,6 +68,10 @@ def verify(
         typer.Option(
             "--trust-software-root", metavar="FILE", help="Accept also what is made under this root; may be repeated."
         ),
+    ] = None,
+    trust_ak_root: Annotated[
+        list[Path] | None,
+        typer.Option("--trust-root", metavar="FILE", help="A root of certificates of TPMs' keys; may be repeated."),
     ] = None,
     issuer: Annotated[
         str | None, typer.Option("--issuer", metavar="URL", help="Of a token: who must have issued it.")
@@ -80,7 +84,7 @@ def verify(
 
     Authentic is not acceptable: a session decides about measurements, debug mode and TCB status. The vendors' roots are
     built in; certificates in DIR are used, never trusted for themselves. The keys of an attestation service in DIR are
-    trusted: take them from that service.
+    trusted: take them from that service. So is a TPM's key in DIR/ak_pub.pem: take it from that machine.
 
     Exit codes: 0 valid, 1 invalid, 64 wrong usage or a file that cannot be read.
 
@@ -89,15 +93,18 @@ def verify(
       ostiary evidence verify quote.bin --endorsements collateral/
 
       ostiary evidence verify report.bin --endorsements . --at 2026-07-17T01:05:04Z --json
+
+      ostiary evidence verify quote.msg --endorsements . --trust-root tpm-maker.pem
     """
     from ostiary.evidence.offline import verify_files
-    from ostiary.evidence.roots import amd_roots, intel_root, nitro_root, software_root
+    from ostiary.evidence.roots import ak_root, amd_roots, google_tpm_roots, intel_root, nitro_root, software_root
 
     data, files, now = _read(file), _read_all(endorsements, file), _instant(at)
     own = [software_root(_read(path)) for path in trust_root or ()]
     roots = [intel_root(), *amd_roots(), nitro_root(), *own]
+    ak_roots = [*google_tpm_roots(), *(ak_root(_read(path)) for path in trust_ak_root or ()), *own]
     try:
-        finding = verify_files(data, files, roots=roots, issuer=issuer, now=now)
+        finding = verify_files(data, files, roots=roots, issuer=issuer, now=now, name=file.name, ak_roots=ak_roots)
     except (EvidenceFormatError, EvidenceRefusedError) as error:
         if as_json:
             print(json.dumps({"verdict": "invalid", "claims": {}, "reason": str(error)}))
@@ -113,6 +120,31 @@ def verify(
     print("valid")
     print(f"tee  {finding.kind}")
     _print_fields({**judged, **finding.fields})
+
+
+@app.command("tpm-ak")
+def tpm_ak(
+    device: Annotated[
+        Path | None, typer.Option("--tpm", metavar="DEVICE", help="The TPM; default: /dev/tpmrm0.")
+    ] = None,
+) -> None:
+    """Print the attestation key of this machine's TPM, in PEM, for `ostiary serve --trust-tpm-ak`.
+
+    Whoever prints it has to be sure that it is this machine's: nothing in the key says so. It takes the right to use
+    the TPM. Exit codes: 0, 69 if no TPM answers.
+
+    Examples:
+
+      ostiary evidence tpm-ak > web-1.ak.pem
+    """
+    from binascii import a2b_base64
+
+    from ostiary.attester.tpm import DEVICE, TpmAttester
+    from ostiary.evidence.tpm.layout import parse_public_area, pem_of_key
+
+    made = TpmAttester(str(device or DEVICE), pcrs=(0,)).attest(bytes(64), None)
+    area = a2b_base64(json.loads(made.evidence)["ak_public"])
+    print(pem_of_key(parse_public_area(area)), end="")
 
 
 def _judged(claims: Claims) -> dict[str, object]:

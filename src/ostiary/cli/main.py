@@ -1,6 +1,7 @@
 """`ostiary`: the commands. stdout is data, stderr is for people; each command's file imports what it needs when called.
 
-Exit codes: 0 done; 1 failed; 64 wrong usage or a wrong file; 69 something outside cannot be reached; 77 not permitted.
+Exit codes: 0 done; 1 failed; 64 wrong usage or a wrong file; 65 stored state that does not verify; 69 something outside
+cannot be reached; 77 not permitted.
 `ostiary run` has its own (see `ostiary run --help`) and otherwise ends with the program's; the commands that SCONE's
 CLI has too are in scone.py, with the exit codes of that.
 """
@@ -13,12 +14,13 @@ from typing import Annotated
 import typer
 
 from ostiary import __version__
-from ostiary.cli import demo, evidence, measure, platform, scone, serve
+from ostiary.cli import demo, evidence, measure, platform, scone, serve, store, witness
 from ostiary.cli.client_commands import GROUPS
-from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError
+from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError, TamperedError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 64
+EXIT_TAMPERED = 65
 EXIT_OUTSIDE = 69
 EXIT_REFUSED = 77
 _PARSER_USAGE = 2
@@ -47,6 +49,8 @@ app = typer.Typer(
 )
 app.command(name="serve")(serve.serve)
 app.add_typer(platform.app, name="platform")
+app.add_typer(store.app, name="store")
+app.add_typer(witness.app, name="witness")
 app.command(name="measure", context_settings={"ignore_unknown_options": True})(measure.measure)
 app.add_typer(evidence.app, name="evidence")
 app.command(name="demo")(demo.demo)
@@ -110,6 +114,8 @@ def _tell(error: OstiaryError) -> None:
 def _exit_code(error: OstiaryError) -> int:
     if isinstance(error, ConfigurationError | InputError):
         return EXIT_USAGE
+    if isinstance(error, TamperedError):
+        return EXIT_TAMPERED
     if isinstance(error, OutsideError):
         return EXIT_OUTSIDE
     if isinstance(error, RefusedError):

@@ -6,11 +6,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ostiary.cli.address import parse_listen_address, show_address
+from ostiary.cli.storage_options import StorageOptions, storage_document
 from ostiary.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ CA_FILE = "cas-ca.pem"
 GC_THRESHOLD = 10_000
 """New objects before the collector looks for cycles; a start makes some hundreds, nearly all without any."""
 
+_STATE: dict[str, Any] = {"rich_help_panel": "State, and what vouches for it"}
+
 
 def serve(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Where the state lies; made at the first start.")
+        Path,
+        typer.Option("--data", "--data-dir", metavar="DIR", help="Where the state lies; made at the first start."),
     ] = Path("ostiary-data"),
     client: Annotated[
         str, typer.Option("--client", metavar="HOST:PORT", help="Client API; port 0 takes a free one.")
@@ -40,6 +44,22 @@ def serve(
             "--trust-software-root",
             metavar="ROOT.pem",
             help="Accept evidence of the software platform with this root; it protects nothing. Repeatable.",
+        ),
+    ] = None,
+    trust_tpm_ak: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust-tpm-ak",
+            metavar="AK.pem",
+            help="Accept quotes of the TPM with this attestation key, a public key in PEM or DER. Repeatable.",
+        ),
+    ] = None,
+    trust_tpm_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust-tpm-root",
+            metavar="ROOT.pem",
+            help="Accept quotes of TPMs whose keys this CA has certified; it must certify no other keys. Repeatable.",
         ),
     ] = None,
     name: Annotated[
@@ -70,14 +90,127 @@ def serve(
             "--azure-ca", metavar="CA.pem", help="Vouches for Azure's servers in place of the system's certificates."
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings of the state, TOML; options go before them.", **_STATE),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="A PostgreSQL database, postgresql://…, in place of SQLite in DIR; the password comes from libpq's "
+            "places, such as ~/.pgpass.",
+            **_STATE,
+        ),
+    ] = None,
+    sealing: Annotated[
+        str | None,
+        typer.Option(
+            "--sealing",
+            metavar="KIND",
+            help="What keeps the database key: keyfile (default; for development), tpm, gramine or snp.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness: Annotated[
+        str | None,
+        typer.Option(
+            "--freshness",
+            metavar="KIND",
+            help="What remembers how far the history went: none (default), file (for development), witness or tpm.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness_mode: Annotated[
+        str | None,
+        typer.Option(
+            "--freshness-mode",
+            metavar="MODE",
+            help="strict (default): a commit waits for it; bounded:MILLISECONDS: it may be behind by that much.",
+            **_STATE,
+        ),
+    ] = None,
+    freshness_file: Annotated[
+        Path | None,
+        typer.Option("--freshness-file", metavar="FILE", help="file: where, best on another disk.", **_STATE),
+    ] = None,
+    tpm: Annotated[
+        str | None,
+        typer.Option("--tpm", metavar="TCTI", help="tpm: where it is. Default: device:/dev/tpmrm0.", **_STATE),
+    ] = None,
+    tpm_pcrs: Annotated[
+        str | None,
+        typer.Option("--tpm-pcrs", metavar="LIST", help="--sealing tpm: the PCRs, bank SHA-256. Default: 7.", **_STATE),
+    ] = None,
+    tpm_index: Annotated[
+        str | None,
+        typer.Option(
+            "--tpm-index", metavar="HANDLE", help="--freshness tpm: the NV index. Default: 0x1804f53.", **_STATE
+        ),
+    ] = None,
+    gramine_identity: Annotated[
+        str | None,
+        typer.Option(
+            "--gramine-identity",
+            metavar="KIND",
+            help="--sealing gramine: mrenclave (default) or mrsigner may unseal.",
+            **_STATE,
+        ),
+    ] = None,
+    snp_vmpl: Annotated[
+        int | None,
+        typer.Option("--snp-vmpl", metavar="LEVEL", help="--sealing snp: the VMPL to mix in. Default: 0.", **_STATE),
+    ] = None,
+    log_origin: Annotated[
+        str | None,
+        typer.Option(
+            "--log-origin",
+            metavar="NAME",
+            help="--freshness witness: the name of our log, such as cas.example/log.",
+            **_STATE,
+        ),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--witness",
+            metavar="'URL NAME+HASH+KEY'",
+            help="--freshness witness: one witness. Repeatable.",
+            **_STATE,
+        ),
+    ] = None,
+    witness_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness-ca",
+            metavar="FILE",
+            help="--witness: PEM certificates that their TLS leads to. Default: the system's.",
+            **_STATE,
+        ),
+    ] = None,
+    witness_quorum: Annotated[
+        int | None,
+        typer.Option("--witness-quorum", metavar="K", help="--freshness witness: how many must cosign.", **_STATE),
+    ] = None,
+    owner: Annotated[
+        Path | None,
+        typer.Option(
+            "--owner",
+            metavar="PUBLIC.pem",
+            help="The key that may accept a rollback, P-256 or Ed25519; recorded for ever at the first start with it.",
+            **_STATE,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print addresses and CA file as one JSON object.")
     ] = False,
 ) -> None:
     """Run the service: client API on 8081, enclave API on 18765, state in ./ostiary-data.
 
-    Without --trust-software-root only evidence of genuine SGX hardware is accepted. The certificate that clients can
-    pin is written to DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
+    Without --trust-software-root only evidence of genuine hardware is accepted: SGX, TDX, SEV-SNP, Nitro, and of TPMs
+    as far as --trust-tpm-ak and --trust-tpm-root name them. The certificate that clients can pin is written to
+    DIR/cas-ca.pem. Log lines go to stderr. SIGTERM or ctrl-C end it in order.
 
     Examples:
 
@@ -86,20 +219,43 @@ def serve(
       ostiary serve --client 127.0.0.1:8081 --enclave 127.0.0.1:18765 --trust-software-root ostiary-platform/root.pem
 
       ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
+
+      ostiary serve --sealing tpm --tpm-pcrs 0,7 --freshness tpm
     """
     client_address = parse_listen_address(client, "--client")
     enclave_address = parse_listen_address(enclave, "--enclave")
     from ostiary.broker.identity import DEFAULT_NAMES
     from ostiary.broker.open import close_cas, open_cas
+    from ostiary.broker.storage import parse_storage
     from ostiary.cli.azure import azure_cloud
     from ostiary.server.listen import bind
 
+    options = StorageOptions(
+        store=store,
+        sealing=sealing,
+        tpm=tpm,
+        tpm_pcrs=tpm_pcrs,
+        tpm_index=tpm_index,
+        gramine_identity=gramine_identity,
+        snp_vmpl=snp_vmpl,
+        freshness=freshness,
+        freshness_mode=freshness_mode,
+        freshness_file=freshness_file,
+        log_origin=log_origin,
+        witnesses=witness or [],
+        witness_ca=witness_ca,
+        witness_quorum=witness_quorum,
+    )
+    storage = parse_storage(data, storage_document(options, config))
+    owner_key = None if owner is None else _owner_key(owner)
+
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    roots = _roots(trust_software_root or [])
+    roots = (*_roots(trust_software_root or []), *_tpm_roots(trust_tpm_root or []))
+    aks = _aks(trust_tpm_ak or [])
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
     sockets = bind(*client_address), bind(*enclave_address)
-    cas = open_cas(data, roots=roots, warn=_warn, azure=azure)
+    cas = open_cas(storage, roots=roots, warn=_warn, azure=azure, owner=owner_key, aks=aks)
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)
     finally:
@@ -110,10 +266,19 @@ def _warn(sentence: str) -> None:
     logging.getLogger("ostiary").warning("%s", sentence)
 
 
-def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
-    from ostiary.evidence.roots import intel_root, software_root
+def _owner_key(path: Path) -> bytes:
+    from ostiary.freshness.recovery import parse_owner_key
 
-    roots = [intel_root()]
+    try:
+        return parse_owner_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"--owner {path}: {error.strerror}") from error
+
+
+def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
+    from ostiary.evidence.roots import software_root, vendor_roots
+
+    roots = [*vendor_roots()]
     for path in software:
         try:
             roots.append(software_root(path.read_bytes()))
@@ -124,6 +289,25 @@ def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
             ) from error
         _warn(f"evidence of the software platform {path} is trusted by configuration: it protects nothing")
     return tuple(roots)
+
+
+def _tpm_roots(paths: list[Path]) -> tuple[TrustedRoot, ...]:
+    from ostiary.evidence.roots import ak_root
+
+    return tuple(ak_root(_named(path, "--trust-tpm-root")) for path in paths)
+
+
+def _aks(paths: list[Path]) -> frozenset[bytes]:
+    from ostiary.evidence.tpm.verify import pinned_ak
+
+    return frozenset(pinned_ak(_named(path, "--trust-tpm-ak")) for path in paths)
+
+
+def _named(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path}: {error.strerror}") from error
 
 
 def _serve(

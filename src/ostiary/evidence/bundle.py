@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -17,6 +18,8 @@ MAX_REVOCATION_LISTS = 4
 
 _BLOCK = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\s]{1,8000000})-----END \1-----")
 _BEGIN = re.compile(rb"-----BEGIN ")
+_PEM = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----.*?-----END \1-----", re.DOTALL)
+_DER_SEQUENCES = (b"\x30\x81", b"\x30\x82")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +89,17 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
+
+
+def pem_of(files: Mapping[str, bytes]) -> bytes:
+    """The certificates and revocation lists of files, contents by name, in PEM; a DER file is a list if its name ends
+    in `.crl`. Other files are left out. Authenticates nothing.
+    """
+    blocks: list[bytes] = []
+    for name, content in sorted(files.items()):
+        if b"-----BEGIN " in content and not content.lstrip().startswith(b"{"):
+            blocks += (found[0] for found in _PEM.finditer(content))
+        elif content.startswith(_DER_SEQUENCES):
+            label = b"X509 CRL" if name.endswith(".crl") else b"CERTIFICATE"
+            blocks.append(b"-----BEGIN %s-----\n%s-----END %s-----" % (label, b2a_base64(content), label))
+    return b"\n".join(blocks) + b"\n"

@@ -7,7 +7,7 @@ its parts are put together here: it parses, checks each signature, and this modu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,13 +47,14 @@ class VerifiedChain:
     """A chain that held at some time, and holds in between. Made by `verify_chain` only.
 
     leaf: the end-entity certificate. root: whose key it leads to. not_before, not_after: when all certificates and
-    revocation lists are in force.
+    revocation lists are in force. issued: when the oldest of the revocation lists was, None without any.
     """
 
     leaf: x509.Certificate
     root: TrustedRoot
     not_before: datetime
     not_after: datetime
+    issued: datetime | None = None
 
     def require(self, now: datetime) -> None:
         """Raises EvidenceRefusedError unless all of it is in force at `now` (aware)."""
@@ -107,14 +108,17 @@ def verify_chain(
     roots: Sequence[TrustedRoot],
     revocation_lists: Sequence[x509.CertificateRevocationList] = (),
     now: datetime,
+    understood: Collection[x509.ObjectIdentifier] = (),
 ) -> VerifiedChain:
     """Decide whether a chain, leaf first, leads to the key of one of `roots`. Pure: `now` (aware) is the only clock.
+
+    understood: critical extensions of the leaf that the caller looks at, or that say nothing which it relies on.
 
     Guarantees on return:
     1. There are one to MAX_CHAIN_CERTIFICATES certificates; a root at the end counts by its key, and is not needed.
     2. Each certificate was signed by the next, whose subject is its issuer; the last by the key of a root.
     3. Each signer may sign certificates: basicConstraints CA, a path length that suffices, keyCertSign where the use of
-       the key is limited. No certificate has a critical extension that is not looked at here.
+       the key is limited. No certificate has a critical extension that is neither looked at here nor `understood`.
     4. All certificates, that of the root included, are in force at `now`.
     5. No certificate stands in one of `revocation_lists`. Each of those is signed by a signer of the chain, and neither
        from the future nor past its next update at `now`.
@@ -130,7 +134,7 @@ def verify_chain(
         _require_issued(certificate, signer)
         # 3.
         _require_signer(signer, depth)
-        _require_known(certificate)
+        _require_known(certificate, understood if depth == 0 else ())
     # 4.
     every = [*path, signers[-1]]
     ends = [certificate.not_valid_after_utc for certificate in every]
@@ -139,6 +143,7 @@ def verify_chain(
         root=root,
         not_before=max(certificate.not_valid_before_utc for certificate in every),
         not_after=min(ends + [_end(revocations) for revocations in revocation_lists]),
+        issued=min((revocations.last_update_utc for revocations in revocation_lists), default=None),
     )
     chain.require(now)
     # 5.
@@ -211,9 +216,9 @@ def _require_signer(signer: x509.Certificate, below: int) -> None:
         raise EvidenceRefusedError(f"{_named(signer)} may not sign certificates: its key is for other uses")
 
 
-def _require_known(certificate: x509.Certificate) -> None:
+def _require_known(certificate: x509.Certificate, understood: Collection[x509.ObjectIdentifier]) -> None:
     for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
+        if extension.critical and extension.oid not in _KNOWN_CRITICAL and extension.oid not in understood:
             raise EvidenceRefusedError(
                 f"{_named(certificate)} has the critical extension {extension.oid.dotted_string}, unknown here"
             )

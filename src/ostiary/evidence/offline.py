@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from ostiary.errors import EvidenceFormatError
+from ostiary.evidence.bundle import pem_of
 from ostiary.evidence.claims import Claims, JsonValue
 from ostiary.evidence.intel.quote import parse_signed_quote
 from ostiary.evidence.maa.layout import MAX_TOKEN_BYTES
@@ -29,16 +29,15 @@ from ostiary.evidence.snp.verify import verify as verify_snp
 from ostiary.evidence.tdx.layout import parse_quote as parse_tdx
 from ostiary.evidence.tdx.layout import shown as shown_tdx
 from ostiary.evidence.tdx.verify import verify as verify_tdx
+from ostiary.evidence.tpm import offline as tpm
 
-Kind: TypeAlias = Literal["sgx", "tdx", "snp", "nitro", "maa"]
+Kind: TypeAlias = Literal["sgx", "tdx", "snp", "nitro", "maa", "tpm"]
 
 MAX_EVIDENCE_BYTES = 64 * 1024
 
 _QUOTE_VERSIONS = (3, 4, 5)
 _COSE_SIGN1 = (b"\x84\x44\xa1\x01\x38\x22", b"\xd2\x84\x44\xa1\x01\x38\x22")
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\s*")
-_PEM = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----.*?-----END \1-----", re.DOTALL)
-_DER_SEQUENCES = (b"\x30\x81", b"\x30\x82")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,8 @@ class Finding:
 
 def detect(data: bytes) -> Kind:
     """What kind of evidence the bytes look like. Authenticates nothing. Raises EvidenceFormatError for none known."""
+    if tpm.looks_like_it(data):
+        return "tpm"
     if len(data) > MAX_EVIDENCE_BYTES:
         raise EvidenceFormatError(f"evidence of {len(data)} bytes, expected at most {MAX_EVIDENCE_BYTES}")
     if data.startswith(_COSE_SIGN1):
@@ -66,8 +67,8 @@ def detect(data: bytes) -> Kind:
     if int.from_bytes(data[:2], "little") in _QUOTE_VERSIONS:
         return parse_signed_quote(data).tee
     raise EvidenceFormatError(
-        "no evidence of a kind that is known here, expected an SGX or TDX quote, an SNP report, a Nitro document, or a "
-        "token of Azure Attestation"
+        "no evidence of a kind that is known here, expected an SGX or TDX quote, an SNP report, a Nitro document, a "
+        "TPM quote, or a token of Azure Attestation"
     )
 
 
@@ -84,12 +85,16 @@ def verify_files(
     roots: Sequence[TrustedRoot],
     issuer: str | None,
     now: datetime,
+    name: str = tpm.QUOTE_FILE,
+    ak_roots: Sequence[TrustedRoot] = (),
 ) -> Finding:
     """Verify evidence with the endorsements in `files`, contents by name; others among them are not looked at.
 
+    name: of the file with the evidence, which those that belong to a TPM quote are named for. ak_roots: of certificates
+    of TPMs' keys.
     SGX, TDX: the JSON object with `tcb_info`. SNP: certificates and revocation lists, in DER or PEM. Nitro: none. Azure
     Attestation: the JSON object with `keys`, which the caller trusts to be the keys of `issuer`; None: of whom the
-    token names.
+    token names. TPM: the parts that `tpm.offline` names.
     Guarantees what `verify` of the kind does. Raises EvidenceFormatError, EvidenceRefusedError.
     """
     kind = detect(data)
@@ -99,10 +104,12 @@ def verify_files(
         named = issuer if issuer is not None else str(fields["iss"])
         authenticate(token, _json_with("keys", files), issuer=named, now=now)
         return Finding(kind=kind, fields=fields, claims=None)
-    if kind == "nitro":
+    if kind == "tpm":
+        claims = tpm.verify_files(data, files, name=name, roots=roots, ak_roots=ak_roots, now=now)
+    elif kind == "nitro":
         claims = verify_nitro(data, roots=roots, now=now)
     elif kind == "snp":
-        claims = verify_snp(data, _bundle(files), roots=roots, now=now)
+        claims = verify_snp(data, pem_of(files), roots=roots, now=now)
     else:
         verify = verify_sgx if kind == "sgx" else verify_tdx
         claims = verify(data, _json_with("tcb_info", files), roots=roots, now=now)
@@ -121,6 +128,7 @@ _SHOW: Mapping[Kind, Callable[[bytes], Mapping[str, JsonValue]]] = {
     "snp": _shown_report,
     "nitro": lambda data: shown_document(parse_document(data)),
     "maa": lambda data: shown_token(data.strip()),
+    "tpm": tpm.show,
 }
 
 
@@ -140,15 +148,3 @@ def _has_member(content: bytes, member: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return member in members
-
-
-def _bundle(files: Mapping[str, bytes]) -> bytes:
-    """The certificates and revocation lists of all files, in PEM; a DER file is a list if its name ends so."""
-    blocks: list[bytes] = []
-    for name, content in sorted(files.items()):
-        if b"-----BEGIN " in content and not content.lstrip().startswith(b"{"):
-            blocks += (found[0] for found in _PEM.finditer(content))
-        elif content.startswith(_DER_SEQUENCES):
-            label = b"X509 CRL" if name.endswith(".crl") else b"CERTIFICATE"
-            blocks.append(b"-----BEGIN %s-----\n%s-----END %s-----" % (label, b2a_base64(content), label))
-    return b"\n".join(blocks) + b"\n"

@@ -29,6 +29,7 @@ from ostiary.errors import (
     TagConflictError,
     TooLargeError,
 )
+from ostiary.evidence.verifier import TEES
 from ostiary.server import limits
 from ostiary.server.answers import Answer, JsonValue, answer, error_answer, refusal
 from ostiary.server.identity import Identity
@@ -37,7 +38,7 @@ from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
 
-_TEES = ("sgx", "maa", "none")
+_TEES = (*TEES, "maa", "none")
 _PATHS = ("/v1/challenge", "/v1/configure", "/v1/render", "/v1/tags")
 _MEMBERS = {"service", "nonce", "tee", "evidence", "endorsements"}
 _PROOF = "access_token_proof"

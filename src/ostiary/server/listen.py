@@ -24,11 +24,11 @@ _SHUTDOWN_SECONDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """One application behind one listening socket."""
+    """One application behind one listening socket. context: of TLS; None: plain HTTP, for a proxy on this machine."""
 
     app: ASGIApp
     socket: socket.socket
-    context: SSL.Context
+    context: SSL.Context | None
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -108,7 +108,11 @@ async def serve(listeners: Sequence[Listener], stop: asyncio.Event) -> None:
 def _server(listener: Listener, room: int) -> _Server:
     config = uvicorn.Config(
         listener.app,
-        http=partial(TlsHttpProtocol, context=listener.context, doorman=Doorman(room)),  # type: ignore[arg-type]
+        http="httptools"
+        if listener.context is None
+        else partial(  # type: ignore[arg-type]
+            TlsHttpProtocol, context=listener.context, doorman=Doorman(room)
+        ),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -119,5 +123,6 @@ def _server(listener: Listener, room: int) -> _Server:
         timeout_keep_alive=limits.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         backlog=limits.BACKLOG,
+        limit_concurrency=room if listener.context is None else None,
     )
     return _Server(config)

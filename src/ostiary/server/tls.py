@@ -40,7 +40,9 @@ MIN_MODULUS_BITS = 2048
 """Of RSA and DSA client keys: 112 bits of security, as OpenSSL's level 2 and NIST SP 800-57 have it."""
 
 
-def server_context(key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> SSL.Context:
+def server_context(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, chain: Sequence[x509.Certificate]
+) -> SSL.Context:
     """A TLS 1.2 and 1.3 server that shows `chain` (own certificate first) and asks for, but does not need, a client's.
 
     Any certificate is accepted, of any issuer, date or usage: only possession of its key is proven. Only an RSA or DSA

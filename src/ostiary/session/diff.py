@@ -2,7 +2,8 @@
 
 Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and
 the order of what has none; any other change has at least one, a member that no rule here knows included. What cannot
-be compared, as it stands behind a configuration variable or in a nested rule, counts as widening when it is new.
+be compared, as it stands behind a configuration variable or in a nested rule, counts as widening when it is new; so do
+the lists of a variant that admits over MAX_SPLIT programs.
 No sentence holds the value of a secret, of an environment variable or of a file.
 Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
 """
@@ -14,9 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import IntEnum
+from itertools import product
+from math import prod
 from typing import Protocol, TypeVar
 
 from ostiary.session.base58 import encode_key_hash
+from ostiary.session.duration import format_duration
 from ostiary.session.findings import quote
 from ostiary.session.model import (
     AccessPolicy,
@@ -41,6 +45,9 @@ from ostiary.session.model import (
     Signer,
     SignerSubject,
     Subject,
+    TcbRules,
+    TeeFactors,
+    TeeVariant,
     Variable,
     Variant,
     Volume,
@@ -50,6 +57,9 @@ from ostiary.session.pem import certificate_key_hash
 
 _SHOWN_DIGITS = 16
 _MAX_SVN = 0xFFFF
+_MAX_VMPL = 3
+MAX_SPLIT = 1000
+"""Ways to be admitted that the lists of one variant are split into; above, its lists are compared as a whole."""
 _WORD = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -111,7 +121,7 @@ def _services(before: Sequence[Service], after: Sequence[Service]) -> Iterator[D
 
 
 def _admitted(service: Service) -> str:
-    count = len(_admissions(service.attestation))
+    count = len(_admissions(service.attestation)) + len(_guests(service.attestation))
     return f"which admits {_count(count, 'program')}" if count else "which asks for no evidence by itself"
 
 
@@ -168,10 +178,84 @@ class _Admission:
         return "measurement" if self.mrenclave is not None else "signer"
 
 
-def _admissions(variants: Iterable[Variant | Variable]) -> dict[_Admission, None]:
-    """All pairs that any variant admits, without repetitions."""
+@dataclass(frozen=True, kw_only=True)
+class _Guest:
+    """One way to be admitted on another TEE than SGX. program: each measurement with the values that it may have."""
+
+    tee: str
+    program: tuple[tuple[str, frozenset[bytes | Variable]], ...] | Variable
+    guest_svn_min: int | Variable | None = None
+    vmpl_max: int | Variable | None = None
+
+    def __str__(self) -> str:
+        if isinstance(self.program, Variable):
+            return f"{self.tee} {_shown(self.program)}"
+        parts = [f"{name} {' or '.join(sorted(_shown(value) for value in values))}" for name, values in self.program]
+        for name, bound in (("guest_svn_min", self.guest_svn_min), ("vmpl_max", self.vmpl_max)):
+            parts += [] if bound is None else [f"{name} {_shown(bound)}"]
+        return f"{self.tee} {', '.join(parts)}"
+
+    def within(self, other: _Guest) -> bool:
+        """Whether the bounds of `other`, of the same program, admit all that these admit."""
+        own = (self.guest_svn_min or 0, _MAX_VMPL if self.vmpl_max is None else self.vmpl_max)
+        least, most = other.guest_svn_min or 0, _MAX_VMPL if other.vmpl_max is None else other.vmpl_max
+        if any(isinstance(bound, Variable) for bound in (*own, least, most)):
+            return False
+        return own[0] >= least and own[1] <= most  # type: ignore[operator]
+
+
+def _guests(variants: Iterable[Variant | TeeVariant | Variable]) -> dict[_Guest, None]:
+    """What the variants for other TEEs than SGX admit, each list of values split as far as MAX_SPLIT allows."""
+    guests: dict[_Guest, None] = {}
+    for variant in variants:
+        if isinstance(variant, TeeVariant):
+            guests.update(dict.fromkeys(_split(variant.tee, variant.factors)))
+    return guests
+
+
+def _split(tee: str, factors: TeeFactors | Variable) -> Iterator[_Guest]:
+    if isinstance(factors, Variable):
+        yield _Guest(tee=tee, program=factors)
+        return
+    names = [name for name, _ in factors.measurements]
+    choices = [dict.fromkeys(values) for _, values in factors.measurements]
+    whole = prod(len(values) for values in choices) > MAX_SPLIT
+    programs = (
+        [tuple(frozenset(values) for values in choices)]
+        if whole
+        else (tuple(frozenset({value}) for value in chosen) for chosen in product(*choices))
+    )
+    for program in programs:
+        yield _Guest(
+            tee=tee,
+            program=tuple(zip(names, program, strict=True)),
+            guest_svn_min=factors.guest_svn_min,
+            vmpl_max=factors.vmpl_max,
+        )
+
+
+def _guest_changes(
+    old: Mapping[_Guest, None], new: Mapping[_Guest, None], what: str, path: str
+) -> Iterator[Difference]:
+    added, removed = _added(old, new), _added(new, old)
+    for guest in added:
+        before = next((one for one in removed if (one.tee, one.program) == (guest.tee, guest.program)), None)
+        if before is None:
+            yield _widens(path, f"admits to {what}: {guest}")
+        else:
+            removed.remove(before)
+            make = _narrows if guest.within(before) else _widens
+            yield make(path, f"changes the bounds of what {what} admits: {before} becomes {guest}")
+    for guest in removed:
+        yield _narrows(path, f"does not admit to {what} any more: {guest}")
+
+
+def _admissions(variants: Iterable[Variant | TeeVariant | Variable]) -> dict[_Admission, None]:
+    """All pairs that any variant for SGX admits, without repetitions; a variable may be any variant."""
     pairs: dict[_Admission, None] = {}
     for variant in variants:
+        if isinstance(variant, TeeVariant):
+            continue
         if isinstance(variant, Variable):
             pairs[_Admission(mrenclave=variant, signer=None)] = None
             continue
@@ -183,8 +267,8 @@ def _admissions(variants: Iterable[Variant | Variable]) -> dict[_Admission, None
 def _attestation(before: Service, after: Service) -> Iterator[Difference]:
     what, path = f"service {after.name}", f"services[{after.name}].attestation"
     old, new = _admissions(before.attestation), _admissions(after.attestation)
-    if bool(old) != bool(new):
-        if old:
+    if bool(before.attestation) != bool(after.attestation):
+        if before.attestation:
             yield _widens(path, f"asks for no evidence of {what} any more")
         else:
             yield _narrows(path, f"asks for evidence of {what}, which needed none")
@@ -198,6 +282,7 @@ def _attestation(before: Service, after: Service) -> Iterator[Difference]:
     added, removed = [one for one in added if one not in moved], [one for one in removed if one not in gone]
     yield from _counted(added, Effect.WIDER, "adds", "to", what, path)
     yield from _counted(removed, Effect.NARROWER, "removes", "from", what, path)
+    yield from _guest_changes(_guests(before.attestation), _guests(after.attestation), what, path)
 
 
 def _counted(
@@ -522,11 +607,43 @@ def _requirements(before: SecurityAttestation, after: SecurityAttestation) -> It
     yield from _guard(
         before.one_time_password_shared_secret, after.one_time_password_shared_secret, one_time, "one-time passwords"
     )
+    yield from _grace(before.tcb, after.tcb, f"{path}.tcb")
+    yield from _max_age(before.max_age, after.max_age, f"{path}.max_age")
     handled = frozenset({
         *("mode", "tolerate", "ignore_advisories", "ignore_all_advisories"),
-        *("must_be_sgx_local", "one_time_password_shared_secret"),
+        *("must_be_sgx_local", "one_time_password_shared_secret", "tcb", "max_age"),
     })  # fmt: skip
     yield from _others(before, after, handled, path, path)
+
+
+def _grace(before: TcbRules | Variable | None, after: TcbRules | Variable | None, path: str) -> Iterator[Difference]:
+    if before == after:
+        return
+    old, new = (rules.grace if isinstance(rules, TcbRules) else rules for rules in (before, after))
+    if new is None or (isinstance(old, timedelta) and isinstance(new, timedelta) and new < old):
+        yield _narrows(path, f"tolerates an outdated TCB for {_period(new)}, no longer for {_period(old)}")
+    else:
+        yield _widens(path, f"tolerates an outdated TCB for {_period(new)}, before for {_period(old)}")
+
+
+def _max_age(
+    before: timedelta | Variable | None, after: timedelta | Variable | None, path: str
+) -> Iterator[Difference]:
+    if before == after:
+        return
+    narrower = not isinstance(after, Variable) and (
+        before is None or (isinstance(before, timedelta) and after is not None and after < before)
+    )
+    make = _narrows if narrower else _widens
+    shown = "of any age" if after is None else f"of {_period(after)} at most"
+    yield make(
+        path, f"admits what the vendor said {shown}, before {'of any age' if before is None else _period(before)}"
+    )
+
+
+def _period(value: timedelta | Variable | None) -> str:
+    """As the language writes it."""
+    return "no time" if value is None else format_duration(value) if isinstance(value, timedelta) else _shown(value)
 
 
 def _creator(before: str | SignerSubject | None, after: str | SignerSubject | None) -> Iterator[Difference]:

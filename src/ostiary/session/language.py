@@ -56,7 +56,24 @@ KEYS: Mapping[str, Mapping[str, int]] = {
         "one_time_password_shared_secret": 10,
         "persistency": V0_1,
     },
-    "attestation variant": {"mrenclave": 7, "signer": 7},
+    "attestation variant": {"mrenclave": 7, "signer": 7, "tdx": 12, "snp": 12, "nitro": 12, "tpm": 12},
+    "tdx": dict.fromkeys(
+        (
+            *("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrseam", "mrsignerseam"),
+            *("mrconfigid", "mrowner", "mrownerconfig", "mrservicetd"),
+        ),
+        12,
+    ),
+    "snp": dict.fromkeys(
+        (
+            *("measurement", "host_data", "id_key_digest", "author_key_digest", "family_id", "image_id"),
+            *("guest_svn_min", "vmpl_max"),
+        ),
+        12,
+    ),
+    "nitro": dict.fromkeys(("pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr8"), 12),
+    "tpm": {"pcrs": 12},
+    "tpm pcrs": {"sha256": 12, "sha384": 12},
     "signer": {"mrsigner": 7, "isvprodid": 7, "isvsvn": 7, "isvsvn_min": 7, "isvsvn_max": 7},
     "image": {"name": V0_1, "injection_files": V0_1, "volumes": V0_1, "provide_secrets": 11},
     "injection file": {"path": V0_1, "content": V0_1, "permission": 10},
@@ -84,9 +101,34 @@ KEYS: Mapping[str, Mapping[str, int]] = {
         "min_rsa_signing_key_size": 7,
         "must_be_sgx_local": 11,
         "one_time_password_shared_secret": 8,
+        "tcb": 12,
+        "max_age": 12,
     },
+    "tcb": {"grace": 12},
 }
 """Keys by place; the level that each needs."""
+
+TEES = ("tdx", "snp", "nitro", "tpm")
+"""Keys of an attestation variant for a TEE other than SGX, and the names of these TEEs in claims."""
+PCRS: Mapping[str, int] = {str(number): 12 for number in range(24)}
+"""Keys of a bank of PCRs."""
+IDENTIFYING: Mapping[str, tuple[frozenset[str], ...]] = {
+    "tdx": (frozenset({"mrtd"}),),
+    "snp": (frozenset({"measurement"}), frozenset({"id_key_digest"}), frozenset({"author_key_digest"})),
+    "nitro": (frozenset({"pcr0"}), frozenset({"pcr8"})),
+    "tpm": tuple(
+        frozenset(f"{bank}:{number}" for number in numbers)
+        for bank in KEYS["tpm pcrs"]
+        for numbers in ((4,), (7, 9), (7, 11))
+    ),
+}
+"""Factors that say together which program a variant admits; without one of these sets it would admit any (ADR 0023)."""
+
+OWN_KEYS: Mapping[str, frozenset[str]] = {
+    "attestation variant": frozenset(TEES),
+    "security.attestation": frozenset({"tcb", "max_age"}),
+}
+"""Keys by place that are Ostiary's and not SCONE's; what stands below them is, too."""
 
 OLD_KEYS: Mapping[str, Mapping[str, str]] = {
     "session": {"digest": "write predecessor if it is the hash of a version, else remove it"},
@@ -164,12 +206,26 @@ TOLERATE: Mapping[str, int] = {
     "maa-managed-tcb": 1,
     "local-attestation-trust-cas-tcb": 11,
     "software-platform": 1,
+    "sept-ve-disable-off": 12,
+    "service-td": 12,
+    "migration-agent": 12,
+    "td-relaunch-advised": 12,
 }
+OWN_TOLERATE = frozenset(
+    {"software-platform", "sept-ve-disable-off", "service-td", "migration-agent", "td-relaunch-advised"}
+)
+"""Values of `tolerate` that are Ostiary's and not SCONE's."""
 UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected": 2, "ephemeral": 2, "no_rollback_protection": 2}
 FSPF_UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected_reinitializable": 11, "no_rollback_protection": 11}
 VOLUME_FILES: Mapping[str, int] = {"encrypted": 11, "authenticated-only": 11}
 
-NULL_IS_A_MISTAKE = frozenset({"platforms", "provide_secrets"})
+NULL_IS_A_MISTAKE = frozenset(
+    {
+        *("platforms", "provide_secrets", "max_age", "pcrs"),
+        *(key for place in (*TEES, "tpm pcrs") for key in KEYS[place]),
+        *PCRS,
+    }
+)
 """Keys that must not be null: leaving them out would widen rights."""
 
 NAMESPACE_LEVEL = 5

@@ -66,6 +66,28 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeeFactors:
+    """What a variant for another TEE than SGX asks for; all of it must hold.
+
+    measurements: by the names of `evidence.claims.Claims`, in the order of the language; any of the values. The parser
+    refuses a variant without any of `language.IDENTIFYING`.
+    guest_svn_min, vmpl_max: of SNP alone, inclusive; None leaves that open.
+    """
+
+    measurements: tuple[tuple[str, tuple[bytes | Variable, ...]], ...]
+    guest_svn_min: int | Variable | None = None
+    vmpl_max: int | Variable | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeeVariant:
+    """A variant for another TEE than SGX. tee: of `language.TEES`. Ours, not SCONE's."""
+
+    tee: str
+    factors: TeeFactors | Variable
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostVariable:
     """An environment entry written `\\@\\@NAME`: the host's variable of that name, empty if it has none."""
 
@@ -98,7 +120,7 @@ class Service:
     command: tuple[Template | HostArgument, ...] = ()
     environment: tuple[tuple[str, Template | HostVariable], ...] = ()
     pwd: str | None = None
-    attestation: tuple[Variant | Variable, ...] = ()
+    attestation: tuple[Variant | TeeVariant | Variable, ...] = ()
     platforms: tuple[bytes | Variable, ...] = ()
     fspf_path: str | None = None
     fspf_key: bytes | Variable | None = field(default=None, repr=False)
@@ -485,6 +507,13 @@ class AccessPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TcbRules:
+    """`tcb`, ours. grace: how long after it was superseded a TCB level is tolerated."""
+
+    grace: timedelta | Variable
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecurityAttestation:
     """`security.attestation`. mode: "hardware", "maa" or "none". tolerate: values of the language.
 
@@ -493,6 +522,7 @@ class SecurityAttestation:
     url: of Azure's attestation service, `https://host` without a final slash; given with mode maa. certificates: PEM
     CA certificates for the connection to it; empty: Microsoft's.
     must_be_sgx_local: only local attestation. one_time_password_shared_secret: 16 bytes or more, or None.
+    max_age: how old the vendor's statements may be; None: as old as the vendor says. Ours, as `tcb` is.
     """
 
     mode: str | Variable = "hardware"
@@ -503,6 +533,8 @@ class SecurityAttestation:
     certificates: tuple[str | Variable, ...] = ()
     must_be_sgx_local: bool | Variable = False
     one_time_password_shared_secret: bytes | Variable | None = field(default=None, repr=False)
+    tcb: TcbRules | Variable | None = None
+    max_age: timedelta | Variable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

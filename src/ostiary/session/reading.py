@@ -16,7 +16,7 @@ from ostiary.session.node import Located, Node, Path, Scalar, Sequence
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.placeholder import MARK
 
-_DECIMAL = re.compile(r"[0-9]{1,9}")
+_DECIMAL = re.compile(r"[0-9]{1,10}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _NO_VARIABLE = "; a variable cannot stand here"
 

@@ -13,6 +13,7 @@ from ostiary.session.name import MAX_NAME_CHARACTERS
 from ostiary.session.normal import JsonObject, JsonValue
 from ostiary.session.secret import MAX_SIZE, MIN_SIZE
 from ostiary.session.service import MAX_VERSION
+from ostiary.session.tee import BANK_BYTES, MAX_GUEST_SVN, MAX_VMPL, measurement_bytes
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -60,7 +61,10 @@ def _property(place: str, key: str, level: int) -> JsonObject:
     found = PROPERTIES[place][key]
     if key not in _REQUIRED.get(place, ()) and key not in language.NULL_IS_A_MISTAKE and place != "access_policy":
         found = _or_null(found)
-    return found if level == language.V0_1 else {**found, "description": f"From {language.spell(level)}."}
+    if level == language.V0_1:
+        return found
+    own = " Ostiary's own, not SCONE's." if key in language.OWN_KEYS.get(place, ()) else ""
+    return {**found, "description": f"From {language.spell(level)}.{own}"}
 
 
 def _or_null(found: JsonObject) -> JsonObject:
@@ -142,6 +146,19 @@ def _hex(size: int) -> JsonObject:
     return {"type": ["string", "number"], "pattern": f"^[0-9a-fA-F]{{{2 * size}}}$"}
 
 
+def _factor(tee: str, name: str) -> JsonObject:
+    """What stands under a key of a TEE other than SGX."""
+    most = {"guest_svn_min": MAX_GUEST_SVN, "vmpl_max": MAX_VMPL}.get(name)
+    if most is not None:
+        return _or_variable({"type": "integer", "minimum": 0, "maximum": most})
+    return _one_or_more(_or_variable(_hex(measurement_bytes(tee, name))))
+
+
+def _pcrs(size: int) -> JsonObject:
+    values: JsonObject = dict.fromkeys(language.PCRS, _one_or_more(_or_variable(_hex(size))))
+    return {"type": "object", "properties": values, "additionalProperties": False, "minProperties": 1}
+
+
 _VERSION = _any(_choice(language.LEVELS), {"type": "number"})  # YAML makes a number of 0.2 and 0.3
 _NUMBER = _any({"type": "integer", "minimum": 0, "maximum": MAX_VERSION}, _VARIABLE)
 _DIGEST = _or_variable(_hex(32))
@@ -156,6 +173,9 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "session": ("name",),
     "service": ("name",),
     "signer": ("mrsigner", "isvprodid"),
+    "tdx": ("mrtd",),
+    "tpm": ("pcrs",),
+    "tcb": ("grace",),
     "image": ("name",),
     "injection file": ("path",),
     "image volume": ("name", "path"),
@@ -204,7 +224,14 @@ PROPERTIES: Mapping[str, Mapping[str, JsonObject]] = {
         "one_time_password_shared_secret": _TEXT,
         "persistency": {"const": "None"},
     },
-    "attestation variant": {"mrenclave": _one_or_more(_DIGEST), "signer": _or_variable(_to("signer"))},
+    "attestation variant": {
+        "mrenclave": _one_or_more(_DIGEST),
+        "signer": _or_variable(_to("signer")),
+        **{tee: _or_variable(_to(tee)) for tee in language.TEES},
+    },
+    **{tee: {name: _factor(tee, name) for name in language.KEYS[tee]} for tee in ("tdx", "snp", "nitro")},
+    "tpm": {"pcrs": _to("tpm pcrs")},
+    "tpm pcrs": {bank: _pcrs(size) for bank, size in BANK_BYTES.items()},
     "signer": {
         "mrsigner": _DIGEST,
         "isvprodid": _NUMBER,
@@ -264,7 +291,10 @@ PROPERTIES: Mapping[str, Mapping[str, JsonObject]] = {
         "min_rsa_signing_key_size": _any({"type": "integer"}, _VARIABLE),
         "must_be_sgx_local": _or_variable(_BOOLEAN),
         "one_time_password_shared_secret": _TEXT,
+        "tcb": _or_variable(_to("tcb")),
+        "max_age": _TEXT,
     },
+    "tcb": {"grace": _TEXT},
 }
 """What stands under each key of `language.KEYS`."""
 

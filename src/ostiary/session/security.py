@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from ostiary.session import language
+from ostiary.session.duration import format_duration, parse_duration
 from ostiary.session.findings import quote, template_hint
-from ostiary.session.model import Security, SecurityAttestation, Variable
+from ostiary.session.model import Security, SecurityAttestation, TcbRules, Variable
 from ostiary.session.node import Node, Scalar
 from ostiary.session.node import Sequence as SequenceNode
 from ostiary.session.normal import JsonValue, present
@@ -97,6 +99,8 @@ def _read_attestation(reading: Reading, node: Node | None) -> tuple[SecurityAtte
     rsa_form = _read_rsa_size(reading, fields.get("min_rsa_signing_key_size"))
     local, local_form = _read_boolean(reading, fields.get("must_be_sgx_local"))
     otp = fields.get("one_time_password_shared_secret")
+    tcb, tcb_form = _read_tcb(reading, fields.get("tcb"))
+    max_age, max_age_form = _read_duration(reading, fields.get("max_age"))
     attestation = SecurityAttestation(
         mode=mode,
         tolerate=frozenset(tolerate),
@@ -106,6 +110,8 @@ def _read_attestation(reading: Reading, node: Node | None) -> tuple[SecurityAtte
         certificates=certificates,
         must_be_sgx_local=local,
         one_time_password_shared_secret=None if otp is None else read_otp_secret(reading, otp),
+        tcb=tcb,
+        max_age=max_age,
     )
     _check_maa(reading, fields, attestation)
     _check_local(reading, fields, attestation)
@@ -119,7 +125,40 @@ def _read_attestation(reading: Reading, node: Node | None) -> tuple[SecurityAtte
         min_rsa_signing_key_size=rsa_form,
         must_be_sgx_local=local_form,
         one_time_password_shared_secret=otp.text if isinstance(otp, Scalar) else None,
+        tcb=tcb_form,
+        max_age=max_age_form,
     )
+
+
+def _read_tcb(reading: Reading, node: Node | None) -> tuple[TcbRules | Variable | None, JsonValue]:
+    if node is None:
+        return None, None
+    variable = read_variable(reading, node)
+    if variable is not None:
+        return variable, str(variable.placeholder)
+    fields = reading.fields(node, "tcb")
+    fields.require("grace", "say how long a TCB level that became out of date is tolerated, such as 30 days")
+    grace, form = _read_duration(reading, fields.get("grace"))
+    return None if grace is None else TcbRules(grace=grace), present(grace=form)
+
+
+def _read_duration(reading: Reading, node: Node | None) -> tuple[timedelta | Variable | None, JsonValue]:
+    if node is None:
+        return None, None
+    variable = read_variable(reading, node)
+    if variable is not None:
+        return variable, str(variable.placeholder)
+    text = reading.text(node)
+    if not text:
+        if isinstance(node, Scalar) and not node.is_null:
+            reading.findings.error(node, "no duration; write one such as 30 days, or leave the key out")
+        return None, None
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        reading.findings.error(node, f"{error}{template_hint(text)}")
+        return None, None
+    return duration, format_duration(duration)
 
 
 def _form(value: str | Variable) -> str:

@@ -10,7 +10,7 @@ from typing import TypedDict
 from ostiary.session import language
 from ostiary.session.command import split_at_blanks, split_with_quotes
 from ostiary.session.findings import quote, template_hint
-from ostiary.session.model import HostArgument, HostVariable, Service, Signer, Variable, Variant
+from ostiary.session.model import HostArgument, HostVariable, Service, Signer, TeeVariant, Variable, Variant
 from ostiary.session.name import read_image_name, read_segment
 from ostiary.session.node import Mapping as MappingNode
 from ostiary.session.node import Node, Scalar
@@ -21,6 +21,7 @@ from ostiary.session.path_text import read_directory, read_file_path
 from ostiary.session.placeholder import Template
 from ostiary.session.reading import Fields, Reading, describe
 from ostiary.session.shield import check_network_shield
+from ostiary.session.tee import read_tee_variant
 from ostiary.session.template import read_template
 from ostiary.session.variable import read_variable
 from ostiary.session.volume import TAG_BYTES, read_key
@@ -300,12 +301,12 @@ def _check_variable_name(reading: Reading, node: MappingNode, name: str) -> None
 
 def _read_attestation(
     reading: Reading, fields: Fields, *, attested: bool | None
-) -> tuple[tuple[Variant | Variable, ...], list[JsonValue], list[JsonValue]]:
+) -> tuple[tuple[Variant | TeeVariant | Variable, ...], list[JsonValue], list[JsonValue]]:
     """The variants, and what is written under `mrenclaves` and `attestation`."""
     old, new = fields.get("mrenclaves"), fields.get("attestation")
     if old is not None and new is not None:
         reading.findings.error(old, "mrenclaves and attestation exclude each other; keep attestation")
-    variants: list[Variant | Variable] = []
+    variants: list[Variant | TeeVariant | Variable] = []
     old_form: list[JsonValue] = []
     new_form: list[JsonValue] = []
     if old is not None:
@@ -350,14 +351,24 @@ def _written(value: bytes | Variable) -> str:
     return str(value.placeholder) if isinstance(value, Variable) else value.hex()
 
 
-def _read_variant(reading: Reading, node: Node) -> tuple[Variant | Variable, JsonValue]:
+def _read_variant(reading: Reading, node: Node) -> tuple[Variant | TeeVariant | Variable, JsonValue]:
     variable = read_variable(reading, node)
     if variable is not None:
         return variable, str(variable.placeholder)
     fields = reading.fields(node, "attestation variant")
     mrenclave, signer = fields.get("mrenclave"), fields.get("signer")
+    others = [(tee, factors) for tee in language.TEES if (factors := fields.get(tee)) is not None]
+    if others:
+        if len(others) > 1 or mrenclave is not None or signer is not None:
+            reading.findings.error(
+                node, "a variant is of one TEE, and mrenclave and signer are of SGX; write a variant each"
+            )
+        return read_tee_variant(reading, *others[0])
     if mrenclave is None and signer is None and not fields.mistaken and not fields.near("mrenclave"):
-        reading.findings.error(node, "a variant without factors would admit every program; give mrenclave or signer")
+        reading.findings.error(
+            node,
+            "a variant without factors would admit every program; give mrenclave or signer, or tdx, snp, nitro or tpm",
+        )
     measurements, measurement_forms = ((), []) if mrenclave is None else _read_measurements(reading, mrenclave)
     signed, signer_form = (None, None) if signer is None else _read_signer(reading, signer)
     form = present(mrenclave=measurement_forms, signer=signer_form)

@@ -113,6 +113,13 @@ class Backend(Protocol):
         processes one wins. After another StoreError the outcome is open: whoever must know reads the head.
         """
 
+    def turn(self) -> AbstractContextManager[None]:
+        """While it lasts no other process moves the head: for whoever was overtaken too often. Waits for its turn.
+
+        At most one `commit` inside, by the same thread; the turn ends with it. Reads go on. Raises StoreError if the
+        turn does not come.
+        """
+
     def compact(self) -> None:
         """Give room back to the file system, and overwrite or give up what deleted and replaced rows leave behind.
 

@@ -68,9 +68,10 @@ class SqliteBackend:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reader_lock = threading.Lock()
-        self._writer_lock = threading.Lock()
+        self._writer_lock = threading.RLock()
         self._connections: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             _make_private(path)
             self._writer = self._connect()
@@ -111,7 +112,10 @@ class SqliteBackend:
     def snapshot(self) -> Iterator[Snapshot]:
         # A connection of its own, so that readers and the writer go on meanwhile.
         try:
-            connection = self._idle.pop() if self._idle else self._connect()
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
             try:
                 connection.execute("BEGIN")
                 yield _View(connection, self.place)
@@ -124,7 +128,8 @@ class SqliteBackend:
     def commit(self, batch: Batch) -> None:
         with self._writer_lock:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                if not self._writer.in_transaction:
+                    self._writer.execute("BEGIN IMMEDIATE")
                 self._move_head(batch)
                 self._change(batch)
                 self._writer.execute("COMMIT")
@@ -134,6 +139,19 @@ class SqliteBackend:
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._writer_lock:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+            try:
+                yield
+            finally:
+                if self._writer.in_transaction:
+                    self._roll_back()
 
     def compact(self) -> None:
         """Write the file anew without its free pages (VACUUM), and empty the log.
@@ -150,11 +168,14 @@ class SqliteBackend:
 
     def close(self) -> None:
         with self._writer_lock, self._reader_lock:
+            self._closed = True
             self._idle.clear()
             while self._connections:
                 self._connections.pop().close()
 
     def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError(f"{self.place}: the database is closed: open it again")
         uri = f"file:{quote(str(self._path.absolute()))}?mode=rw"
         connection = sqlite3.connect(
             uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32

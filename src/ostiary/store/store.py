@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -49,6 +50,8 @@ MAX_BATCH_COMMITS = 512
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 MAX_WAITING_COMMITS = 4096
 MAX_WAITING_BYTES = 128 * 1024 * 1024
+PATIENT_TRIES = 8
+"""How often a commit tries its luck against other processes before it asks for its turn."""
 MAX_OVERTAKEN = 1000
 """How often in a row other processes may be faster before a commit or a read gives up."""
 GATHER_SECONDS = 0.001
@@ -409,24 +412,30 @@ class Store:
             self._trailing.require_near()
         if self._ahead is not None:
             self._refresh()
-        for _ in range(MAX_OVERTAKEN):
-            stage = Stage(self._vault, self._state, self._index, random=self._random)
-            conflicts: dict[_Waiting, ConflictError] = {}
-            for waiting in batch:
-                try:
-                    stage.add(waiting.targets, waiting.leaf, conditions=waiting.conditions)
-                except ConflictError as error:
-                    conflicts[waiting] = error
-            if conflicts and self._backend.head() != self._state.row:
-                # Perhaps they do not conflict with what others have written since.
-                self._refresh()
-                continue
-            if stage.empty:
-                return self._state.head, conflicts
-            head = self._make_durable(stage)
-            if head is not None:
-                return head, conflicts
+        for tries in range(MAX_OVERTAKEN):
+            with self._turn(tries):
+                outcome = self._try(batch)
+            if outcome is not None:
+                return outcome
         raise self._overtaken()
+
+    def _try(self, batch: list[_Waiting]) -> tuple[Head, dict[_Waiting, ConflictError]] | None:
+        """As `_write_locked`; None if another process was faster, whose state is known then."""
+        stage = Stage(self._vault, self._state, self._index, random=self._random)
+        conflicts: dict[_Waiting, ConflictError] = {}
+        for waiting in batch:
+            try:
+                stage.add(waiting.targets, waiting.leaf, conditions=waiting.conditions)
+            except ConflictError as error:
+                conflicts[waiting] = error
+        if conflicts and self._backend.head() != self._state.row:
+            # Perhaps they do not conflict with what others have written since.
+            self._refresh()
+            return None
+        if stage.empty:
+            return self._state.head, conflicts
+        head = self._make_durable(stage)
+        return None if head is None else (head, conflicts)
 
     def _make_durable(self, stage: Stage) -> Head | None:
         """The head that the stage's commits gave; None if another process was faster, whose state is known then."""
@@ -469,19 +478,32 @@ class Store:
 
     def _begin_epoch(self) -> None:
         """Settle the head that was found, then a head of this opening's own, before anything is acknowledged."""
-        for _ in range(MAX_OVERTAKEN):
+        for tries in range(MAX_OVERTAKEN):
             if not self._settle(self._state):
                 self._refresh()
-            state, batch = Stage(self._vault, self._state, self._index, random=self._random).close()
-            try:
-                self._backend.commit(batch)
-            except ConflictError:
-                self._refresh()
-            else:
-                self._ahead = PickedUp(state=state, changes={}, first=None)
-                self._refresh()
+            with self._turn(tries):
+                state, batch = Stage(self._vault, self._state, self._index, random=self._random).close()
+                try:
+                    self._backend.commit(batch)
+                except ConflictError:
+                    overtaken = True
+                else:
+                    overtaken = False
+                    self._ahead = PickedUp(state=state, changes={}, first=None)
+            self._refresh()
+            if not overtaken:
                 return
         raise self._overtaken()
+
+    @contextmanager
+    def _turn(self, tries: int) -> Iterator[None]:
+        """Whoever was overtaken often enough has the database to himself for one transaction."""
+        if tries < PATIENT_TRIES:
+            yield
+            return
+        with self._backend.turn():
+            self._refresh()
+            yield
 
     def _refresh(self, *, patient: bool = True) -> LeafRow | None:
         """Bring the state up to the database's head, and in the strict mode have the anchor remember it first.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise
 from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
 from ostiary.evidence.claims import MAA_MANAGED, Claims
-from ostiary.session.model import SecurityAttestation, Service, Signer, Variable, Variant
+from ostiary.session.model import SecurityAttestation, Service, Signer, TcbRules, Variable, Variant
 from ostiary.session.placeholder import Placeholder
 
 A, B, C = bytes([0xA]) * 32, bytes([0xB]) * 32, bytes([0xC]) * 32
 SIGNER = bytes([0x5]) * 32
 BINDING = bytes(range(64))
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CLAIMS = Claims(
     tee="sgx",
     measurements={"mrenclave": A},
@@ -49,7 +51,7 @@ def _mismatches(
     claims: Claims, service: Service | None = None, security: SecurityAttestation = STRICT, binding: bytes = BINDING
 ) -> tuple[Mismatch, ...]:
     with pytest.raises(AppraisalRefusedError) as refusal:
-        appraise(claims, service or _service(), security, binding=binding)
+        appraise(claims, service or _service(), security, binding=binding, now=NOW)
     assert refusal.value.message == "service web: the evidence is authentic, but the session does not admit it"
     return refusal.value.mismatches
 
@@ -66,12 +68,12 @@ def test_conditions_are_tolerated_by_name_one_by_one() -> None:
         "tolerate: sept-ve-disable-off",
         "tolerate: service-td",
     ]
-    result = appraise(claims, _service(), _tolerate(*CONDITIONS), binding=BINDING)
+    result = appraise(claims, _service(), _tolerate(*CONDITIONS), binding=BINDING, now=NOW)
     assert set(result.tolerated) == CONDITIONS
 
 
 def test_claims_that_satisfy_everything_are_admitted_with_nothing_tolerated() -> None:
-    result = appraise(CLAIMS, _service(), STRICT, binding=BINDING)
+    result = appraise(CLAIMS, _service(), STRICT, binding=BINDING, now=NOW)
     assert (result.service, result.claims, result.variant, result.tolerated) == ("web", CLAIMS, 0, ())
 
 
@@ -98,7 +100,7 @@ class TestVariants:
     )
     def test_any_variant_with_all_its_factors_admits(self, variants: tuple[Variant, ...], index: int) -> None:
         """F075, F080: any of several variants admits; bounds of isvsvn are inclusive, a missing one is open."""
-        assert appraise(CLAIMS, _service(*variants), STRICT, binding=BINDING).variant == index
+        assert appraise(CLAIMS, _service(*variants), STRICT, binding=BINDING, now=NOW).variant == index
 
     def test_other_measurement_is_refused_with_found_and_expected(self) -> None:
         (mismatch,) = _mismatches(CLAIMS, _service(Variant(mrenclave=(B, C))))
@@ -168,7 +170,7 @@ class TestDebug:
         self, debug: bool, software: bool, tolerate: tuple[str, ...], tolerated: tuple[str, ...]
     ) -> None:
         claims = _with(debug=debug, software=software)
-        assert appraise(claims, _service(), _tolerate(*tolerate), binding=BINDING).tolerated == tolerated
+        assert appraise(claims, _service(), _tolerate(*tolerate), binding=BINDING, now=NOW).tolerated == tolerated
 
     def test_software_platform_admits_no_debug_enclave_of_hardware(self) -> None:
         (mismatch,) = _mismatches(_with(debug=True), security=_tolerate("software-platform"))
@@ -197,18 +199,20 @@ class TestTcb:
             ("OutOfDate", {"outdated-tcb"}),
             ("ConfigurationAndSWHardeningNeeded", {"insecure-configuration", "software-hardening-needed"}),
             ("OutOfDateConfigurationNeeded", {"insecure-configuration", "outdated-tcb"}),
+            ("TDRelaunchAdvised", {"td-relaunch-advised"}),
+            ("TDRelaunchAdvisedConfigurationNeeded", {"insecure-configuration", "td-relaunch-advised"}),
         ],
     )
     def test_status_needs_each_of_its_categories(self, status: str, needed: set[str]) -> None:
         claims = _with(tcb_status=status)
-        assert set(appraise(claims, _service(), _tolerate(*needed), binding=BINDING).tolerated) == needed
+        assert set(appraise(claims, _service(), _tolerate(*needed), binding=BINDING, now=NOW).tolerated) == needed
         for missing in needed:
             (mismatch,) = _mismatches(claims, security=_tolerate(*(needed - {missing})))
             assert mismatch.factor == f"tolerate: {missing}"
             assert mismatch.found == f"TCB status {status}"
             assert mismatch.advice == f"update the platform, or add {missing} to security.attestation.tolerate"
 
-    @pytest.mark.parametrize("status", ["Revoked", "TDRelaunchAdvised", "", "uptodate"])
+    @pytest.mark.parametrize("status", ["Revoked", "TDRelaunch", "", "uptodate"])
     def test_revoked_and_unknown_statuses_are_never_tolerated(self, status: str) -> None:
         everything = _tolerate(
             "debug-mode",
@@ -245,7 +249,7 @@ class TestTcb:
     def test_category_and_every_advisory_by_name_admit(self) -> None:
         claims = _with(tcb_status="SWHardeningNeeded", advisories=frozenset({"INTEL-SA-00615", "INTEL-SA-00334"}))
         security = _tolerate("software-hardening-needed", ignore=("INTEL-SA-00615", "INTEL-SA-00334", "INTEL-SA-1"))
-        result = appraise(claims, _service(), security, binding=BINDING)
+        result = appraise(claims, _service(), security, binding=BINDING, now=NOW)
         assert result.tolerated == ("software-hardening-needed", "INTEL-SA-00334", "INTEL-SA-00615")
 
     @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ class TestTcb:
     def test_shortcut_alone_is_enough_for_its_own_advisory(self, shortcut: str, advisory: str) -> None:
         """F191: a shortcut stands for both."""
         claims = _with(tcb_status="ConfigurationNeeded", advisories=frozenset({advisory}))
-        assert appraise(claims, _service(), _tolerate(shortcut), binding=BINDING).tolerated == (advisory,)
+        assert appraise(claims, _service(), _tolerate(shortcut), binding=BINDING, now=NOW).tolerated == (advisory,)
         factors = {mismatch.factor for mismatch in _mismatches(claims)}
         assert factors == {"tolerate: insecure-configuration", f"ignore_advisories: {advisory}"}
 
@@ -275,7 +279,10 @@ class TestTcb:
     def test_wildcard_counts_beside_debug_mode_only(self) -> None:
         claims = _with(tcb_status="OutOfDate", advisories=frozenset({"INTEL-SA-00615"}))
         admitted = _tolerate("outdated-tcb", "debug-mode", everything=True)
-        assert appraise(claims, _service(), admitted, binding=BINDING).tolerated == ("outdated-tcb", "INTEL-SA-00615")
+        assert appraise(claims, _service(), admitted, binding=BINDING, now=NOW).tolerated == (
+            "outdated-tcb",
+            "INTEL-SA-00615",
+        )
         (mismatch,) = _mismatches(claims, security=_tolerate("outdated-tcb", everything=True))
         assert mismatch.factor == "ignore_advisories: INTEL-SA-00615"
 
@@ -355,7 +362,7 @@ def test_an_unresolved_variable_fulfils_nothing(variant: Variant | Variable, say
     (mismatch,) = _mismatches(CLAIMS, Service(name="web", attestation=(variant,)))
     assert says in f"{mismatch.found} {mismatch.expected}"
     assert appraise(
-        CLAIMS, Service(name="web", attestation=(variant, Variant(mrenclave=(A,)))), STRICT, binding=BINDING
+        CLAIMS, Service(name="web", attestation=(variant, Variant(mrenclave=(A,)))), STRICT, binding=BINDING, now=NOW
     )
 
 
@@ -366,6 +373,115 @@ def test_an_unresolved_variable_in_security_refuses_the_start() -> None:
     assert "$$SCONE" not in mismatch.found, "which the peer is told"
 
 
+class TestGrace:
+    """`tcb.grace`: until so long after the oldest newer level, `outdated-tcb` and what an update mends."""
+
+    SUPERSEDED = NOW - timedelta(days=30)
+    OLD = _with(
+        tcb_status="OutOfDate",
+        advisories=frozenset({"INTEL-SA-00828", "INTEL-SA-00615"}),
+        superseded=SUPERSEDED,
+        mended=frozenset({"INTEL-SA-00828"}),
+    )
+    GRACE = SecurityAttestation(ignore_advisories=frozenset({"INTEL-SA-00615"}), tcb=TcbRules(grace=timedelta(days=30)))
+
+    def _graced(self, claims: Claims, **changes: object) -> AttestationResult:
+        security = dataclasses.replace(self.GRACE, **changes)  # type: ignore[arg-type]
+        return appraise(claims, _service(), security, binding=BINDING, now=NOW)
+
+    def _factors(self, claims: Claims, **changes: object) -> list[str]:
+        with pytest.raises(AppraisalRefusedError) as refusal:
+            self._graced(claims, **changes)
+        return [f"{mismatch.factor}; found {mismatch.found}" for mismatch in refusal.value.mismatches]
+
+    def test_a_level_is_tolerated_until_the_last_moment_of_its_grace(self) -> None:
+        assert self._graced(self.OLD).tolerated == ("tcb.grace", "INTEL-SA-00615", "INTEL-SA-00828")
+
+    def test_after_its_grace_it_is_refused_with_the_last_day(self) -> None:
+        late = dataclasses.replace(self.OLD, superseded=self.SUPERSEDED - timedelta(seconds=1))
+        assert self._factors(late) == [
+            "tolerate: outdated-tcb; found TCB status OutOfDate, tolerated until 2026-02-28",
+            "ignore_advisories: INTEL-SA-00828; found a platform open to INTEL-SA-00828",
+        ]
+
+    def test_without_a_grace_nothing_changes(self) -> None:
+        assert self._factors(self.OLD, tcb=None) == [
+            "tolerate: outdated-tcb; found TCB status OutOfDate",
+            "ignore_advisories: INTEL-SA-00828; found a platform open to INTEL-SA-00828",
+        ]
+
+    def test_what_an_update_does_not_mend_has_to_be_ignored_by_name(self) -> None:
+        assert self._factors(self.OLD, ignore_advisories=frozenset()) == [
+            "ignore_advisories: INTEL-SA-00615; found a platform open to INTEL-SA-00615"
+        ]
+
+    def test_where_nobody_knows_since_when_there_is_no_grace(self) -> None:
+        unknown = dataclasses.replace(self.OLD, superseded=None)
+        assert self._factors(unknown)[0] == "tolerate: outdated-tcb; found TCB status OutOfDate"
+
+    def test_it_stands_for_that_category_alone(self) -> None:
+        configure = dataclasses.replace(self.OLD, tcb_status="OutOfDateConfigurationNeeded")
+        assert self._factors(configure) == [
+            "tolerate: insecure-configuration; found TCB status OutOfDateConfigurationNeeded"
+        ]
+        assert "tcb.grace" in self._graced(configure, tolerate=frozenset({"insecure-configuration"})).tolerated
+
+    @pytest.mark.parametrize("status", ["UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "TDRelaunchAdvised"])
+    def test_advisories_of_other_statuses_are_not_forgiven(self, status: str) -> None:
+        claims = dataclasses.replace(self.OLD, tcb_status=status)
+        categories = frozenset({"software-hardening-needed", "insecure-configuration", "td-relaunch-advised"})
+        assert self._factors(claims, tolerate=categories) == [
+            "ignore_advisories: INTEL-SA-00828; found a platform open to INTEL-SA-00828"
+        ]
+
+    @pytest.mark.parametrize("status", ["Revoked", "Unknown"])
+    def test_what_is_never_tolerated_has_no_grace(self, status: str) -> None:
+        claims = dataclasses.replace(self.OLD, tcb_status=status)
+        assert self._factors(claims)[0] == f"tcb_status; found {status}"
+
+    def test_a_toleration_beside_it_takes_nothing_away(self) -> None:
+        result = self._graced(self.OLD, tolerate=frozenset({"outdated-tcb"}))
+        assert result.tolerated == ("outdated-tcb", "INTEL-SA-00615", "tcb.grace", "INTEL-SA-00828")
+        assert self._factors(self.OLD, tolerate=frozenset({"outdated-tcb"}), tcb=None) == [
+            "ignore_advisories: INTEL-SA-00828; found a platform open to INTEL-SA-00828"
+        ]
+
+    def test_a_variable_is_no_grace(self) -> None:
+        for tcb in (X, TcbRules(grace=X)):
+            assert "tolerate: outdated-tcb; found TCB status OutOfDate" in self._factors(self.OLD, tcb=tcb)
+
+    def test_a_grace_beyond_the_end_of_time_never_ends(self) -> None:
+        assert self._graced(self.OLD, tcb=TcbRules(grace=timedelta(days=999_999_999))).tolerated
+
+
+class TestMaxAge:
+    SECURITY = SecurityAttestation(max_age=timedelta(days=14))
+
+    def test_statements_of_that_age_are_admitted(self) -> None:
+        claims = _with(issued=NOW - timedelta(days=14))
+        assert appraise(claims, _service(), self.SECURITY, binding=BINDING, now=NOW).tolerated == ()
+
+    @pytest.mark.parametrize(
+        ("issued", "found"),
+        [
+            (NOW - timedelta(days=14, seconds=1), "endorsements of 2026-02-14"),
+            (NOW - timedelta(days=4000), "endorsements of 2015-03-19"),
+            (None, "endorsements without a date"),
+        ],
+    )
+    def test_older_ones_are_refused_and_so_are_those_without_a_date(self, issued: datetime | None, found: str) -> None:
+        (mismatch,) = _mismatches(_with(issued=issued), security=self.SECURITY)
+        assert mismatch.factor == "security.attestation.max_age"
+        assert (mismatch.found, mismatch.expected) == (found, "endorsements of the last 14days")
+
+    def test_without_it_age_does_not_count(self) -> None:
+        assert appraise(_with(issued=None), _service(), STRICT, binding=BINDING, now=NOW)
+
+    def test_a_variable_refuses_the_start(self) -> None:
+        (mismatch,) = _mismatches(_with(issued=NOW), security=SecurityAttestation(max_age=X))
+        assert mismatch.factor == "security.attestation"
+
+
 class TestPlatforms:
     QE, OTHER = b"\x01" * 16, b"\x02" * 16
 
@@ -373,10 +489,10 @@ class TestPlatforms:
         return dataclasses.replace(_service(), platforms=platforms)
 
     def test_without_platforms_every_machine_will_do(self) -> None:
-        appraise(_with(qe_id=None), self._service(), STRICT, binding=BINDING)
+        appraise(_with(qe_id=None), self._service(), STRICT, binding=BINDING, now=NOW)
 
     def test_any_of_the_platforms_will_do(self) -> None:
-        appraise(_with(qe_id=self.QE), self._service(self.OTHER, self.QE), STRICT, binding=BINDING)
+        appraise(_with(qe_id=self.QE), self._service(self.OTHER, self.QE), STRICT, binding=BINDING, now=NOW)
 
     @pytest.mark.parametrize("platforms", [(OTHER,), (QE * 2,), (X,), (X, OTHER)])
     def test_another_machine_is_refused(self, platforms: tuple[bytes | Variable, ...]) -> None:
@@ -406,7 +522,7 @@ class TestAttestationService:
     TOKEN = _with(tcb_status=MAA_MANAGED, attestation_service=URL)
 
     def test_what_the_service_vouches_for_is_admitted(self) -> None:
-        result = appraise(self.TOKEN, _service(), self.SECURITY, binding=BINDING)
+        result = appraise(self.TOKEN, _service(), self.SECURITY, binding=BINDING, now=NOW)
         assert result.tolerated == ("maa-managed-tcb",)
 
     def test_f195_without_the_toleration_it_is_refused(self) -> None:
@@ -437,7 +553,7 @@ class TestAttestationService:
     def test_f090_platforms_have_no_effect(self) -> None:
         """F090: a token names no quoting enclave."""
         service = dataclasses.replace(_service(), platforms=(bytes(16),))
-        assert appraise(self.TOKEN, service, self.SECURITY, binding=BINDING).claims == self.TOKEN
+        assert appraise(self.TOKEN, service, self.SECURITY, binding=BINDING, now=NOW).claims == self.TOKEN
 
     @pytest.mark.parametrize(
         ("claims", "security", "found"),

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from ostiary.attester.binding import report_data
+from ostiary.attester.binding import qualifying_data, report_data
 
 NONCE = bytes(range(32))
 
@@ -31,3 +31,10 @@ def test_another_nonce_client_or_server_gives_other_report_data() -> None:
 def test_nonce_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"nonce of {size} bytes, expected 32"):
         report_data(nonce=bytes(size), client_spki=b"c", server_spki=b"s")
+
+
+def test_a_tpm_quotes_the_hash_of_the_report_data() -> None:
+    """32 bytes, which every TPM takes as qualifying data."""
+    data = report_data(nonce=NONCE, client_spki=b"client", server_spki=b"server")
+    assert qualifying_data(data) == hashlib.sha256(data).digest()
+    assert qualifying_data(data) != qualifying_data(data[:-1] + b"\0")

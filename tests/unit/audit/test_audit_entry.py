@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta, timezone
 from typing import cast
 
@@ -16,27 +17,35 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678_999, tzinfo=UTC)
 def test_an_entry_is_these_bytes() -> None:
     data: dict[str, Json] = {"session": "a/b", "by": None, "names": ("z", "ä"), "security_version": 3, "debug": True}
     assert (
-        entry(Kind.SERVICE_ATTESTED, data, NOW)
+        entry(Kind.SERVICE_ATTESTED, data, NOW, lambda count: b"\xa5" * count)
         == (
             '{"data":{"by":null,"debug":true,"names":["z","ä"],"security_version":3,"session":"a/b"},'
-            '"time":"2026-01-02T03:04:05.678Z","type":"service_attested","v":1}'
+            '"nonce":"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5","time":"2026-01-02T03:04:05.678Z","type":"service_attested","v":1}'
         ).encode()
     )
 
 
 def test_the_order_of_members_does_not_matter() -> None:
-    assert entry(Kind.CAS_STARTED, {"a": 1, "b": 2}, NOW) == entry(Kind.CAS_STARTED, {"b": 2, "a": 1}, NOW)
+    one, other = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert entry(Kind.CAS_STARTED, one, NOW, bytes) == entry(Kind.CAS_STARTED, other, NOW, bytes)
+
+
+def test_the_same_event_at_the_same_moment_is_another_entry() -> None:
+    assert entry(Kind.CAS_EXITED, {}, NOW, os.urandom) != entry(Kind.CAS_EXITED, {}, NOW, os.urandom)
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "\n", "\x00", "\x1f", "\x7f", "\u2028", "😀"])
 def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
-    leaf = entry(Kind.SESSION_CREATED, {"session": text}, NOW)
+    leaf = entry(Kind.SESSION_CREATED, {"session": text}, NOW, os.urandom)
     assert b"\n" not in leaf
     assert json.loads(leaf)["data"]["session"] == text
 
 
 def test_the_kinds_are_a_closed_list() -> None:
     assert {kind.value for kind in Kind} == {
+        "anchor_recorded",
+        "owner_recorded",
+        "rollback_accepted",
         "session_created",
         "session_updated",
         "service_attested",
@@ -51,7 +60,7 @@ def test_the_kinds_are_a_closed_list() -> None:
 
 @pytest.mark.parametrize("number", [2**53 - 1, -(2**53) + 1])
 def test_the_largest_exact_integers_are_kept(number: int) -> None:
-    assert json.loads(entry(Kind.CAS_EXITED, {"n": number}, NOW))["data"]["n"] == number
+    assert json.loads(entry(Kind.CAS_EXITED, {"n": number}, NOW, os.urandom))["data"]["n"] == number
 
 
 def nested(levels: int) -> Json:
@@ -79,15 +88,15 @@ def nested(levels: int) -> Json:
 )
 def test_what_has_no_canonical_form_is_refused(data: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        entry(Kind.SESSION_CREATED, cast("dict[str, Json]", data), NOW)
+        entry(Kind.SESSION_CREATED, cast("dict[str, Json]", data), NOW, os.urandom)
 
 
 @pytest.mark.parametrize("now", [NOW.replace(tzinfo=None), NOW.astimezone(timezone(timedelta(hours=1)))])
 def test_a_time_must_be_in_utc(now: datetime) -> None:
     with pytest.raises(ValueError, match="expected a time in UTC"):
-        entry(Kind.CAS_STARTED, {}, now)
+        entry(Kind.CAS_STARTED, {}, now, os.urandom)
 
 
 def test_an_entry_is_bounded() -> None:
     with pytest.raises(TooLargeError, match=f"an audit entry session_created of .* bytes, at most {MAX_ENTRY_BYTES}"):
-        entry(Kind.SESSION_CREATED, {"session": "x" * MAX_ENTRY_BYTES}, NOW)
+        entry(Kind.SESSION_CREATED, {"session": "x" * MAX_ENTRY_BYTES}, NOW, os.urandom)

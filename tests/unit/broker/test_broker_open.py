@@ -22,7 +22,7 @@ from ostiary.session import parse_session
 from ostiary.store import Store, Write, open_store
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-LEAF = entry(Kind.SESSION_CREATED, {}, NOW)
+LEAF = entry(Kind.SESSION_CREATED, {}, NOW, os.urandom)
 CLAIM = f'version: "0.3.12"\nname: /\npredecessor: {default_root().hash.hex()}\n'
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ostiary.attester.binding import report_data
 from ostiary.board import Caller
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.memory import FOR_EVER, Made, Memory
-from ostiary.broker.release import Start
+from ostiary.broker.release import Request, Start, _binding
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.upload import upload_session
 from ostiary.errors import ConflictError
+from ostiary.evidence.claims import IDENTITIES, Claims, Tee
 from ostiary.store import Expect, Store, Write
 
 if TYPE_CHECKING:
@@ -147,3 +150,18 @@ def test_a_token_that_names_the_program_is_refused_to_one_that_proved_nothing(de
     with pytest.raises(DeniedRelease) as denied:
         desk.start("a/s")
     assert "the program proved none" in str(denied.value.told)
+
+
+@pytest.mark.parametrize("tee", IDENTITIES)
+def test_evidence_of_a_tpm_is_bound_by_a_digest_and_all_other_by_the_report_data(tee: Tee) -> None:
+    nonce, client, server = bytes(range(32)), b"client", b"server"
+    request = Request(
+        session="s", service="w", client_spki=client, server_spki=server, client_key_hash=b"", nonce=nonce, tee=tee,
+        evidence=b"", endorsements=b"",
+    )  # fmt: skip
+    claims = Claims(
+        tee=tee, measurements={}, signer=None, product_id=None, svn=None, report_data=b"", debug=False, software=False,
+        tcb_status="UpToDate", advisories=frozenset(), tcb_date=None, platform_id="",
+    )  # fmt: skip
+    data = report_data(nonce=nonce, client_spki=client, server_spki=server)
+    assert _binding(request, claims) == (hashlib.sha256(data).digest() if tee == "tpm" else data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from ostiary.secret import AsciiValue, Value
 from ostiary.session import ParsedSession, parse_session
 from ostiary.store import Store, Write, open_store
 
-LEAF = entry(Kind.SESSION_CREATED, {}, datetime(2026, 11, 23, tzinfo=UTC))
+LEAF = entry(Kind.SESSION_CREATED, {}, datetime(2026, 11, 23, tzinfo=UTC), os.urandom)
 VALUES: dict[str, Value] = {"token": AsciiValue(text="hidden")}
 
 

@@ -27,7 +27,7 @@ from ostiary.session import parse_session
 from ostiary.session.model import Session
 from ostiary.store import Store, Write, open_store
 
-LEAF = entry(Kind.SESSION_CREATED, {}, datetime(2026, 11, 23, tzinfo=UTC))
+LEAF = entry(Kind.SESSION_CREATED, {}, datetime(2026, 11, 23, tzinfo=UTC), urandom)
 VALUES: Mapping[str, Value] = {"token": AsciiValue(text="hidden")}
 VOLUME_KEYS = {"data": bytes(32)}
 AAD = "{name: aad, kind: aad-token, tenant_id: t, client_id: c, application_secret: s}"

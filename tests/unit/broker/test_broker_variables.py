@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,9 @@ from ostiary.session.model import (
     Signer,
     SignerSubject,
     Subject,
+    TcbRules,
+    TeeFactors,
+    TeeVariant,
     Variable,
     Variant,
     variables_in,
@@ -89,6 +93,103 @@ ATTESTATIONS: dict[str, tuple[tuple[Variant | Variable, ...], JsonValue, tuple[V
         (Variant(signer=Signer(mrsigner=A, isvprodid=7, isvsvn_min=7, isvsvn_max=7)),),
     ),
 }  # fmt: skip
+
+D, E = b"\xdd" * 48, b"\xee" * 48
+
+
+def guest(tee: str, *measurements: tuple[str, tuple[bytes | Variable, ...]], **bounds: int | Variable) -> TeeVariant:
+    return TeeVariant(tee=tee, factors=TeeFactors(measurements=measurements, **bounds))
+
+
+TEES: dict[str, tuple[TeeVariant, JsonValue, TeeVariant]] = {
+    "all factors": (
+        TeeVariant(tee="tdx", factors=X), {"mrtd": D.hex(), "rtmr1": [E.hex()]},
+        guest("tdx", ("mrtd", (D,)), ("rtmr1", (E,))),
+    ),
+    "what names the program": (guest("tdx", ("mrtd", (X,))), D.hex(), guest("tdx", ("mrtd", (D,)))),
+    "what does not": (
+        guest("tdx", ("mrtd", (D,)), ("rtmr1", (X,))), E.hex(), guest("tdx", ("mrtd", (D,)), ("rtmr1", (E,))),
+    ),
+    "several values": (
+        guest("snp", ("measurement", (D, X))), [E.hex(), D.hex()], guest("snp", ("measurement", (D, E, D))),
+    ),
+    "a shorter one": (
+        guest("snp", ("measurement", (D,)), ("family_id", (X,))), "ab" * 16,
+        guest("snp", ("measurement", (D,)), ("family_id", (b"\xab" * 16,))),
+    ),
+    "bounds": (
+        guest("snp", ("measurement", (D,)), guest_svn_min=X, vmpl_max=X), 2,
+        guest("snp", ("measurement", (D,)), guest_svn_min=2, vmpl_max=2),
+    ),
+    "a bound as text": (
+        guest("snp", ("measurement", (D,)), guest_svn_min=X), "12345",
+        guest("snp", ("measurement", (D,)), guest_svn_min=12345),
+    ),
+    "the signer of an image": (guest("nitro", ("pcr8", (X,))), D.hex(), guest("nitro", ("pcr8", (D,)))),
+    "a register": (
+        guest("tpm", ("sha256:7", (X,)), ("sha256:11", (A,))), A.hex(),
+        guest("tpm", ("sha256:7", (A,)), ("sha256:11", (A,))),
+    ),
+    "a register of the other bank": (guest("tpm", ("sha384:4", (X,))), D.hex(), guest("tpm", ("sha384:4", (D,)))),
+    "all registers": (
+        TeeVariant(tee="tpm", factors=X), {"pcrs": {"sha256": {"4": A.hex()}}}, guest("tpm", ("sha256:4", (A,))),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TEES)
+def test_factors_of_other_tees_are_what_the_secret_says(case: str) -> None:
+    written, value, expected = TEES[case]
+    resolver = variables(x=value)
+    assert resolver.service(Service(name="s", attestation=(written,))).attestation == (expected,)
+    assert resolver.failures == []
+
+
+@pytest.mark.parametrize("case", TEES)
+@pytest.mark.parametrize("value", [
+    None, True, "", "zz", "ab" * 47, [], {}, {"mrtd": []}, {"rtmr1": "dd" * 48}, 4294967296, -1, "ANY", "$$SCONE::y$$",
+    {"pcrs": {}}, {"mrtd": "dd" * 48, "more": 1},
+], ids=repr)  # fmt: skip
+def test_factors_of_other_tees_that_do_not_fit_keep_the_variable(case: str, value: JsonValue) -> None:
+    written, _, _ = TEES[case]
+    resolver = variables(x=value)
+    service = Service(name="s", attestation=(written,))
+    assert resolver.service(service) == service
+    assert all("its value is not what the language takes in this place" in failure for failure in resolver.failures)
+
+
+def test_a_whole_variant_for_another_tee_may_come_from_a_secret() -> None:
+    resolver = variables(x=[{"nitro": {"pcr0": D.hex()}}, {"mrenclave": A.hex()}])
+    resolved = resolver.service(Service(name="s", attestation=(X,)))
+    assert resolved.attestation == (guest("nitro", ("pcr0", (D,))), Variant(mrenclave=(A,)))
+
+
+def test_a_session_of_an_older_version_gets_no_variant_for_another_tee() -> None:
+    resolver = variables("0.3.11", x={"nitro": {"pcr0": D.hex()}})
+    assert resolver.service(Service(name="s", attestation=(X,))).attestation == (X,)
+
+
+DAYS = timedelta(days=30)
+
+
+@pytest.mark.parametrize(("written", "value", "expected"), [
+    ({"max_age": X}, "30 days", {"max_age": DAYS}),
+    ({"tcb": TcbRules(grace=X)}, "720h", {"tcb": TcbRules(grace=DAYS)}),
+    ({"tcb": X}, {"grace": "30 days"}, {"tcb": TcbRules(grace=DAYS)}),
+    ({"max_age": X}, "soon", {"max_age": X}),
+    ({"max_age": X}, 30, {"max_age": X}),
+    ({"max_age": X}, None, {"max_age": X}),
+    ({"tcb": TcbRules(grace=X)}, "", {"tcb": TcbRules(grace=X)}),
+    ({"tcb": X}, {}, {"tcb": X}),
+    ({"tcb": X}, {"grace": "0 days"}, {"tcb": X}),
+])  # fmt: skip
+def test_durations_are_what_the_secret_says(
+    written: dict[str, TcbRules | Variable], value: JsonValue, expected: dict[str, object]
+) -> None:
+    """One that cannot be read stays a variable, which refuses every start."""
+    found = variables(x=value).security(Security(attestation=SecurityAttestation(**written)))  # type: ignore[arg-type]
+    assert found == Security(attestation=SecurityAttestation(**expected))  # type: ignore[arg-type]
+
 
 UNFIT: tuple[JsonValue, ...] = (
     None, True, "", "zz", A.hex()[:-2], [], {}, {"mrenclave": []}, {"mrsinger": A.hex()}, [A.hex(), "zz"], 70000,

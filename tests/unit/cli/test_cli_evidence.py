@@ -95,6 +95,42 @@ def test_a_software_root_is_trusted_when_it_is_named(tmp_path: Path) -> None:
     assert (code, json.loads(out)["software"], json.loads(out)["debug"]) == (0, True, True)
 
 
+TPM = VECTORS / "tpm"
+
+
+def test_a_tpm_quote_is_verified_with_what_lies_beside_it() -> None:
+    case = TPM / "tpm-azure-snp-milan"
+    at = ["--at", "2025-02-27T16:26:55Z"]
+    code, out, _ = run("verify", case / "quote.msg", "--endorsements", case, *at, "--json")
+    told = json.loads(out)
+    assert (code, told["verdict"], told["tee"]) == (0, "valid", "tpm")
+    assert told["claims"]["nonce"] == b"challenge".hex()
+    assert told["claims"]["hcl_claims_bind_to_report"] is True
+    code, out, _ = run("show", case / "quote.msg", "--json")
+    assert json.loads(out)["fields"]["pcr_bank"] == "sha256"
+
+
+def test_a_root_of_tpms_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+    case = TPM / "tpm-fraunhofer-akcert"
+    for name in ("quote.sig", "ak_cert.der", "ca.der"):
+        (tmp_path / name).write_bytes((case / name).read_bytes())
+    command: list[str | Path] = ["verify", case / "quote.msg", "--endorsements", tmp_path]
+    command += ["--at", "2023-01-01T00:00:00Z", "--json"]
+    code, out, _ = run(*command)
+    assert (code, json.loads(out)["verdict"]) == (1, "invalid")
+    assert "does not trust" in json.loads(out)["reason"]
+    code, out, _ = run(*command, "--trust-root", case / "ca.der")
+    assert (code, json.loads(out)["claims"]["ak_trust"]) == (0, "certificate")
+    assert json.loads(out)["software"] is False
+
+
+def test_the_signature_belongs_to_the_quote_by_its_name() -> None:
+    case = TPM / "tpm-gcp-cos-nonce"
+    at = ["--at", "2021-12-22T21:00:00Z"]
+    code, out, _ = run("verify", case / "quote_sha384.msg", "--endorsements", case, *at, "--json")
+    assert (code, json.loads(out)["claims"]["pcr_bank"]) == (0, "sha384")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

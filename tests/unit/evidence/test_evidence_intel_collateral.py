@@ -6,10 +6,16 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from tests.simulators.sgx_platform import TCB_DATE, SgxPlatform
+from tests.simulators.sgx_platform import LIFETIME, TCB_DATE, SgxPlatform
 
 from ostiary.errors import EvidenceFormatError
-from ostiary.evidence.intel.collateral import MAX_COLLATERAL_BYTES, parse_collateral, tcb_date
+from ostiary.evidence.intel.collateral import (
+    MAX_COLLATERAL_BYTES,
+    issued_at,
+    parse_collateral,
+    rate_again,
+    tcb_date,
+)
 
 
 def test_parts_come_out_as_they_went_in(platform: SgxPlatform) -> None:
@@ -93,3 +99,30 @@ def test_tcb_date_is_that_of_the_first_level_met(platform: SgxPlatform, levels: 
 def test_tcb_date_of_the_platform_itself(platform: SgxPlatform) -> None:
     tcb_info = json.loads(platform.collateral())["tcb_info"]
     assert tcb_date(tcb_info, platform.certificates.pck_chain, None) == TCB_DATE
+
+
+def test_the_oldest_statement_says_how_old_the_endorsements_are(platform: SgxPlatform) -> None:
+    parts = json.loads(platform.collateral())
+    crl = bytes.fromhex(parts["pck_crl"])
+    assert issued_at(parts["tcb_info"], parts["qe_identity"], crl) == LIFETIME.start
+    for text in ({"issueDate": "2019-01-01T00:00:00Z"}, {"issueDate": "2030-01-01T00:00:00Z"}):
+        expected = min(LIFETIME.start, datetime.fromisoformat(text["issueDate"]))
+        assert issued_at(parts["tcb_info"], json.dumps(text), crl) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"issueDate": 1}', '{"issueDate": "2026-01-01T00:00:00"}'])
+def test_endorsements_without_a_date_have_no_age(platform: SgxPlatform, text: str) -> None:
+    parts = json.loads(platform.collateral())
+    assert issued_at(text, parts["qe_identity"], bytes.fromhex(parts["pck_crl"])) is None
+    assert issued_at(parts["tcb_info"], parts["qe_identity"], b"no list") is None
+
+
+def test_a_platform_is_rated_again_by_all_its_parts(platform: SgxPlatform) -> None:
+    parts = json.loads(platform.collateral(status="OutOfDate", advisories=("INTEL-SA-00001",)))
+    chain = platform.certificates.pck_chain
+    found = rate_again(parts["tcb_info"], parts["qe_identity"], chain, 1, None)
+    assert found is not None
+    assert (found.status, set(found.advisories), found.date) == ("OutOfDate", {"INTEL-SA-00001"}, TCB_DATE)
+    assert rate_again("{}", parts["qe_identity"], chain, 1, None) is None
+    assert rate_again(parts["tcb_info"], "[]", chain, 1, None) is None
+    assert rate_again(parts["tcb_info"], parts["qe_identity"], b"no chain", 1, None) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -196,3 +197,73 @@ def test_an_enclave_is_rated_by_its_svn() -> None:
     assert rate_by_svn(identity, 3, "quoting enclave").status == "OutOfDate"
     with pytest.raises(EvidenceRefusedError, match="the quoting enclave with SVN 1 meets no TCB level"):
         rate_by_svn(identity, 1, "quoting enclave")
+
+
+# --- since when a platform is out of date ----------------------------------------------------------------------------
+
+
+def dated(date: str, status: str = "OutOfDate", *advisories: str, **more: Any) -> dict[str, Any]:
+    return {**level(status, **more), "tcbDate": f"{date}T00:00:00Z", "advisoryIDs": list(advisories)}
+
+
+def day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+NEW = dated("2025-06-01", "UpToDate", "SA-1", sgx=4)
+BETWEEN = dated("2024-06-01", "OutOfDate", "SA-1", "SA-2", sgx=3)
+OWN = dated("2023-06-01", "OutOfDate", "SA-1", "SA-2", "SA-3")
+
+
+@pytest.mark.parametrize(
+    ("levels", "superseded", "mended"),
+    [
+        ([NEW, BETWEEN, OWN], "2024-06-01", {"SA-2", "SA-3"}),
+        ([NEW, OWN], "2025-06-01", {"SA-2", "SA-3"}),
+        ([{**NEW, "advisoryIDs": []}, dated("2025-06-01", "ConfigurationNeeded", "SA-3", sgx=4), OWN], "2025-06-01",
+         {"SA-1", "SA-2"}),
+        ([{**NEW, "tcbDate": "2025-06-01"}, OWN], "2025-06-01", {"SA-2", "SA-3"}),
+    ],
+)  # fmt: skip
+def test_the_oldest_newer_level_says_since_when(levels: list[Any], superseded: str, mended: set[str]) -> None:
+    """Mended is what none of the newest levels has any more; a date without a zone is UTC."""
+    found = rate_sgx(info(*levels), PLATFORM, GOOD)
+    assert (found.superseded, set(found.mended)) == (day(superseded), mended)
+
+
+@pytest.mark.parametrize("levels", [
+    [OWN],
+    [dated("2023-06-01", "UpToDate", sgx=4), OWN],
+    [{name: value for name, value in NEW.items() if name != "tcbDate"}, OWN],
+    [NEW, {name: value for name, value in OWN.items() if name != "tcbDate"}],
+    [NEW, {**OWN, "tcbStatus": "UpToDate"}],
+    [NEW, {**OWN, "tcbStatus": "ConfigurationNeeded"}],
+])  # fmt: skip
+def test_nobody_says_since_when_without_a_newer_level_with_a_date(levels: list[Any]) -> None:
+    """Nor is a platform superseded that is not out of date, whatever newer levels there are."""
+    found = rate_sgx(info(*levels), PLATFORM, GOOD)
+    assert (found.superseded, found.mended) == (None, frozenset())
+
+
+def test_of_several_parts_that_are_out_of_date_the_earliest_day_counts() -> None:
+    old_qe = Rating(
+        status="OutOfDate", advisories=frozenset({"SA-3", "SA-4"}), date=None, superseded=day("2022-01-01"),
+        mended=frozenset({"SA-4"}),
+    )  # fmt: skip
+    both = rate_sgx(info(NEW, OWN), PLATFORM, old_qe)
+    assert both.superseded == day("2022-01-01")
+    assert both.mended == {"SA-2", "SA-4"}, "SA-3 stays with the quoting enclave"
+    alone = rate_sgx(info({**NEW, "tcb": level()["tcb"]}), PLATFORM, old_qe)
+    assert (alone.status, alone.superseded) == ("OutOfDate", day("2022-01-01"))
+    unknown = rate_sgx(info(NEW, OWN), PLATFORM, OLD)
+    assert (unknown.status, unknown.superseded) == ("OutOfDate", None), "of a part nobody knows since when"
+
+
+def test_a_td_under_an_old_module_was_superseded_with_it() -> None:
+    levels = [
+        {"tcb": {"isvsvn": 4}, "tcbStatus": "UpToDate", "tcbDate": "2025-02-01T00:00:00Z"},
+        {"tcb": {"isvsvn": 2}, "tcbStatus": "OutOfDate", "tcbDate": "2024-02-01T00:00:00Z", "advisoryIDs": ["SA-9"]},
+    ]
+    tdx = {**TDX, "tdxModuleIdentities": [{"id": "TDX_01", "tcbLevels": levels}]}
+    found = rated(tdx, svn(3, 1, 3))
+    assert (found.status, found.superseded, set(found.mended)) == ("OutOfDate", day("2025-02-01"), {"SA-9"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from dcap_qvl import verify_with_root_ca  # type: ignore[import-untyped]
 from tests.simulators.genuine import Case, cases
@@ -66,6 +68,46 @@ def test_genuine_quotes_give_the_expected_verdict_and_claims(case: Case) -> None
     assert claims.qe_id is not None
 
 
+SUPERSEDED = {
+    "sgx-teepot-later-outofdate": "2023-08-09",
+    "sgx-azure-intelsdk-prodid": "2024-03-13",
+    "sgx-azure-intelsdk-debug": "2024-03-13",
+    "sgx-azure-oe-svn8888": "2020-06-10",
+    "sgx-integritee-oodconfig": "2024-03-13",
+    "sgx-fraunhofer-2026": "2024-11-13",
+    "sgx-occlum-debug": "2022-08-10",
+    "sgx-teepot-legacy-tcbinfo-v2": "2022-11-09",
+    "tdx-dcapqvl-sample-2026": "2025-08-13",
+    "tdx-coco-gnr-ood": "2024-03-13",
+    "tdx-fraunhofer-2026": "2024-11-13",
+    "tdx-oasis-ood": "2024-11-13",
+}
+"""Read off the TCB levels of each case: the date of the oldest that is newer than the one that is met."""
+
+
+@pytest.mark.parametrize("case", [case for case in [*SGX, *TDX] if "collateral.json" in case.files], ids=str)
+def test_since_when_a_genuine_platform_is_out_of_date(case: Case) -> None:
+    """A date for each that is out of date and for no other; issued before it was verified, within Intel's 30 days."""
+    if not case.valid:
+        return
+    claims = verified(case)
+    outdated = claims.tcb_status.startswith(("OutOfDate", "TDRelaunchAdvised"))
+    assert (claims.superseded is not None) is outdated
+    assert claims.mended <= claims.advisories
+    assert outdated or not claims.mended
+    assert claims.issued is not None
+    assert timedelta(0) < case.verify_at - claims.issued < timedelta(days=31)
+    if case.name in SUPERSEDED and claims.superseded is not None:
+        assert f"{claims.superseded:%Y-%m-%d}" == SUPERSEDED[case.name]
+
+
+def test_what_an_update_mends_is_told_apart_from_what_stays() -> None:
+    (case,) = (case for case in SGX if case.name == "sgx-azure-intelsdk-prodid")
+    claims = verified(case)
+    assert claims.mended == {"INTEL-SA-00828"}
+    assert claims.advisories - claims.mended == {f"INTEL-SA-00{number}" for number in (219, 289, 334, 615)}
+
+
 def test_a_quote_without_a_certificate_cannot_be_verified() -> None:
     (case,) = (case for case in SGX if case.name == "sgx-oasis-ppid-type3")
     endorsements = SGX[0].files["collateral.json"]
@@ -91,6 +133,8 @@ def test_both_paths_say_the_same_wherever_dcap_qvl_decides(case: Case) -> None:
     assert ours.rating.status == theirs.status
     assert ours.rating.advisories == set(theirs.advisory_ids)
     assert ours.ppid == theirs.ppid
+    claims = verified(case)
+    assert (claims.superseded, claims.mended) == (ours.rating.superseded, ours.rating.mended)
 
 
 @pytest.mark.parametrize("name", ["tdx-dcapqvl-sample", "tdx-goguest-v5", "tdx-coco-debug", "sgx-teepot-azure-debug"])

@@ -49,6 +49,7 @@ def test_the_claims_of_a_good_token_say_who_vouches_for_them() -> None:
         tcb_date=None,
         platform_id="",
         attestation_service=ISSUER,
+        issued=NOW,
     )
 
 

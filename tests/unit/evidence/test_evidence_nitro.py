@@ -229,3 +229,7 @@ class TestRemembering:
         verifier = Verifier((HOST.root.root(),))
         for host in (HOST, other, HOST):
             assert verifier.verify(host.document(), now=NOW).identity == PCRS[0]
+
+
+def test_a_document_is_as_old_as_it_says() -> None:
+    assert judged(HOST.document()).issued == NOW

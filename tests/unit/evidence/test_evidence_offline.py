@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.chains import NOW, pem, revoke
 from tests.simulators.genuine import Case, cases
 from tests.simulators.snp_chip import make_chip
+from tests.simulators.tpm import Tpm
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.offline import MAX_EVIDENCE_BYTES, detect, show, verify_files
@@ -87,3 +88,19 @@ def test_a_token_of_another_issuer_than_asked_for_is_refused() -> None:
     )
     assert json.dumps(finding.fields)
     assert finding.claims is None
+
+
+def test_evidence_of_a_tpm_in_its_wire_form_may_lie_in_a_file() -> None:
+    tpm = Tpm()
+    data = tpm.evidence({"sha256": (0,)})
+    kind, fields = show(data)
+    assert kind == "tpm"
+    assert fields["ak_type"] == "secp256r1"
+    assert show(tpm.evidence({"sha256": (0,)}, ak_public=..., ak=tpm.spki))[1]["ak_type"] == "secp256r1"
+    assert "ak_type" not in show(tpm.evidence({"sha256": (0,)}, ak_public=...))[1]
+    finding = verify_files(data, {"ak_pub.pem": tpm.pem}, roots=ROOTS, issuer=None, now=NOW)
+    assert (finding.kind, finding.fields["ak_trust"]) == ("tpm", "pinned")
+    with pytest.raises(EvidenceRefusedError, match="nobody vouches for the key"):
+        verify_files(data, {}, roots=ROOTS, issuer=None, now=NOW)
+    with pytest.raises(EvidenceRefusedError, match="name different AKs"):
+        verify_files(data, {"ak_pub.pem": Tpm().pem}, roots=ROOTS, issuer=None, now=NOW)

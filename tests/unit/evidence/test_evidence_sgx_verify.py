@@ -67,6 +67,7 @@ def test_good_quote_of_a_software_root_is_always_debug_and_software(platform: Sg
         tcb_date=TCB_DATE,
         platform_id=claims.platform_id,
         qe_id=bytes(16),
+        issued=LIFETIME.start,
         raw=claims.raw,
     )
     assert claims.raw["mrenclave"] == MR_ENCLAVE.hex()

@@ -197,3 +197,21 @@ class TestRemembering:
         verifier = Verifier((CHIP.root.root(),))
         for chip in (CHIP, other, CHIP):
             assert verifier.verify(chip.report(), chip.endorsements, now=NOW).identity == MEASUREMENT
+
+
+@pytest.mark.parametrize(("policy", "conditions"), [
+    (0x30000, set()),
+    (0x30000 | 1 << 18, {"migration-agent"}),
+    (0x30000 | 1 << 17, set()),
+])  # fmt: skip
+def test_a_guest_that_may_have_a_migration_agent_says_so(policy: int, conditions: set[str]) -> None:
+    claims = judged(CHIP, CHIP.report({0x008: policy.to_bytes(8, "little")}))
+    assert claims.conditions == conditions
+    assert claims.raw["policy_migrate_ma"] is bool(conditions)
+
+
+def test_endorsements_are_as_old_as_the_oldest_revocation_list() -> None:
+    """Without any, nobody says how old they are."""
+    assert judged(CHIP).issued is None
+    older, newer = (revoke(CHIP.middle, start=NOW - timedelta(hours=hours)) for hours in (5, 2))
+    assert judged(CHIP, more=pem(older) + pem(newer)).issued == NOW - timedelta(hours=5)

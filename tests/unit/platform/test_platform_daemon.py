@@ -109,11 +109,11 @@ class TestMeasuring:
             async with _running(tmp_path) as running:
                 genuine = await running.claims(sys.executable, str(program))
                 service = Service(name="web", attestation=(Variant(mrenclave=(genuine.identity,)),))
-                appraise(genuine, service, TOLERANT, binding=REPORT_DATA)
+                appraise(genuine, service, TOLERANT, binding=REPORT_DATA, now=datetime.now(UTC))
                 program.write_text("print('hellp')\n")
                 changed = await running.claims(sys.executable, str(program))
                 with pytest.raises(AppraisalRefusedError) as refusal:
-                    appraise(changed, service, TOLERANT, binding=REPORT_DATA)
+                    appraise(changed, service, TOLERANT, binding=REPORT_DATA, now=datetime.now(UTC))
                 (mismatch,) = refusal.value.mismatches
                 assert mismatch.factor == "mrenclave"
                 assert mismatch.expected == genuine.identity.hex()

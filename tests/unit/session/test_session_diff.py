@@ -48,6 +48,9 @@ from ostiary.session.model import (
     Signer,
     SignerSubject,
     Subject,
+    TcbRules,
+    TeeFactors,
+    TeeVariant,
     Variable,
     Variant,
     Volume,
@@ -69,8 +72,21 @@ def service(**changes: object) -> Session:
     return replace(SESSION, services=(replace(APP, **changes),))  # type: ignore[arg-type]
 
 
-def attested(*variants: Variant | Variable) -> Session:
+def attested(*variants: Variant | TeeVariant | Variable) -> Session:
     return service(attestation=variants)
+
+
+def tdx(*mrtd: bytes | Variable, rtmr1: tuple[bytes, ...] = (C,)) -> TeeVariant:
+    return TeeVariant(tee="tdx", factors=TeeFactors(measurements=(("mrtd", mrtd), ("rtmr1", rtmr1))))
+
+
+def snp(least: int | Variable | None = None, most: int | Variable | None = None) -> TeeVariant:
+    factors = TeeFactors(measurements=(("measurement", (A,)),), guest_svn_min=least, vmpl_max=most)
+    return TeeVariant(tee="snp", factors=factors)
+
+
+def demanding(**rules: object) -> Session:
+    return replace(SESSION, security=Security(attestation=SecurityAttestation(**rules)))  # type: ignore[arg-type]
 
 
 def signed(least: int | None = None, most: int | None = None, *, product: int = 1) -> Session:
@@ -322,6 +338,57 @@ def test_the_creator_counts_when_both_sides_name_one() -> None:
     assert show_creator(None) == "nobody"
 
 
+MANY = tuple(bytes([byte]) * 32 for byte in range(40))
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (attested(tdx(A)), attested(tdx(A, B)),
+     ["wider: admits to service app: tdx mrtd bbbbbbbbbbbbbbbb…, rtmr1 cccccccccccccccc…"]),
+    (attested(tdx(A, B)), attested(tdx(B)),
+     ["narrower: does not admit to service app any more: tdx mrtd aaaaaaaaaaaaaaaa…, rtmr1 cccccccccccccccc…"]),
+    (attested(tdx(A, B)), attested(tdx(B), tdx(A)), []),
+    (attested(tdx(*MANY, rtmr1=MANY)), attested(tdx(*reversed(MANY), rtmr1=MANY)), []),
+    (attested(snp()), attested(snp(2, 1)),
+     [("narrower: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa… becomes snp "
+      "measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2, vmpl_max 1")]),
+    (attested(snp(2, 1)), attested(snp(3, 2)),
+     [("wider: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2, "
+      "vmpl_max 1 becomes snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 3, vmpl_max 2")]),
+    (attested(snp(2)), attested(snp(VARIABLE)),
+     [("wider: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2 "
+      "becomes snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min $$SCONE::v$$")]),
+    (attested(snp()), attested(TeeVariant(tee="snp", factors=VARIABLE)),
+     ["wider: admits to service app: snp $$SCONE::v$$",
+      "narrower: does not admit to service app any more: snp measurement aaaaaaaaaaaaaaaa…"]),
+    (attested(Variant(mrenclave=(A,))), attested(snp()),
+     ["wider: admits to service app: snp measurement aaaaaaaaaaaaaaaa…",
+      "narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+    (attested(snp()), attested(), ["wider: asks for no evidence of service app any more"]),
+    (replace(SESSION, services=()), attested(snp(), tdx(A)), ["wider: adds service app, which admits 2 programs"]),
+    (demanding(), demanding(tcb=TcbRules(grace=DAY)),
+     ["wider: tolerates an outdated TCB for 1day, before for no time"]),
+    (demanding(tcb=TcbRules(grace=2 * DAY)), demanding(tcb=TcbRules(grace=DAY)),
+     ["narrower: tolerates an outdated TCB for 1day, no longer for 2days"]),
+    (demanding(tcb=TcbRules(grace=DAY)), demanding(tcb=TcbRules(grace=VARIABLE)),
+     ["wider: tolerates an outdated TCB for $$SCONE::v$$, before for 1day"]),
+    (demanding(tcb=VARIABLE), demanding(),
+     ["narrower: tolerates an outdated TCB for no time, no longer for $$SCONE::v$$"]),
+    (demanding(), demanding(max_age=DAY),
+     ["narrower: admits what the vendor said of 1day at most, before of any age"]),
+    (demanding(max_age=2 * DAY), demanding(max_age=DAY),
+     ["narrower: admits what the vendor said of 1day at most, before 2days"]),
+    (demanding(max_age=DAY), demanding(), ["wider: admits what the vendor said of any age, before 1day"]),
+    (demanding(max_age=DAY), demanding(max_age=VARIABLE),
+     ["wider: admits what the vendor said of $$SCONE::v$$ at most, before 1day"]),
+])  # fmt: skip
+def test_what_other_tees_and_their_endorsements_are_held_to(
+    before: Session, after: Session, expected: list[str]
+) -> None:
+    """Lists that admit the same are the same, as long as they can be split; bounds may narrow, variables widen."""
+    assert [str(difference) for difference in differences(before, after)] == expected
+
+
 def test_the_predecessor_and_the_order_of_lists_mean_nothing() -> None:
     more = replace(SESSION, services=(APP, replace(APP, name="b")), secrets=(ONE, BinarySecret(name="two")))
     turned = replace(more, predecessor=A, services=more.services[::-1], secrets=more.secrets[::-1])
@@ -349,7 +416,8 @@ FULL = Session(
     name="s",
     namespace_hash=A,
     salt=A[:16],
-    services=(replace(APP, environment=(("A", parse_template("1")),), pwd="/", platforms=(A[:16],), fspf_path="/p",
+    services=(replace(APP, attestation=(*APP.attestation, tdx(A)), environment=(("A", parse_template("1")),), pwd="/",
+                      platforms=(A[:16],), fspf_path="/p",
                       fspf_key=A, fspf_tag=A[:16], one_time_password_shared_secret=A),),
     images=(Image(name="img", injection_files=(InjectionFile(path="/f", content=parse_template("x")),),
                   volumes=(ImageVolume(name="v", path="/v"),), provide_secrets=("one",)),),
@@ -381,11 +449,15 @@ FULL = Session(
         attestation=SecurityAttestation(
             tolerate=frozenset({"debug-mode"}), ignore_advisories=frozenset({"A"}), ignore_all_advisories=True,
             url="https://a", certificates=("x",), must_be_sgx_local=True, one_time_password_shared_secret=A,
+            tcb=TcbRules(grace=timedelta(1)), max_age=timedelta(1),
         ),
     ),
     creator=SignerSubject(spki=A),
 )  # fmt: skip
 """A session in which every member of every part has a value; the parser would refuse some of it."""
+
+
+WHOLE = AccessPolicy | Security | SecurityAttestation | TeeFactors
 
 
 def altered(value: object) -> object:
@@ -400,7 +472,7 @@ def altered(value: object) -> object:
         return value[:-1] + b"\0"
     if isinstance(value, tuple | frozenset):
         return type(value)() if value else (NamespaceTarget(namespace="n"),)
-    return VARIABLE if value is None or isinstance(value, AccessPolicy | Security | SecurityAttestation) else None
+    return VARIABLE if value is None or isinstance(value, WHOLE) else None
 
 
 def members(value: object, path: str = "") -> list[tuple[str, object]]:

@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.simulators.postgresql import PostgresqlServer
 from tests.unit.store.databases import Database, SqliteDatabase
+from tests.unit.store.postgresql_database import PostgresqlDatabase
 
 from ostiary.audit import Frontier
 from ostiary.store import Store, open_store
@@ -29,11 +31,16 @@ def open_data(data: Path) -> Iterator[Callable[[], Store]]:
         yield opened
 
 
-@pytest.fixture(params=["sqlite"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind."""
-    assert request.param == "sqlite"
-    return SqliteDatabase(tmp_path / "database")
+    if request.param == "sqlite":
+        yield SqliteDatabase(tmp_path / "database")
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    made = PostgresqlDatabase(server.conninfo)
+    yield made
+    server.drop(made.schema)
 
 
 @pytest.fixture

@@ -48,6 +48,9 @@ class Database(Protocol):
     def copy(self) -> Database:
         """Another database with the same content."""
 
+    def settle(self) -> None:
+        """Return when nothing is under way any more of what killed processes had asked for."""
+
 
 class SqliteDatabase:
     """A SQLite file in a directory of its own."""
@@ -109,6 +112,9 @@ class SqliteDatabase:
                 )
         return other
 
+    def settle(self) -> None:
+        """The engine was part of the process."""
+
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, isolation_level=None)
 
@@ -145,6 +151,9 @@ class Interrupted:
         self._backend.commit(batch)
         if self.after:
             self.after.pop(0)()
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self._backend.turn()
 
     def compact(self) -> None:
         self._backend.compact()

@@ -50,6 +50,9 @@ class Failing:
         if fate == "not told":
             raise StoreError("the database did not answer")
 
+    def turn(self) -> AbstractContextManager[None]:
+        return self._backend.turn()
+
     def compact(self) -> None:
         self._backend.compact()
 

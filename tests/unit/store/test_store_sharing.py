@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 
@@ -20,6 +21,7 @@ from tests.unit.store.databases import KEY, Database, Interrupted, begin, over, 
 from ostiary.errors import ConflictError, RollbackError, StoreError, TamperedError
 from ostiary.store import Expect, Head, Store, Write
 from ostiary.store.backend import Deletion, RecordRow
+from ostiary.store.store import PATIENT_TRIES
 from ostiary.store.vault import Vault
 
 Opened = Callable[[Store], Store]
@@ -304,6 +306,19 @@ def test_who_is_always_overtaken_gives_up_in_the_end(
     with pytest.raises(StoreError, match=r"were faster 3 times in a row: try again later: nothing was changed"):
         put(store, "a", b"1")
     assert put(store, "a", b"1").log_size == 4
+
+
+def test_who_was_overtaken_often_enough_gets_its_turn(interrupted: tuple[Interrupted, Store, Store]) -> None:
+    backend, store, other = interrupted
+    numbers = count()
+    late: list[Future[Head]] = []
+
+    def start_another() -> None:
+        late.append(other.commit([Write(name="late", value=b"", expected_version=0)], b"leaf"))
+
+    backend.before = [*[lambda: put(other, str(next(numbers)), b"")] * PATIENT_TRIES, start_another]
+    assert put(store, "a", b"1").log_size == PATIENT_TRIES + 1
+    assert late[0].result().log_size == PATIENT_TRIES + 2
 
 
 def test_a_read_that_is_overtaken_sees_what_overtook_it(interrupted: tuple[Interrupted, Store, Store]) -> None:

@@ -190,6 +190,9 @@ class Faulty:
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         return self._backend.snapshot()
 
+    def turn(self) -> AbstractContextManager[None]:
+        return self._backend.turn()
+
     def compact(self) -> None:
         self._backend.compact()
 

@@ -36,6 +36,7 @@ def test_a_process_goes_on_when_another_is_killed_in_the_middle_of_its_writes(da
             assert os.WTERMSIG(status) == signal.SIGKILL, "the writer ended by itself"
             with os.fdopen(reader, "rb") as pipe:
                 reports.append([number for (number,) in NUMBER.iter_unpack(pipe.read())])
+        database.settle()
         with resume(database) as store:
             for name, acknowledged in enumerate(reports):
                 found = value_of(store, name)

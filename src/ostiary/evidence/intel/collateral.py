@@ -9,7 +9,8 @@ from functools import lru_cache
 from dcap_qvl import QuoteCollateralV3, parse_pck_extension_from_pem  # type: ignore[import-untyped]
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
-from ostiary.evidence.intel.tcb import Platform, level_of
+from ostiary.evidence.chain import parse_revocation_list
+from ostiary.evidence.intel.tcb import Platform, Rating, level_of, rate_by_svn, rate_sgx, rate_tdx
 
 MAX_COLLATERAL_BYTES = 256 * 1024
 COLLATERALS_REMEMBERED = 16
@@ -61,6 +62,39 @@ def tcb_date(tcb_info: str, pck_chain: bytes, tee_tcb_svn: bytes | None) -> date
         platform = Platform(cpu_svn=extension.cpu_svn, pce_svn=extension.pce_svn)
         return level_of(json.loads(tcb_info), platform, tee_tcb_svn).date
     except (ValueError, AttributeError, EvidenceFormatError, EvidenceRefusedError):
+        return None
+
+
+@lru_cache(maxsize=TCB_DATES_REMEMBERED)
+def rate_again(
+    tcb_info: str, qe_identity: str, pck_chain: bytes, qe_svn: int, module_svns: tuple[bytes, bytes | None] | None
+) -> Rating | None:
+    """The rating of a platform by all its parts, for what dcap-qvl does not tell: since when it is out of date.
+
+    qe_svn: ISV SVN of the quoting enclave. module_svns: tee_tcb_svn and tee_tcb_svn2 of a TD report, None for SGX. All
+    arguments must have been verified. None: as `tcb_date`.
+    """
+    try:
+        extension = parse_pck_extension_from_pem(pck_chain)
+        platform = Platform(cpu_svn=extension.cpu_svn, pce_svn=extension.pce_svn)
+        levels, qe = json.loads(tcb_info), rate_by_svn(json.loads(qe_identity), qe_svn, "quoting enclave")
+        if module_svns is None:
+            return rate_sgx(levels, platform, qe)
+        return rate_tdx(levels, platform, qe, tee_tcb_svn=module_svns[0], tee_tcb_svn2=module_svns[1])
+    except (ValueError, AttributeError, EvidenceFormatError, EvidenceRefusedError):
+        return None
+
+
+@lru_cache(maxsize=COLLATERALS_REMEMBERED)
+def issued_at(tcb_info: str, qe_identity: str, pck_crl: bytes) -> datetime | None:
+    """When the oldest of these was issued, all of them verified. Intel renews them every day to every month.
+
+    The list of its root, renewed once a year, would say nothing. None: one does not say it.
+    """
+    try:
+        dates = [datetime.fromisoformat(json.loads(text)["issueDate"]) for text in (tcb_info, qe_identity)]
+        return min(*dates, parse_revocation_list(pck_crl, "revocation list").last_update_utc)
+    except (ValueError, TypeError, KeyError, EvidenceFormatError):
         return None
 
 

@@ -7,8 +7,8 @@ Quote Verification Library, checks of TCB levels, of the TDX module, and of a TD
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 
@@ -39,11 +39,20 @@ _CONFIGURATION = ("ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded")
 
 @dataclass(frozen=True, kw_only=True)
 class Rating:
-    """status: Intel's word. advisories: of all parts. date: of the oldest of their levels, None if one has none."""
+    """status: Intel's word. advisories: of all parts. date: of the platform's level, None if it has none.
+
+    superseded, mended: as in `Claims`, of the parts that are out of date.
+    """
 
     status: str
     advisories: frozenset[str]
     date: datetime | None
+    superseded: datetime | None = None
+    mended: frozenset[str] = frozenset()
+
+    @property
+    def is_out_of_date(self) -> bool:
+        return self.status in ("OutOfDate", "OutOfDateConfigurationNeeded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +85,14 @@ def rate_tdx(
     if tee_tcb_svn2 is None:
         return launched
     current = _rate_module(tcb_info, platform, qe, tee_tcb_svn2)
-    return Rating(
-        status=_relaunch(launched.status, current.status),
-        advisories=launched.advisories | current.advisories,
-        date=launched.date,
-    )
+    return _together(_relaunch(launched.status, current.status), launched.date, [launched, current])
 
 
 def rate_by_svn(identity: Mapping[str, object], svn: int, what: str) -> Rating:
     """The rating of an enclave or module whose identity has levels by `isvsvn`. Raises as `rate_sgx`."""
     for level in _levels(identity):
         if svn >= _number(_mapping(level, "tcb"), "isvsvn"):
-            return _rating(level)
+            return _rating(level, _levels(identity))
     raise EvidenceRefusedError(f"the {what} with SVN {svn} meets no TCB level of the endorsements")
 
 
@@ -126,7 +131,7 @@ def level_of(tcb_info: Mapping[str, object], platform: Platform, tee_tcb_svn: by
             continue
         if tee_tcb_svn is not None and not _meets(tee_tcb_svn[first:], _components(tcb, "tdxtcbcomponents")[first:]):
             continue
-        return _rating(level)
+        return _rating(level, _levels(tcb_info))
     raise EvidenceRefusedError("the platform meets no TCB level of the endorsements")
 
 
@@ -141,10 +146,20 @@ def _converge(platform: Rating, others: Sequence[Rating]) -> Rating:
     ratings = [platform, *others]
     if any(rating.status == "Revoked" for rating in ratings):
         raise EvidenceRefusedError("the TCB level of this platform is revoked")
+    return _together(status, platform.date, ratings)
+
+
+def _together(status: str, date: datetime | None, ratings: Sequence[Rating]) -> Rating:
+    """What the parts say together. If one that is out of date was superseded nobody knows when, all of it was."""
+    dates = [rating.superseded for rating in ratings if rating.is_out_of_date]
+    known = [date for date in dates if date is not None]
+    staying = frozenset().union(*(rating.advisories - rating.mended for rating in ratings))
     return Rating(
         status=status,
         advisories=frozenset().union(*(rating.advisories for rating in ratings)),
-        date=platform.date,
+        date=date,
+        superseded=min(known) if known and len(known) == len(dates) else None,
+        mended=frozenset().union(*(rating.mended for rating in ratings)) - staying,
     )
 
 
@@ -155,17 +170,35 @@ def _relaunch(launched: str, current: str) -> str:
     return "TDRelaunchAdvisedConfigurationNeeded" if configure else "TDRelaunchAdvised"
 
 
-def _rating(level: Mapping[str, object]) -> Rating:
+def _rating(level: Mapping[str, object], levels: Sequence[Mapping[str, object]]) -> Rating:
+    """Of one level, by itself and beside the newer ones of `levels`."""
+    rating = _alone(level)
+    if not rating.is_out_of_date or rating.date is None:
+        return rating
+    newer = [other for other in map(_alone, levels) if other.date is not None and other.date > rating.date]
+    dates = [other.date for other in newer if other.date is not None]
+    if not dates:
+        return rating
+    newest = max(dates)
+    staying = frozenset().union(*(other.advisories for other in newer if other.date == newest))
+    return replace(rating, superseded=min(dates), mended=rating.advisories - staying)
+
+
+def _alone(level: Mapping[str, object]) -> Rating:
     status, advisories, date = level.get("tcbStatus"), level.get("advisoryIDs", []), level.get("tcbDate")
     if status not in _PLATFORM_STATUSES:
         raise EvidenceRefusedError(f"the endorsements give a TCB status that is not known here, {str(status)[:40]!r}")
     if not isinstance(advisories, list) or not all(isinstance(advisory, str) for advisory in advisories):
         raise EvidenceFormatError("endorsements: advisoryIDs of a TCB level is not a list of texts")
     try:
-        when = None if date is None else datetime.fromisoformat(str(date))
+        when = None if date is None else _aware(datetime.fromisoformat(str(date)))
     except ValueError as error:
         raise EvidenceFormatError("endorsements: tcbDate of a TCB level is no date") from error
     return Rating(status=str(status), advisories=frozenset(advisories), date=when)
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _levels(part: Mapping[str, object]) -> Sequence[Mapping[str, object]]:

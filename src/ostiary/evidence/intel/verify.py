@@ -14,7 +14,7 @@ from datetime import datetime
 from dcap_qvl import QuoteCollateralV3, verify_with_root_ca  # type: ignore[import-untyped]
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
-from ostiary.evidence.intel.collateral import parse_collateral, tcb_date
+from ostiary.evidence.intel.collateral import issued_at, parse_collateral, rate_again, tcb_date
 from ostiary.evidence.intel.decide import decide
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote
 from ostiary.evidence.roots import TrustedRoot
@@ -30,6 +30,7 @@ _FIRST_VERSION_OF_OURS_ALONE = 4
 class Verdict:
     """A quote is authentic under `root`. status: Intel's word. date: of the TCB level, None if unknown.
 
+    superseded, mended, issued: as in `Claims`.
     report: the fields of the body as dcap-qvl read them, None where it did not decide. ppid: 16 bytes.
     """
 
@@ -39,6 +40,9 @@ class Verdict:
     date: datetime | None
     ppid: bytes
     report: Mapping[str, object] | None
+    superseded: datetime | None
+    mended: frozenset[str]
+    issued: datetime | None
 
 
 def verify_quote(
@@ -88,6 +92,13 @@ def verify_quote(
             return _decide_here(quote, collateral, root, now)
         raise EvidenceRefusedError(_explain(text), text) from error
     (fields,) = json.loads(report.to_json())["report"].values()
+    rating = rate_again(
+        collateral.tcb_info, collateral.qe_identity, quote.certification, _qe_svn(quote), _module_svns(quote)
+    )
+    agreed = rating is not None and (rating.status, rating.advisories) == (
+        report.status,
+        frozenset(report.advisory_ids),
+    )
     return Verdict(
         root=root,
         status=report.status,
@@ -95,7 +106,19 @@ def verify_quote(
         date=tcb_date(collateral.tcb_info, quote.certification, quote.body[:16] if quote.tee == "tdx" else None),
         ppid=report.ppid,
         report=fields,
+        superseded=rating.superseded if rating is not None and agreed else None,
+        mended=rating.mended if rating is not None and agreed else frozenset(),
+        issued=issued_at(collateral.tcb_info, collateral.qe_identity, collateral.pck_crl),
     )
+
+
+def _qe_svn(quote: SignedQuote) -> int:
+    return int.from_bytes(quote.qe_report[0x102:0x104], "little")
+
+
+def _module_svns(quote: SignedQuote) -> tuple[bytes, bytes | None] | None:
+    """tee_tcb_svn and, of TD 1.5, tee_tcb_svn2."""
+    return None if quote.tee == "sgx" else (quote.body[:16], quote.body[584:600] or None)
 
 
 def _decide_here(quote: SignedQuote, collateral: QuoteCollateralV3, root: TrustedRoot, now: datetime) -> Verdict:
@@ -107,6 +130,9 @@ def _decide_here(quote: SignedQuote, collateral: QuoteCollateralV3, root: Truste
         date=decision.rating.date,
         ppid=decision.ppid,
         report=None,
+        superseded=decision.rating.superseded,
+        mended=decision.rating.mended,
+        issued=issued_at(collateral.tcb_info, collateral.qe_identity, collateral.pck_crl),
     )
 
 

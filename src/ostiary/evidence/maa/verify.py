@@ -24,7 +24,8 @@ def verify(token: bytes, key_set: bytes, *, issuer: str, now: datetime) -> Claim
     one or even known (`issuer` judged it, by a policy that `issuer`'s owner wrote), or what `appraise` judges.
     Raises as `authenticate`, and EvidenceRefusedError for a token that is not about an SGX enclave.
     """
-    payload = parse_sgx_payload(authenticate(token, key_set, issuer=issuer, now=now))
+    text = authenticate(token, key_set, issuer=issuer, now=now)
+    payload = parse_sgx_payload(text)
     return Claims(
         tee="sgx",
         measurements={"mrenclave": payload.mrenclave},
@@ -39,6 +40,7 @@ def verify(token: bytes, key_set: bytes, *, issuer: str, now: datetime) -> Claim
         tcb_date=None,
         platform_id="",
         attestation_service=issuer,
+        issued=parse_validity(text).not_before,
     )
 
 

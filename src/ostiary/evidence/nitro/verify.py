@@ -118,5 +118,6 @@ def _verify_document(document: Document, chain: VerifiedChain, now: datetime) ->
         advisories=frozenset(),
         tcb_date=None,
         platform_id=document.module_id.partition("-enc")[0],
+        issued=made,
         raw=shown(document),
     )

@@ -69,6 +69,11 @@ class Report:
         return bool(self.policy & _POLICY_DEBUG)
 
     @property
+    def migratable(self) -> bool:
+        """The guest may be bound to a migration agent, which can be given its keys."""
+        return bool(self.policy & _POLICY_MIGRATE)
+
+    @property
     def product(self) -> str | None:
         """Milan, Genoa or Turin by the CPUID in the report; None where it has none, or a family not known here."""
         if self.cpuid is None:
@@ -174,7 +179,7 @@ def shown(report: Report, product: str) -> dict[str, JsonValue]:
         "guest_svn": report.guest_svn,
         "policy": hex(report.policy),
         "policy_debug": report.debug,
-        "policy_migrate_ma": bool(report.policy & _POLICY_MIGRATE),
+        "policy_migrate_ma": report.migratable,
         "policy_smt": bool(report.policy & _POLICY_SMT),
         "policy_single_socket": bool(report.policy & _POLICY_SINGLE_SOCKET),
         "abi": f"{report.policy >> 8 & 0xFF}.{report.policy & 0xFF}",

@@ -216,5 +216,7 @@ def _claims(report: Report, signing_key: SigningKey) -> Claims:
         advisories=frozenset(),
         tcb_date=None,
         platform_id=report.chip_id.hex() if any(report.chip_id) else "",
+        conditions=frozenset({"migration-agent"} if report.migratable else ()),
+        issued=signing_key.chain.issued,
         raw=shown(report, signing_key.product),
     )
