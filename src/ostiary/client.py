@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from ostiary.errors import (
     ConfigurationError,
@@ -170,6 +170,19 @@ class Client:
         if session_hash is None:
             raise self._strange("its answer has no session hash")
         return session_hash
+
+    def denial(self, denial: str) -> dict[str, object]:
+        """The denial with that id, signed by the service. Verifies nothing."""
+        return self._request("GET", f"/v1/denials/{quote(denial, safe='')}", None, doing=f"reading denial {denial!r}")
+
+    def denials(self, session: str, *, before: str | None = None) -> tuple[dict[str, object], ...]:
+        """Denials of a session in short, the newest first; with `before` those older than that one."""
+        query = urlencode({"session": session, **({} if before is None else {"before": before})})
+        members = self._request("GET", f"/v1/denials?{query}", None, doing=f"listing denials of session {session!r}")
+        listed = members.get("denials")
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise self._strange("its answer has no denials")
+        return tuple(listed)
 
     def session_encryption_key(self) -> bytes:
         """The X25519 public key, 32 bytes, for which sessions are encrypted so that this service can read them."""

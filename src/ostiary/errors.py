@@ -136,12 +136,69 @@ class Mismatch:
         return f"{text}; {self.advice}" if self.advice else text
 
 
-class AppraisalRefusedError(RefusedError):
-    """Authentic evidence that the session does not admit; `mismatches` holds every factor that failed."""
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """One factor of the appraisal that held. Members as of `Mismatch`."""
 
-    def __init__(self, message: str, mismatches: tuple[Mismatch, ...]) -> None:
+    factor: str
+    found: str
+    expected: str
+
+
+OTHER_TEE = "tee"
+"""The factor of the mismatch of a variant that is not for the evidence's TEE, which has no other then."""
+Factor = Held | Mismatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedVariant:
+    """What became of one attestation variant. index: from 0, in the service with its variables resolved."""
+
+    index: int
+    factors: tuple[Factor, ...]
+
+    @property
+    def mismatches(self) -> tuple[Mismatch, ...]:
+        """What keeps it from admitting; empty: it admits."""
+        return tuple(factor for factor in self.factors if isinstance(factor, Mismatch))
+
+    @property
+    def distance(self) -> tuple[bool, int]:
+        """How far it is from admitting, the nearest first: variants of another TEE are the furthest."""
+        mismatches = self.mismatches
+        return any(mismatch.factor == OTHER_TEE for mismatch in mismatches), len(mismatches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppraisalReport:
+    """Everything that an appraisal looked at. general: what does not depend on the variant. variants: each of them."""
+
+    general: tuple[Factor, ...]
+    variants: tuple[JudgedVariant, ...]
+
+    @property
+    def nearest(self) -> JudgedVariant | None:
+        """The first of the evidence's TEE with the fewest mismatches, else the first; None without variants."""
+        return min(self.variants, key=lambda variant: variant.distance, default=None)
+
+    @property
+    def mismatches(self) -> tuple[Mismatch, ...]:
+        """What has to change: of `general`, and of the nearest variant."""
+        nearest = self.nearest
+        general = tuple(factor for factor in self.general if isinstance(factor, Mismatch))
+        return general if nearest is None else general + nearest.mismatches
+
+
+class AppraisalRefusedError(RefusedError):
+    """Authentic evidence that the session does not admit; `mismatches` holds every factor that failed.
+
+    report: what held as well, and every variant; None where nothing was compared.
+    """
+
+    def __init__(self, message: str, mismatches: tuple[Mismatch, ...], report: AppraisalReport | None = None) -> None:
         super().__init__(message, *(str(mismatch) for mismatch in mismatches))
         self.mismatches = mismatches
+        self.report = report
 
 
 class ReleaseRefusedError(RefusedError):

@@ -576,7 +576,8 @@ def test_a_session_that_changes_while_azure_is_asked_is_judged_anew(
     else:
         assert started.status == 403
         assert "mrenclave" in " ".join(started.body["msg"])
-        assert service.cas.store.head.log_size == before + 1
+        # The update, and the entry of the denial, for which nobody waits.
+        assert service.cas.store.head.log_size - before in (1, 2)
 
 
 # --- who may cause it ------------------------------------------------------------------------------------------------

@@ -424,7 +424,13 @@ def test_an_entry_that_is_not_as_it_was_written_ends_every_operation(
             rendered = program.post("/v1/render", {"path": "/t", "content": ""})
             refused(reported, *named)
             refused(rendered, *named)
-            refused(stage.start(name), *named)
+            denied = stage.start(name)
+            refused(denied, *named)
+            # What was refused stays readable: that is how readers learn of it.
+            kept_denial = stage.ask("GET", f"/v1/denials/{denied.body['denial']}")
+            assert kept_denial.status == 200
+            assert why in str(kept_denial.body)
+            assert stage.ask("GET", f"/v1/denials/{denied.body['denial']}", client=eve).status == 404
             assert why not in str(reported.body) + str(rendered.body)
             refused(stage.ask("GET", f"/session/{name}"), *named, why)
             refused(stage.ask("GET", f"/v1/sessions/{name}?hash={stage.hashes[name]}"), *named, why)

@@ -29,10 +29,14 @@ REPORT_DATA = bytes(range(64))
 
 @dataclass(frozen=True, kw_only=True)
 class SgxPlatform:
-    """keys, certificates: of this platform alone. `quote` and `collateral` make good ones unless told otherwise."""
+    """keys, certificates: of this platform alone, in force for `lifetime`.
+
+    `quote` and `collateral` make good ones unless told otherwise.
+    """
 
     keys: Keys
     certificates: Certificates
+    lifetime: Lifetime = LIFETIME
 
     @property
     def root_der(self) -> bytes:
@@ -54,13 +58,13 @@ class SgxPlatform:
     def collateral(
         self,
         *,
-        lifetime: Lifetime = LIFETIME,
+        lifetime: Lifetime | None = None,
         status: str = "UpToDate",
         advisories: tuple[str, ...] = (),
         revoked: Collection[x509.Certificate] = (),
     ) -> bytes:
         level = TcbLevel(date=TCB_DATE, status=status, advisories=advisories)
-        return make_collateral(self.keys, self.certificates, lifetime, level=level, revoked=revoked)
+        return make_collateral(self.keys, self.certificates, lifetime or self.lifetime, level=level, revoked=revoked)
 
     @cached_property
     def _quoter(self) -> Quoter:
@@ -71,11 +75,11 @@ class SgxPlatform:
         )
 
 
-def make_platform() -> SgxPlatform:
+def make_platform(lifetime: Lifetime = LIFETIME) -> SgxPlatform:
     """A new platform with keys that nobody else has."""
     keys = Keys(root=_key(), issuer=_key(), platform=_key(), tcb_signer=_key(), attestation=_key())
-    root = make_root(keys.root, LIFETIME)
-    return SgxPlatform(keys=keys, certificates=issue_certificates(keys, root, LIFETIME))
+    root = make_root(keys.root, lifetime)
+    return SgxPlatform(keys=keys, certificates=issue_certificates(keys, root, lifetime), lifetime=lifetime)
 
 
 def with_byte_flipped(data: bytes, offset: int, bits: int = 1) -> bytes:

@@ -12,6 +12,7 @@ from ostiary.entry import launcher_command
 
 SOURCE = Path(__file__).parents[2] / "src"
 LAUNCHER = SOURCE / "ostiary" / "launcher" / "__main__.py"
+TIMEOUT_SECONDS = 60
 MAIN = "import sys; from ostiary.entry import main; main()"
 
 
@@ -25,7 +26,9 @@ def test_the_launchers_command_line_is_what_the_quoting_daemon_knows() -> None:
 def test_run_becomes_the_launcher_with_the_hosts_environment(tmp_path: Path) -> None:
     """Same process, command line as above; looked at while it waits for a CAS that does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        arguments = ["--cas", f"127.0.0.1:{server.getsockname()[1]}", "--service", "a/b", "--", "/bin/true"]
+        server.settimeout(TIMEOUT_SECONDS)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        arguments = ["--cas", address, "--service", "a/b", "--no-attestation", "--", "/bin/true"]
         environment = {"PYTHONPATH": str(SOURCE), "A": "1"}
         with subprocess.Popen([sys.executable, "-c", MAIN, "run", *arguments], env=environment) as process:
             server.accept()[0].close()

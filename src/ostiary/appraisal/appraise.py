@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from datetime import UTC, datetime, timedelta
 
-from ostiary.appraisal.variants import judge_variants
-from ostiary.appraisal.wording import shown, unresolved
-from ostiary.errors import AppraisalRefusedError, Mismatch, RefusedError
+from ostiary.appraisal.demands import unprovable
+from ostiary.appraisal.variants import admitting_variant, judge_variants, without_factors
+from ostiary.appraisal.wording import any_of, judged, shown, unresolved
+from ostiary.errors import AppraisalRefusedError, AppraisalReport, Factor, Held, Mismatch, RefusedError
 from ostiary.evidence.claims import MAA_MANAGED, Claims
 from ostiary.session.duration import format_duration
 from ostiary.session.model import SecurityAttestation, Service, TcbRules, Variable, variables_in
 
 _MADE_HERE = object()
 
-_CATEGORIES_OF_STATUS = {
+CATEGORIES_OF_STATUS = {
     "UpToDate": (),
     "SWHardeningNeeded": ("software-hardening-needed",),
     "ConfigurationNeeded": ("insecure-configuration",),
@@ -29,7 +30,7 @@ _CATEGORIES_OF_STATUS = {
 }
 GRACE = "tcb.grace"
 """What a start needed that `outdated-tcb` would have admitted as well, in `AttestationResult.tolerated`."""
-_ADVISORY_OF_SHORTCUT = {
+ADVISORY_OF_SHORTCUT = {
     "hyperthreading": "INTEL-SA-00233",
     "insecure-igpu": "INTEL-SA-00219",
     "aepic-leak": "INTEL-SA-00657",
@@ -92,38 +93,80 @@ def appraise(
     used once, that the session is the newest version, or that it wants evidence at all, its `mode` (`broker`); that
     the program is free of bugs.
 
-    Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest.
+    Raises AppraisalRefusedError with every mismatch found, for 5 those of the variant with the fewest, and with a
+    report of everything that was looked at.
     Source: session language 6, 6.6, 12.1, 12.2, 12.4; RFC 9334, 8.5.
     """
     tolerated: list[str] = []
-    # 1.
-    mismatches = list(_judge_binding(claims, binding))
-    # 2.
-    mismatches += _judge_debug(claims, security, tolerated)
-    mismatches += _judge_conditions(claims, security, tolerated)
-    # 3.
-    graced = _is_graced(claims, security, now)
-    mismatches += _judge_status(claims, security, tolerated, graced=graced)
-    # 4.
-    mismatches += _judge_advisories(claims, security, tolerated, graced=graced)
+    # 1. to 4., 6. to 9.
+    general = tuple(_judge_start(claims, service, security, binding, now, tolerated))
     # 5.
-    variant, variant_mismatches = judge_variants(claims, service)
-    mismatches += variant_mismatches
-    # 6.
-    mismatches += () if security.mode == "maa" else _judge_platform(claims, service)
-    # 7.
-    mismatches += [unresolved("security.attestation", variable) for variable in variables_in(security)]
-    # 8.
-    mismatches += _judge_attestation_service(claims, security)
-    # 9.
-    mismatches += _judge_age(claims, security, now)
-    if mismatches:
+    variant = admitting_variant(claims, service)
+    if variant is None or any(isinstance(factor, Mismatch) for factor in general):
+        report = _report(claims, service, general)
         raise AppraisalRefusedError(
-            f"service {service.name}: the evidence is authentic, but the session does not admit it", tuple(mismatches)
+            f"service {service.name}: the evidence is authentic, but the session does not admit it",
+            report.mismatches,
+            report,
         )
     return AttestationResult(
         service=service.name, claims=claims, variant=variant, tolerated=tuple(tolerated), made_by=_MADE_HERE
     )
+
+
+def examine(
+    claims: Claims,
+    service: Service,
+    security: SecurityAttestation,
+    *,
+    binding: bytes,
+    now: datetime,
+    singleton_enclaves: bool = False,
+) -> AppraisalReport:
+    """Everything that `refuse_unprovable` and `appraise` look at: both admit exactly if the report has no mismatch.
+
+    Admits nobody: no configuration is released for a report.
+    """
+    general = (
+        *unprovable(security, singleton_enclaves=singleton_enclaves),
+        *_judge_start(claims, service, security, binding, now, []),
+    )
+    return _report(claims, service, general)
+
+
+def _report(claims: Claims, service: Service, general: tuple[Factor, ...]) -> AppraisalReport:
+    variants = judge_variants(claims, service)
+    return AppraisalReport(general=general if variants else (*general, without_factors(claims)), variants=variants)
+
+
+def _judge_start(
+    claims: Claims,
+    service: Service,
+    security: SecurityAttestation,
+    binding: bytes,
+    now: datetime,
+    tolerated: list[str],
+) -> Iterator[Factor]:
+    """What has to hold whatever the variant. The numbers are those of `appraise`."""
+    # 1.
+    yield from _judge_binding(claims, binding)
+    # 2.
+    yield from _judge_debug(claims, security, tolerated)
+    yield from _judge_conditions(claims, security, tolerated)
+    # 3.
+    graced = _is_graced(claims, security, now)
+    yield from _judge_status(claims, security, tolerated, graced=graced)
+    # 4.
+    yield from _judge_advisories(claims, security, tolerated, graced=graced)
+    # 6.
+    if security.mode != "maa":
+        yield from _judge_platform(claims, service)
+    # 7.
+    yield from (unresolved("security.attestation", variable) for variable in variables_in(security))
+    # 8.
+    yield from _judge_attestation_service(claims, security)
+    # 9.
+    yield from _judge_age(claims, security, now)
 
 
 def admit_unattested(service: Service, security: SecurityAttestation) -> AttestationResult:
@@ -140,23 +183,27 @@ def admit_unattested(service: Service, security: SecurityAttestation) -> Attesta
     return AttestationResult(service=service.name, claims=None, variant=None, tolerated=(), made_by=_MADE_HERE)
 
 
-def _judge_binding(claims: Claims, binding: bytes) -> Iterator[Mismatch]:
-    if not hmac.compare_digest(claims.report_data, binding):
-        yield Mismatch(
-            factor="report_data",
-            found="evidence made for another nonce or another connection",
-            expected="the hash of this connection's nonce and keys",
-            advice="ask for a new challenge and attest over the same connection",
-        )
+def _judge_binding(claims: Claims, binding: bytes) -> Iterator[Factor]:
+    bound = hmac.compare_digest(claims.report_data, binding)
+    yield judged(
+        bound,
+        factor="report_data",
+        found=f"evidence made for {'this' if bound else 'another nonce or another'} connection",
+        expected="the hash of this connection's nonce and keys",
+        advice="ask for a new challenge and attest over the same connection",
+    )
 
 
-def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
     if not (claims.debug or claims.software):
+        yield Held(factor="debug", found="a production enclave", expected="a production enclave")
         return
     admitting = ("software-platform", "debug-mode") if claims.software else ("debug-mode",)
     needed = next((value for value in admitting if value in security.tolerate), None)
     if needed:
         tolerated.append(needed)
+        found = "a software platform" if claims.software else "a debug enclave"
+        yield Held(factor=f"tolerate: {needed}", found=found, expected=f"hardware in production, or {needed}")
     elif claims.software:
         yield Mismatch(
             factor="tolerate: software-platform",
@@ -173,10 +220,11 @@ def _judge_debug(claims: Claims, security: SecurityAttestation, tolerated: list[
         )
 
 
-def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Mismatch]:
+def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: list[str]) -> Iterator[Factor]:
     for condition in sorted(claims.conditions):
         if condition in security.tolerate:
             tolerated.append(condition)
+            yield Held(factor=f"tolerate: {condition}", found=f"evidence with {condition}", expected="tolerated")
         else:
             yield Mismatch(
                 factor=f"tolerate: {condition}",
@@ -199,32 +247,44 @@ _END = datetime.max.replace(tzinfo=UTC)
 
 def _is_graced(claims: Claims, security: SecurityAttestation, now: datetime) -> bool:
     end = _grace_end(claims, security)
-    outdated = "outdated-tcb" in _CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
+    outdated = "outdated-tcb" in CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
     return outdated and end is not None and now <= end
 
 
 def _judge_status(
     claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
-) -> Iterator[Mismatch]:
-    categories = _CATEGORIES_OF_STATUS.get(claims.tcb_status)
+) -> Iterator[Factor]:
+    categories = CATEGORIES_OF_STATUS.get(claims.tcb_status)
     if categories is None:
         yield Mismatch(
             factor="tcb_status",
             found=claims.tcb_status,
-            expected=f"one of {', '.join(_CATEGORIES_OF_STATUS)}",
+            expected=f"one of {', '.join(CATEGORIES_OF_STATUS)}",
             advice="use another machine, no session can tolerate this one",
         )
-    elif not claims.advisories or not claims.advisories <= _covered_by_shortcuts(security):
+    elif not categories:
+        yield Held(factor="tcb_status", found=claims.tcb_status, expected="UpToDate")
+    elif claims.advisories and claims.advisories <= covered_by_shortcuts(security):
+        yield Held(factor="tcb_status", found=claims.tcb_status, expected="nothing but tolerated advisories")
+    else:
         for category in categories:
             if category in security.tolerate:
                 tolerated.append(category)
+                yield Held(
+                    factor=f"tolerate: {category}", found=f"TCB status {claims.tcb_status}", expected="tolerated"
+                )
             elif category == "outdated-tcb" and graced:
                 tolerated.append(GRACE)
+                yield Held(
+                    factor=GRACE,
+                    found=f"TCB status {claims.tcb_status}",
+                    expected=f"UpToDate{_until(claims, security)}",
+                )
             else:
-                end = _grace_end(claims, security) if category == "outdated-tcb" else None
+                since = _until(claims, security) if category == "outdated-tcb" else ""
                 yield Mismatch(
                     factor=f"tolerate: {category}",
-                    found=f"TCB status {claims.tcb_status}{'' if end is None else f', tolerated until {_day(end)}'}",
+                    found=f"TCB status {claims.tcb_status}{since}",
                     expected="UpToDate",
                     advice=_ADVICE.get(
                         category, f"update the platform, or add {category} to security.attestation.tolerate"
@@ -237,20 +297,33 @@ _ADVICE = {
 }
 
 
+def _until(claims: Claims, security: SecurityAttestation) -> str:
+    end = _grace_end(claims, security)
+    return "" if end is None else f", tolerated until {_day(end)}"
+
+
 def _day(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d}"
 
 
 def _judge_advisories(
     claims: Claims, security: SecurityAttestation, tolerated: list[str], *, graced: bool
-) -> Iterator[Mismatch]:
-    ignored = security.ignore_advisories | _covered_by_shortcuts(security)
+) -> Iterator[Factor]:
+    ignored = security.ignore_advisories | covered_by_shortcuts(security)
     everything = security.ignore_all_advisories and "debug-mode" in security.tolerate
     for advisory in sorted(claims.advisories):
         if everything or advisory in ignored:
             tolerated.append(advisory)
+            yield Held(
+                factor=f"ignore_advisories: {advisory}", found=f"a platform open to {advisory}", expected="ignored"
+            )
         elif graced and advisory in claims.mended:
             tolerated += [advisory] if GRACE in tolerated else [GRACE, advisory]
+            yield Held(
+                factor=f"ignore_advisories: {advisory}",
+                found=f"a platform open to {advisory}",
+                expected=f"a platform without it{_until(claims, security)}",
+            )
         else:
             yield Mismatch(
                 factor=f"ignore_advisories: {advisory}",
@@ -260,42 +333,44 @@ def _judge_advisories(
             )
 
 
-def _covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
-    return frozenset(advisory for value, advisory in _ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
+def covered_by_shortcuts(security: SecurityAttestation) -> frozenset[str]:
+    """Advisories that values of `tolerate` stand for."""
+    return frozenset(advisory for value, advisory in ADVISORY_OF_SHORTCUT.items() if value in security.tolerate)
 
 
-def _judge_platform(claims: Claims, service: Service) -> Iterator[Mismatch]:
-    if service.platforms and claims.qe_id not in service.platforms:
-        yield Mismatch(
+def _judge_platform(claims: Claims, service: Service) -> Iterator[Factor]:
+    if service.platforms:
+        yield judged(
+            claims.qe_id in service.platforms,
             factor="platforms",
             found="evidence that names no quoting enclave" if claims.qe_id is None else _qe(claims.qe_id),
-            expected=" or ".join(_qe(entry) for entry in service.platforms),
+            expected=any_of(service.platforms, _qe),
             advice="start the program on one of these machines, or add this one to the service's platforms",
         )
 
 
-def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Mismatch]:
+def _judge_attestation_service(claims: Claims, security: SecurityAttestation) -> Iterator[Factor]:
     expected = security.url if security.mode == "maa" else None
-    if claims.attestation_service != expected or (security.mode == "maa" and expected is None):
-        yield Mismatch(
-            factor="security.attestation.mode",
-            found=_vouched(claims.attestation_service),
-            expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
-            advice="send evidence of the kind that the session's mode and url ask for",
-        )
+    yield judged(
+        claims.attestation_service == expected and not (security.mode == "maa" and expected is None),
+        factor="security.attestation.mode",
+        found=_vouched(claims.attestation_service),
+        expected=_vouched(expected) if expected is None or isinstance(expected, str) else shown(expected),
+        advice="send evidence of the kind that the session's mode and url ask for",
+    )
 
 
-def _judge_age(claims: Claims, security: SecurityAttestation, now: datetime) -> Iterator[Mismatch]:
+def _judge_age(claims: Claims, security: SecurityAttestation, now: datetime) -> Iterator[Factor]:
     most = security.max_age
     if most is None or isinstance(most, Variable):  # a variable refuses by 7.
         return
-    if claims.issued is None or now - claims.issued > most:
-        yield Mismatch(
-            factor="security.attestation.max_age",
-            found="endorsements without a date" if claims.issued is None else f"endorsements of {_day(claims.issued)}",
-            expected=f"endorsements of the last {format_duration(most)}",
-            advice="have the platform fetch new endorsements, of AMD's with a revocation list",
-        )
+    yield judged(
+        claims.issued is not None and now - claims.issued <= most,
+        factor="security.attestation.max_age",
+        found="endorsements without a date" if claims.issued is None else f"endorsements of {_day(claims.issued)}",
+        expected=f"endorsements of the last {format_duration(most)}",
+        advice="have the platform fetch new endorsements, of AMD's with a revocation list",
+    )
 
 
 def _vouched(service: str | None) -> str:

@@ -15,14 +15,15 @@ def refuse_unprovable(service: Service, security: SecurityAttestation, *, single
     attestation is a demand on the service's own machine and is refused in every mode.
     Raises AppraisalRefusedError with every demand. Source: session language, 12.5, 12.9.
     """
-    mismatches = tuple(_unprovable(security, singleton_enclaves=singleton_enclaves))
+    mismatches = tuple(unprovable(security, singleton_enclaves=singleton_enclaves))
     if mismatches:
         raise AppraisalRefusedError(
             f"service {service.name}: the session demands what evidence cannot show here", mismatches
         )
 
 
-def _unprovable(security: SecurityAttestation, *, singleton_enclaves: bool) -> Iterator[Mismatch]:
+def unprovable(security: SecurityAttestation, *, singleton_enclaves: bool) -> Iterator[Mismatch]:
+    """Every such demand of the session."""
     if singleton_enclaves and security.mode != "none":
         yield Mismatch(
             factor="singleton_enclaves",

@@ -1,17 +1,14 @@
-"""Does one attestation variant of a service hold for these claims? Every factor that does not is told. Pure."""
+"""Does one attestation variant of a service hold for these claims? Every factor is told, as it turned out. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ostiary.appraisal.wording import found, shown, unresolved
-from ostiary.errors import Mismatch
+from ostiary.appraisal.wording import any_of, found, judged, shown, unresolved
+from ostiary.errors import OTHER_TEE, Factor, JudgedVariant, Mismatch
 from ostiary.evidence.claims import IDENTITIES, Claims, Tee
 from ostiary.session.model import Service, Signer, TeeFactors, TeeVariant, Variable, Variant
 from ostiary.session.tee import MAX_GUEST_SVN, MAX_VMPL, telling
-
-OTHER_TEE = "tee"
-"""The factor of the mismatch of a variant that is not for the evidence's TEE."""
 
 _FIRST_FACTORS: Mapping[Tee, str] = {
     "sgx": "mrenclave or signer",
@@ -19,25 +16,24 @@ _FIRST_FACTORS: Mapping[Tee, str] = {
 }
 
 
-def judge_variants(claims: Claims, service: Service) -> tuple[int | None, tuple[Mismatch, ...]]:
-    """The index of the first variant that holds and nothing; or None and the mismatches of the nearest variant.
-
-    That is one of the evidence's own TEE, if the service has any.
-    """
-    nearest: tuple[Mismatch, ...] = ()
-    nearest_rank = (True, 0)
+def admitting_variant(claims: Claims, service: Service) -> int | None:
+    """The index of the first variant that holds in all its factors; None: no variant admits."""
     for index, variant in enumerate(service.attestation):
-        mismatches = tuple(judge_variant(claims, variant))
-        if not mismatches:
-            return index, ()
-        rank = (mismatches[0].factor == OTHER_TEE, len(mismatches))
-        if not nearest or rank < nearest_rank:
-            nearest, nearest_rank = mismatches, rank
-    return None, nearest or (_without_factors(claims),)
+        if not any(isinstance(factor, Mismatch) for factor in judge_variant(claims, variant)):
+            return index
+    return None
 
 
-def judge_variant(claims: Claims, variant: Variant | TeeVariant | Variable) -> Iterator[Mismatch]:
-    """Every factor of the variant that does not hold; nothing: it admits. One without factors admits nothing.
+def judge_variants(claims: Claims, service: Service) -> tuple[JudgedVariant, ...]:
+    """Every variant with all its factors."""
+    return tuple(
+        JudgedVariant(index=index, factors=tuple(judge_variant(claims, variant)))
+        for index, variant in enumerate(service.attestation)
+    )
+
+
+def judge_variant(claims: Claims, variant: Variant | TeeVariant | Variable) -> Iterator[Factor]:
+    """Every factor of the variant; it admits if none of them is a mismatch. One without factors admits nothing.
 
     Of evidence of another TEE than the variant's, that alone is told: its factors have nothing to be compared with.
     """
@@ -58,14 +54,16 @@ def judge_variant(claims: Claims, variant: Variant | TeeVariant | Variable) -> I
         yield from _judge_sgx(claims, variant)
 
 
-def _judge_sgx(claims: Claims, variant: Variant) -> Iterator[Mismatch]:
+def _judge_sgx(claims: Claims, variant: Variant) -> Iterator[Factor]:
     if not variant.mrenclave and variant.signer is None:
-        yield _without_factors(claims)
-    if variant.mrenclave and claims.measurements.get("mrenclave") not in variant.mrenclave:
-        yield Mismatch(
+        yield without_factors(claims)
+    if variant.mrenclave:
+        measurement = claims.measurements.get("mrenclave")
+        yield judged(
+            measurement in variant.mrenclave,
             factor="mrenclave",
-            found=found(claims.measurements.get("mrenclave")),
-            expected=" or ".join(shown(value) for value in variant.mrenclave),
+            found=found(measurement),
+            expected=any_of(variant.mrenclave, shown),
             advice="start the program that was measured, or update the session if the change is meant",
         )
     if isinstance(variant.signer, Variable):
@@ -74,37 +72,35 @@ def _judge_sgx(claims: Claims, variant: Variant) -> Iterator[Mismatch]:
         yield from _judge_signer(claims, variant.signer)
 
 
-def _judge_factors(claims: Claims, tee: str, factors: TeeFactors | Variable) -> Iterator[Mismatch]:
+def _judge_factors(claims: Claims, tee: str, factors: TeeFactors | Variable) -> Iterator[Factor]:
     if isinstance(factors, Variable):
         yield unresolved(tee, factors)
         return
     if not telling(tee, factors):
-        yield _without_factors(claims)
+        yield without_factors(claims)
     for name, values in factors.measurements:
         own = claims.measurements.get(name)
-        if own is None or own not in values:
-            yield Mismatch(
-                factor=f"{tee}.{name}",
-                found=found(own),
-                expected=" or ".join(shown(value) for value in values) or "a value; the session names none",
-                advice="start what was measured, or update the session if the change is meant",
-            )
+        yield judged(
+            own is not None and own in values,
+            factor=f"{tee}.{name}",
+            found=found(own),
+            expected=any_of(values, shown) or "a value; the session names none",
+            advice="start what was measured, or update the session if the change is meant",
+        )
     if factors.guest_svn_min is not None:
         yield from _judge_bound(tee, "guest_svn_min", claims.svn, factors.guest_svn_min, MAX_GUEST_SVN)
     if factors.vmpl_max is not None:
         yield from _judge_bound(tee, "vmpl_max", _vmpl(claims), 0, factors.vmpl_max)
 
 
-def _judge_bound(
-    tee: str, name: str, own: int | None, least: int | Variable, most: int | Variable
-) -> Iterator[Mismatch]:
-    if isinstance(least, Variable) or isinstance(most, Variable) or own is None or not least <= own <= most:
-        yield Mismatch(
-            factor=f"{tee}.{name}",
-            found=found(own),
-            expected=f"{shown(least)} to {shown(most)}",
-            advice="start a guest with such a security version number" if name == "guest_svn_min" else _VMPL_ADVICE,
-        )
+def _judge_bound(tee: str, name: str, own: int | None, least: int | Variable, most: int | Variable) -> Iterator[Factor]:
+    yield judged(
+        not (isinstance(least, Variable) or isinstance(most, Variable) or own is None) and least <= own <= most,
+        factor=f"{tee}.{name}",
+        found=found(own),
+        expected=f"{shown(least)} to {shown(most)}",
+        advice="start a guest with such a security version number" if name == "guest_svn_min" else _VMPL_ADVICE,
+    )
 
 
 _VMPL_ADVICE = "have the report made at that privilege level of the guest or a lower number"
@@ -116,34 +112,35 @@ def _vmpl(claims: Claims) -> int | None:
     return vmpl if isinstance(vmpl, int) and not isinstance(vmpl, bool) and 0 <= vmpl <= MAX_VMPL else None
 
 
-def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Mismatch]:
-    if claims.signer is None or claims.signer != signer.mrsigner:
-        yield Mismatch(
-            factor="signer.mrsigner",
-            found=found(claims.signer),
-            expected=shown(signer.mrsigner),
-            advice="start a program of that signer",
-        )
-    if claims.product_id is None or claims.product_id != signer.isvprodid:
-        yield Mismatch(
-            factor="signer.isvprodid",
-            found=found(claims.product_id),
-            expected=shown(signer.isvprodid),
-            advice="start that product of the signer",
-        )
+def _judge_signer(claims: Claims, signer: Signer) -> Iterator[Factor]:
+    yield judged(
+        claims.signer is not None and claims.signer == signer.mrsigner,
+        factor="signer.mrsigner",
+        found=found(claims.signer),
+        expected=shown(signer.mrsigner),
+        advice="start a program of that signer",
+    )
+    yield judged(
+        claims.product_id is not None and claims.product_id == signer.isvprodid,
+        factor="signer.isvprodid",
+        found=found(claims.product_id),
+        expected=shown(signer.isvprodid),
+        advice="start that product of the signer",
+    )
     low = 0 if signer.isvsvn_min is None else signer.isvsvn_min
     high = 65535 if signer.isvsvn_max is None else signer.isvsvn_max
     svn = claims.svn
-    if isinstance(low, Variable) or isinstance(high, Variable) or svn is None or not low <= svn <= high:
-        yield Mismatch(
-            factor="signer.isvsvn",
-            found=found(svn),
-            expected=f"{shown(low)} to {shown(high)}",
-            advice="start a version of the program with such a security version number",
-        )
+    yield judged(
+        not (isinstance(low, Variable) or isinstance(high, Variable) or svn is None) and low <= svn <= high,
+        factor="signer.isvsvn",
+        found=found(svn),
+        expected=f"{shown(low)} to {shown(high)}",
+        advice="start a version of the program with such a security version number",
+    )
 
 
-def _without_factors(claims: Claims) -> Mismatch:
+def without_factors(claims: Claims) -> Mismatch:
+    """What keeps out whoever comes to a service without variants, or to a variant without factors."""
     return Mismatch(
         factor="attestation",
         found=f"{IDENTITIES[claims.tee]} {claims.identity.hex()}",

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from ostiary.errors import Mismatch
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ostiary.errors import Factor, Held, Mismatch
 from ostiary.session.model import Variable
+
+_Value = TypeVar("_Value")
+
+MAX_TOLD_VALUES = 16
+"""Reference values of one factor that a report names."""
 
 
 def shown(value: bytes | int | Variable) -> str:
@@ -16,6 +24,20 @@ def shown(value: bytes | int | Variable) -> str:
 def found(value: bytes | int | None) -> str:
     """What the evidence says of a factor; None: nothing."""
     return "none in evidence of this TEE" if value is None else shown(value)
+
+
+def any_of(values: Sequence[_Value], write: Callable[[_Value], str]) -> str:
+    """Values of which one suffices; nobody reads more than MAX_TOLD_VALUES, so the rest is counted."""
+    left = len(values) - MAX_TOLD_VALUES
+    told = " or ".join(write(value) for value in values[:MAX_TOLD_VALUES])
+    return told if left <= 0 else f"{told} or {left} more"
+
+
+def judged(holds: bool, *, factor: str, found: str, expected: str, advice: str) -> Factor:
+    """One factor, as it turned out. advice: for whoever has to mend it, if it does not hold."""
+    if holds:
+        return Held(factor=factor, found=found, expected=expected)
+    return Mismatch(factor=factor, found=found, expected=expected, advice=advice)
 
 
 def unresolved(factor: str, variable: Variable) -> Mismatch:

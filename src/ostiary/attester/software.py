@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from binascii import a2b_base64
 
@@ -22,6 +23,12 @@ class SoftwareAttester:
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
+
+    def unavailable(self) -> str | None:
+        """Why no quote can be had, in one line; None if one can be asked for. Does not connect."""
+        if not os.path.exists(self._socket_path):
+            return f"there is no {self._socket_path}; {_START_ONE}"
+        return None
 
     def attest(self, report_data: bytes, program: Program | None) -> Evidence:
         """Evidence over 64 bytes of `report_data`. The daemon measures this very process and the files of `program`.

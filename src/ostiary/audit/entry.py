@@ -26,6 +26,7 @@ class Kind(Enum):
     SESSION_CREATED = "session_created"
     SESSION_UPDATED = "session_updated"
     SERVICE_ATTESTED = "service_attested"
+    SERVICE_REFUSED = "service_refused"
     SERVICE_FILE_RENDERED = "service_file_rendered"
     SERVICE_FSPF_TAG_UPDATED = "service_fspf_tag_updated"
     VOLUME_FSPF_TAG_UPDATED = "volume_fspf_tag_updated"

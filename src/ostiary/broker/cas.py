@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ostiary.broker.challenge import Challenges
 from ostiary.broker.configure import Configuration
+from ostiary.broker.denial_records import DenialRecords
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
@@ -43,6 +44,7 @@ class Cas:
     files: FileRecords
     challenges: Challenges
     guesses: Guesses
+    denials: DenialRecords
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier

@@ -1,6 +1,7 @@
 """The service's own keys: a root CA `cas`, below it `cas-instance`, below that the TLS certificate of this run.
 
-The two CAs are made once and kept sealed in the store; the TLS key is made at each start and kept in memory only.
+The two CAs are made once and kept sealed in the store; the TLS key is made at each start and kept in memory only. So is
+the key that signs denials, beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from ostiary import __version__
 from ostiary.audit import Kind, entry
 from ostiary.broker.cas import Cas
+from ostiary.broker.statement import DENIAL_SIGNER_NAME, StatementKey
 from ostiary.errors import ConflictError, TamperedError
 from ostiary.secret import (
     CertificateValue,
@@ -70,6 +72,25 @@ def open_identity(cas: Cas, names: Sequence[str]) -> ServerIdentity:
         chain=(_load(tls.certificate_der), _load(instance.certificate_der)),
         root=_load(_certificate(authorities, "cas").certificate_der),
     )
+
+
+def open_denial_signer(cas: Cas) -> StatementKey:
+    """A key to sign denials with, certified below `cas-instance`, of this run.
+
+    Raises StoreError if the store cannot be read or written.
+    """
+    instance = _certificate(_authorities(cas), "cas-instance")
+    certified = issue_certificate(
+        X509Secret(name="denials", common_name=DENIAL_SIGNER_NAME),
+        key=generate_private_key("P-256"),
+        issuer=instance,
+        random=cas.random,
+        now=cas.now(),
+    )
+    key = load_der_private_key(certified.private_key or b"", None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TamperedError("the key just made to sign denials is not of its type")
+    return StatementKey(key=key, chain=(_load(certified.certificate_der), _load(instance.certificate_der)))
 
 
 def _authorities(cas: Cas) -> Mapping[str, Value]:

@@ -12,6 +12,7 @@ from ostiary.audit import Kind, entry
 from ostiary.broker import identity, session_encryption
 from ostiary.broker.cas import Cas
 from ostiary.broker.challenge import Challenges
+from ostiary.broker.denial_records import DenialRecords
 from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.key_sets import KeySets
@@ -91,6 +92,7 @@ def make_cas(
         files=FileRecords(store),
         challenges=Challenges(random),
         guesses=Guesses(),
+        denials=DenialRecords(store, now=now, random=random),
         admissions=Memory(store, capacity=MAX_CACHED_ADMISSIONS),
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
@@ -133,6 +135,7 @@ def _first_writes(store: Store, sessions: SessionRecords, random: Callable[[int]
 def close_cas(cas: Cas) -> None:
     """End in order: the last entry of the audit log, then the store. Does not raise if the store has failed."""
     cas.outside.close()
+    cas.denials.close()
     with suppress(StoreError):
         cas.store.commit([], entry(Kind.CAS_EXITED, {}, cas.now(), cas.random)).result()
     cas.store.close()

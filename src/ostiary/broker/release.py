@@ -14,7 +14,7 @@ from ostiary.broker.admission import Admission, admission_of
 from ostiary.broker.attestation_token import claims_of_token
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.configure import MAX_FILES_BYTES, Configuration, configure, templates_of
-from ostiary.broker.denial import deny
+from ostiary.broker.denial import Attempt, deny
 from ostiary.broker.file_state import Report
 from ostiary.broker.file_systems import Grant, file_systems, has_file_systems
 from ostiary.broker.memory import Made
@@ -81,6 +81,12 @@ class Start:
     def service_id(self) -> str:
         return f"{self.stored.parsed.session.name}/{self.service.name}"
 
+    def attempt(self, stage: str) -> Attempt:
+        """What is known of the program when something is refused to it later on."""
+        return Attempt(
+            session=self.stored.parsed.session.name, service=self.service.name, stage=stage, stored=self.stored
+        )
+
 
 async def release_configuration(cas: Cas, request: Request) -> Start:
     """Decide whether the program behind `request` gets the configuration of its service, and make it.
@@ -97,19 +103,24 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     Raises DeniedRelease (challenge, password, token, evidence, appraisal, or a configuration that cannot be made),
     NotFoundError (no such session or service), StoreError.
     """
+    attempt = Attempt(session=request.session, service=request.service)
     try:
         cas.challenges.spend(request.nonce, request.client_key_hash, cas.now())
         password = _Password(cas, request)
         errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
             await cas.sessions.prepare(request.session)
-            stored = cas.sessions.require(request.session)
+            attempt.stored = stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
             try:
+                attempt.stage = "admission"
                 admission = admission_of(cas, stored, service)
+                attempt.admission, attempt.stage = admission.thing, "password"
                 await password.spend(admission.thing.one_time_password_secret)
+                attempt.stage = "token"
                 proof = _prove_token(admission.thing, request)
-                result = await _attest(cas, stored.parsed.session, admission.thing, request)
+                result = await _attest(cas, stored.parsed.session, admission.thing, request, attempt)
+                attempt.stage = "configuration"
                 return await _release(cas, stored, service, result, proof, admission.rests_on, errands)
             except ConflictError:
                 errands.forget()
@@ -117,7 +128,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
             f"session {request.session} changes faster than it can be released", "start the program again"
         )
     except (RefusedError, EvidenceFormatError) as refusal:
-        raise deny(cas, f"{request.session}/{request.service}", refusal) from refusal
+        raise await deny(cas, attempt, refusal) from refusal
 
 
 def _service(session: Session, name: str) -> Service:
@@ -159,8 +170,11 @@ def _prove_token(admission: Admission, request: Request) -> bytes:
     )
 
 
-async def _attest(cas: Cas, session: Session, admission: Admission, request: Request) -> AttestationResult:
+async def _attest(
+    cas: Cas, session: Session, admission: Admission, request: Request, attempt: Attempt
+) -> AttestationResult:
     service, security = admission.service, admission.security
+    attempt.stage = "evidence"
     if security.mode == "none":
         refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
         return admit_unattested(service, security)
@@ -179,8 +193,9 @@ async def _attest(cas: Cas, session: Session, admission: Admission, request: Req
         claims = await claims_of_token(cas, session.name, security, request.evidence)
     else:
         claims = cas.verifier.verify(request.tee, request.evidence, _endorsements(request), now=now)
+    attempt.claims, attempt.binding, attempt.stage = claims, _binding(request, claims), "appraisal"
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
-    return appraise(claims, service, security, binding=_binding(request, claims), now=now)
+    return appraise(claims, service, security, binding=attempt.binding, now=now)
 
 
 def _endorsements(request: Request) -> bytes:

@@ -47,7 +47,7 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
                 errands.forget()
         raise ReleaseRefusedError(f"what file {path!r} rests on changes faster than it can be rendered", _AGAIN)
     except RefusedError as refusal:
-        raise deny(cas, start.service_id, refusal) from refusal
+        raise await deny(cas, start.attempt("file"), refusal) from refusal
 
 
 _AGAIN = "start the program again"

@@ -49,7 +49,7 @@ async def update_tag(cas: Cas, start: Start, target: str, *, old: bytes | None, 
         log.warning("%s, %s: %s", start.service_id, target, conflict)
         raise
     except RefusedError as refusal:
-        raise deny(cas, start.service_id, refusal) from refusal
+        raise await deny(cas, start.attempt("volume"), refusal) from refusal
 
 
 async def _update_in_turn(cas: Cas, start: Start, target: str, grant: Grant, old: bytes | None, new: bytes) -> bool:

@@ -76,11 +76,15 @@ class Arguments(argparse.Namespace):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """stdout: all that goes there; bytes for what is no text. code: exit code. for_terminals: even those bytes."""
+    """stdout: all that goes there; bytes for what is no text. code: exit code. for_terminals: even those bytes.
+
+    on_terminal: the same with colours, for a terminal; empty: there is no such text.
+    """
 
     stdout: str | bytes
     code: int = 0
     for_terminals: bool = False
+    on_terminal: str = ""
 
     @property
     def data(self) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ostiary.cli import known, own
+from ostiary.cli import explain, known, own
 from ostiary.cli.arguments import Command
 from ostiary.cli.connection import UNVERIFIED
 from ostiary.cli.session import (
@@ -33,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     diff.COMMAND,
     schema.COMMAND,
+    explain.COMMAND,
     *own.COMMANDS,
     *known.COMMANDS,
 )

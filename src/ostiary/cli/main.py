@@ -15,7 +15,7 @@ import typer
 
 from ostiary import __version__
 from ostiary.cli import demo, evidence, measure, platform, scone, serve, store, witness
-from ostiary.cli.client_commands import GROUPS
+from ostiary.cli.client_commands import COMMANDS, GROUPS
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError, TamperedError
 
 EXIT_FAILED = 1
@@ -71,7 +71,8 @@ def _elsewhere() -> None:
     raise ConfigurationError("options of `ostiary` and commands of `scone` cannot be mixed; write the command first")
 
 
-for _name, _summary in GROUPS.items():
+_SINGLE = {command.words[0]: command.summary for command in COMMANDS if len(command.words) == 1}
+for _name, _summary in {**GROUPS, **_SINGLE}.items():
     app.command(name=_name, help=_summary)(_elsewhere)
 
 

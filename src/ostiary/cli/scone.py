@@ -1,8 +1,8 @@
 """`scone`: the command line that scripts written for SCONE's CLI call. `ostiary session …` is the same.
 
 stdout is exactly the result that was asked for; everything else goes to stderr: `Error: …`, then `Caused by: …`.
-Exit codes: 0 done; 1 failed, refused or different; 2 no such session (`session read` only); 64 wrong usage;
-70 a fault of this program; 130 interrupted.
+Exit codes: 0 done; 1 failed, refused or different; 2 no such session (`session read`) or denial (`explain`); 64 wrong
+usage; 70 a fault of this program; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run(words: Sequence[str], program: str) -> int:
 def claims(words: Sequence[str]) -> bool:
     """Whether a command line, perhaps with options before it, names a command of this module."""
     rest = words[_end_of_options(words) :]
-    return bool(rest) and rest[0] in GROUPS
+    return bool(rest) and (rest[0] in GROUPS or (rest[0],) in (command.words for command in COMMANDS))
 
 
 def own_measurement() -> str:
@@ -158,7 +158,8 @@ def _print(outcome: Outcome, top: Arguments) -> int:
             raise ConfigurationError(
                 "stdout would be bytes and not text", "pipe it on, write it with -o, or give --force"
             )
-        sys.stdout.buffer.write(outcome.data)
+        coloured = outcome.on_terminal.encode() if sys.stdout.isatty() else b""
+        sys.stdout.buffer.write(coloured or outcome.data)
         sys.stdout.buffer.flush()
         return outcome.code
     try:
@@ -193,13 +194,14 @@ def overview(program: str) -> str:
     ]
     for name in GROUPS:
         parts += [f"  {' '.join(command.words):30}{command.summary}" for command in _group(name)]
+    parts += [f"  {command.words[0]:30}{command.summary}" for command in COMMANDS if len(command.words) == 1]
     parts += [
         f"  {'version':30}Print the version of this program.",
         f"  {'help-markdown':30}Print all help pages as markdown.",
         "\nOptions:",
         *(f"  {option.written:30}{option.help}" for option in TOP_OPTIONS),
         "\nAn argument @FILE is replaced by the lines of FILE, one argument a line.",
-        "Exit codes: 0 done, 1 failed or different, 2 no such session (session read), 64 wrong usage.",
+        "Exit codes: 0 done, 1 failed or different, 2 not found (session read, explain), 64 wrong usage.",
     ]
     return "\n".join(parts) + "\n"
 

@@ -169,7 +169,10 @@ def _trusting(cas_ca: str | None) -> ssl.SSLContext:
 
 def _load_fresh_identity(context: ssl.SSLContext, libcrypto: Libcrypto) -> bytes:
     """Give the context a fresh key and certificate, by way of memory that has no name. Returns the SPKI."""
-    fd = os.memfd_create("ostiary-identity", os.MFD_CLOEXEC)
+    try:
+        fd = os.memfd_create("ostiary-identity", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise OutsideError("the kernel gives no memory for the fresh TLS key (memfd_create)", _reason(error)) from None
     try:
         spki = libcrypto.write_identity(fd)
         context.load_cert_chain(f"/proc/self/fd/{fd}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ostiary.attester.table import NAMES
 from ostiary.errors import ConfigurationError
 
 DEFAULT_PORT = 18765
@@ -16,14 +17,16 @@ SYSTEM_PLATFORM_SOCKET = "/run/ostiary/platform.sock"
 
 HELP = """\
 Usage: ostiary run --cas HOST[:PORT] --service SESSION/SERVICE [options] [-- command [argument ...]]
+       ostiary run --list-attesters [--json]
 
 Start a program under attestation. `ostiary run` proves to the CAS what it and the program are, receives the program's
 arguments, environment, working directory and injection files, and becomes the program: same process id, signals,
 standard streams and exit code.
 
-With `-- command`, that program is measured and executed. Its arguments come from the session; those given here are
-used only where the session's command says @@1, @@2, ... Without it, the first word of the session's command is
-looked up in the session's PATH, and the evidence covers the launcher alone.
+With `-- command`, that program is executed. The software platform measures it; the evidence of hardware is about the
+whole enclave or virtual machine, as it was built. Arguments come from the session; those given here are used only where
+the session's command says @@1, @@2, ... Without `-- command`, the first word of the session's command is looked up in
+the session's PATH, and the software platform's evidence covers the launcher alone.
 Nothing of the environment here reaches the program unless the session asks for it.
 
 Options:
@@ -33,8 +36,13 @@ Options:
   --cas-ca FILE            PEM certificates; the CAS's chain must lead to one of them   [env: OSTIARY_CAS_CA]
                            Name the CAS's own root here: any server with a certificate under FILE is trusted.
                            Without it, and without access token, the program cannot tell which CAS configured it.
+  --attester NAME          what makes the evidence: gramine, configfs-tsm (TDX, SEV-SNP), nitro, tpm, software
+                           [default: the first of them that is available; tpm only if it is named]
+  --attester-path PATH     device, directory or socket of that attester, where it is not the usual one
+  --list-attesters         print each attester and why it is not available here; --json for programs
   --measure FILE           measure this file too, such as a script; may be repeated
-  --platform-socket PATH   socket of the software platform                  [env: OSTIARY_PLATFORM_SOCKET]
+  --platform-socket PATH   socket of the software platform; as an option, it means --attester software
+                           [env: OSTIARY_PLATFORM_SOCKET]
                            [default: $XDG_RUNTIME_DIR/ostiary/platform.sock if it exists, else
                            /run/ostiary/platform.sock]
   --no-attestation         send no evidence; only for sessions with `mode: none`
@@ -42,6 +50,8 @@ Options:
   -h, --help               print this
 
 Environment:
+  SCONE_MODE               hw: evidence of hardware, or no start; sim: no evidence, unless an attester is named;
+                           auto or unset: the first attester that is available. In any case of letters.
   SCONE_SERVICE_ACCESS_TOKEN  the session's access token; needed where it has one. It is never sent, and the CAS must
                            prove that it has it too. There is no option for it, as others could read it there.
 
@@ -71,6 +81,8 @@ class Options:
     host: name or address, IPv6 without brackets. service: `SESSION/SERVICE`. one_time_password: six digits or None.
     cas_ca: path of PEM trust anchors or None. measure: paths of further files to measure. attestation: False sends no
     evidence. command: program and arguments, empty if the session names the program.
+    attester: its name, None for the first available; then `hardware` leaves the software platform out.
+    attester_path: of the one named, None for its usual one.
     """
 
     host: str
@@ -82,26 +94,56 @@ class Options:
     attestation: bool
     retries: int
     command: tuple[str, ...]
+    attester: str | None = None
+    attester_path: str | None = None
+    hardware: bool = False
     one_time_password: str | None = field(default=None, repr=False)
 
 
-_VALUED = ("--cas", "--service", "--cas-ca", "--measure", "--platform-socket", "--retries")
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The attesters are to be printed, for a program or for people. Members as in Options."""
+
+    json: bool
+    platform_socket: str
+    attester: str | None
+    attester_path: str | None
+    hardware: bool
+
+
+_VALUED = (
+    "--cas", "--service", "--cas-ca", "--measure", "--attester", "--attester-path", "--platform-socket", "--retries",
+)  # fmt: skip
 _REPEATABLE = ("--measure",)
+_FLAGS = ("--no-attestation", "--list-attesters", "--json")
+_MODES = ("hw", "sim", "auto")
 
 
 def parse_options(
     arguments: Sequence[str], environment: Mapping[str, str], exists: Callable[[str], bool]
-) -> Options | None:
+) -> Options | Listing | None:
     """Understand the arguments after `ostiary run`; None if help was asked for.
 
-    `environment`: looked at for SCONE_CAS_ADDR, SCONE_CONFIG_ID, OSTIARY_CAS_CA, OSTIARY_PLATFORM_SOCKET and
-    XDG_RUNTIME_DIR only; empty values count as absent. `exists` tells whether a path exists.
+    `environment`: looked at for SCONE_CAS_ADDR, SCONE_CONFIG_ID, SCONE_MODE, OSTIARY_CAS_CA, OSTIARY_PLATFORM_SOCKET
+    and XDG_RUNTIME_DIR only; empty values count as absent. `exists` tells whether a path exists.
     Raises UsageError.
     """
     split = _split(arguments)
     if split is None:
         return None
     values, flags, command = split
+    attester, path, mode = _attester(values, flags, environment)
+    socket = _given(values, "--platform-socket") or _platform_socket(environment, exists)
+    if "--list-attesters" in flags:
+        return Listing(
+            json="--json" in flags,
+            platform_socket=socket,
+            attester=attester,
+            attester_path=path,
+            hardware=mode == "hw",
+        )
+    if "--json" in flags:
+        raise UsageError("--json is for --list-attesters; the program's output is its own")
     host, port = parse_address(_single(values, "--cas", environment.get("SCONE_CAS_ADDR"), "SCONE_CAS_ADDR"))
     service, password = parse_service(
         _single(values, "--service", environment.get("SCONE_CONFIG_ID"), "SCONE_CONFIG_ID")
@@ -113,8 +155,11 @@ def parse_options(
         one_time_password=password,
         cas_ca=_given(values, "--cas-ca") or environment.get("OSTIARY_CAS_CA") or None,
         measure=tuple(values.get("--measure", ())),
-        platform_socket=_given(values, "--platform-socket") or _platform_socket(environment, exists),
-        attestation="--no-attestation" not in flags,
+        platform_socket=socket,
+        attestation="--no-attestation" not in flags and (mode != "sim" or attester is not None),
+        attester=attester,
+        attester_path=path,
+        hardware=mode == "hw",
         retries=_retries(_given(values, "--retries")),
         command=command,
     )
@@ -134,7 +179,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, list[str]], set[str], tu
             return values, flags, tuple(rest)
         if argument in ("-h", "--help"):
             return None
-        if argument == "--no-attestation":
+        if argument in _FLAGS:
             flags.add(argument)
         elif name in _VALUED:
             if not equals and not rest:
@@ -212,6 +257,31 @@ def parse_service(text: str) -> tuple[str, str | None]:
 
 def _is_segment(text: str) -> bool:
     return bool(text) and text.isascii() and all(c.isalnum() or c in "_-.~" for c in text)
+
+
+def _attester(
+    values: Mapping[str, list[str]], flags: set[str], environment: Mapping[str, str]
+) -> tuple[str | None, str | None, str]:
+    """The attester named or None, its path if given, and the mode. Raises UsageError for what contradicts itself."""
+    name, path = _given(values, "--attester"), _given(values, "--attester-path")
+    mode = (environment.get("SCONE_MODE") or "auto").lower()
+    if mode not in _MODES:
+        raise UsageError(f"SCONE_MODE {mode!r}: expected {', '.join(_MODES)}")
+    if name is not None and name not in NAMES:
+        raise UsageError(f"--attester {name!r}: expected one of {', '.join(NAMES)}")
+    if path is not None and name is None:
+        raise UsageError("--attester-path needs --attester; name the attester whose path it is")
+    if "--platform-socket" in values:
+        if name not in (None, "software") or path is not None:
+            raise UsageError("--platform-socket is of the software platform alone; leave it or the attester out")
+        name = "software"
+    if "--no-attestation" in flags:
+        if "--attester" in values:
+            raise UsageError("--no-attestation sends no evidence, and --attester names who makes it; leave one out")
+        name = None
+    if mode == "hw" and (name == "software" or "--no-attestation" in flags):
+        raise UsageError("SCONE_MODE=hw asks for evidence of hardware, and the options for something else")
+    return name, path, mode
 
 
 def _platform_socket(environment: Mapping[str, str], exists: Callable[[str], bool]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
 
-from ostiary.attester import Program, SoftwareAttester, resolve_program
+from ostiary.attester import Program, resolve_program
 from ostiary.errors import ConfigurationError, DeniedError, InputError, OstiaryError, OutsideError
 from ostiary.launcher.access_token import VARIABLE
 from ostiary.launcher.attest import attest
+from ostiary.launcher.attesters import choose_attester, list_attesters
 from ostiary.launcher.configuration import Configuration
 from ostiary.launcher.connection import connect
 from ostiary.launcher.execute import (
@@ -26,7 +28,7 @@ from ostiary.launcher.execute import (
 from ostiary.launcher.host import host_environment
 from ostiary.launcher.inject import inject
 from ostiary.launcher.measured import Snapshot, require_same_program, require_unchanged, snapshot
-from ostiary.launcher.options import HELP, Options, UsageError, parse_options
+from ostiary.launcher.options import HELP, Listing, Options, UsageError, parse_options
 from ostiary.launcher.protected import require_no_protected_files
 from ostiary.launcher.templates import render_templates
 
@@ -45,6 +47,7 @@ _EXIT_CODES: tuple[tuple[type[OstiaryError], int], ...] = (
     (InputError, 76),
     (ConfigurationError, 78),
 )
+_DENIAL_ID = re.compile("[0-9a-f]{16}")
 _INTERNAL_ERROR = 70
 
 
@@ -68,6 +71,9 @@ def _run(arguments: list[str]) -> int:
     if options is None:
         sys.stdout.write(HELP)
         return 0
+    if isinstance(options, Listing):
+        sys.stdout.write(list_attesters(options))
+        return 0
     program = _resolve(options, host)
     before = snapshot(program) if program else {}
     configuration = _configure(options, program, access_token=host.get(VARIABLE.encode()) or None)
@@ -90,13 +96,13 @@ def _resolve(options: Options, host: Mapping[bytes, bytes]) -> Program | None:
 
 
 def _configure(options: Options, program: Program | None, *, access_token: bytes | None) -> Configuration:
+    attester = choose_attester(options) if options.attestation else None
     connection = connect(options.host, options.port, cas_ca=options.cas_ca, retries=options.retries)
-    attester = SoftwareAttester(options.platform_socket)
     try:
         configuration = attest(
             connection,
             options.service,
-            (lambda report_data: attester.attest(report_data, program)) if options.attestation else None,
+            (lambda report_data: attester.attest(report_data, program)) if attester else None,
             one_time_password=options.one_time_password,
             access_token=access_token,
         )
@@ -145,8 +151,15 @@ def _start(
 
 def _sentences(error: OstiaryError) -> tuple[str, ...]:
     if isinstance(error, DeniedError) and error.denial:
-        return (*error.chain, f"denial id {error.denial}: ask those who may read the session")
+        return (*error.chain, f"denial id {error.denial}: {_who_knows(error.denial)}")
     return error.chain
+
+
+def _who_knows(denial: str) -> str:
+    """What to do with the id of a denial. One of another form is never put into a command that people copy."""
+    if _DENIAL_ID.fullmatch(denial):
+        return f"`ostiary explain {denial}` says why to those who may read the session"
+    return "ask those who may read the session"
 
 
 def _tell(message: str, *causes: str) -> None:

@@ -18,6 +18,7 @@ from ostiary.board import Caller
 from ostiary.broker.cas import Cas
 from ostiary.broker.public_values import read_public_value, read_public_values
 from ostiary.broker.read import parse_hash, read_session, read_session_hash
+from ostiary.broker.read_denial import DEFAULT_LISTED, DenialDesk
 from ostiary.broker.session_encryption import public_encryption_key
 from ostiary.broker.signed_upload import upload_encrypted_session, upload_signed_session
 from ostiary.broker.upload import Uploaded, upload_session
@@ -35,6 +36,7 @@ _Handler = Callable[[Cas, Request], Awaitable[Answer]]
 
 def client_api(cas: Cas) -> Starlette:
     """The application behind the client listener."""
+    denials = _Denials(DenialDesk(cas))
     application = Starlette(
         routes=[
             _route(cas, "/session", "POST", _upload),
@@ -47,6 +49,8 @@ def client_api(cas: Cas) -> Starlette:
             _route(cas, "/v1/sessions/{name:path}", "GET", _read),
             _route(cas, "/v1/session_hashes/{name:path}", "GET", _read_hash),
             _route(cas, "/v1/session_encryption_key", "GET", _encryption_key),
+            _route(cas, "/v1/denials", "GET", denials.listed),
+            _route(cas, "/v1/denials/{denial}", "GET", denials.read),
             _route(cas, "/v1/values/{selector:path}", "GET", _values),
             _route(cas, "/v1/version", "GET", _version),
             _route(cas, "/v1/openapi.json", "GET", _openapi),
@@ -147,6 +151,32 @@ async def _read_hash(cas: Cas, request: Request) -> Answer:
     except OstiaryError as error:
         return error_answer(error, doing=f"Failed to read the hash of session '{name}'")
     return answer(200, {"hash": session_hash.hex()})
+
+
+class _Denials:
+    """The routes of denials. The list names its session in the query, as a session's name may have slashes."""
+
+    def __init__(self, desk: DenialDesk) -> None:
+        self._desk = desk
+
+    async def read(self, _cas: Cas, request: Request) -> Answer:
+        return answer(200, await self._desk.read(request.path_params["denial"], caller=_caller(request)))
+
+    async def listed(self, _cas: Cas, request: Request) -> Answer:
+        query = request.query_params
+        if "session" not in query:
+            raise InputError("the query names no session; write ?session=NAME")
+        limit = query.get("limit", str(DEFAULT_LISTED))
+        found = await self._desk.listed(
+            _session_name(query["session"]),
+            before=query.get("before"),
+            limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= _MAX_LIMIT_DIGITS else 0,
+            caller=_caller(request),
+        )
+        return answer(200, {"denials": found})
+
+
+_MAX_LIMIT_DIGITS = 6
 
 
 async def _encryption_key(cas: Cas, _request: Request) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostiary import __version__
+from ostiary.broker.read_denial import DEFAULT_LISTED, MAX_LISTED
 from ostiary.server.answers import JsonValue
 from ostiary.server.limits import MAX_ENCRYPTED_BODY_BYTES, MAX_SIGNED_BODY_BYTES
 from ostiary.session.signed import MAX_SIGNATURES
@@ -17,6 +18,13 @@ _KEY: JsonValue = {
     "type": "string",
     "pattern": "^[0-9a-f]{64}$",
     "description": "X25519 public key of this service, for which sessions are encrypted",
+}
+
+_DENIAL_ID: JsonValue = {"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "as the program was told"}
+
+_STAGE: JsonValue = {
+    "enum": ["challenge", "admission", "password", "token", "evidence", "appraisal", "configuration", "file", "volume"],
+    "description": "how far the start came: what was judged and failed",
 }
 
 _SCHEMAS: JsonValue = {
@@ -105,6 +113,82 @@ _SCHEMAS: JsonValue = {
             },
         },
     },
+    "SignedDenial": {
+        "type": "object",
+        "required": ["denial", "signature"],
+        "additionalProperties": False,
+        "properties": {
+            "denial": {"$ref": "#/components/schemas/Denial"},
+            "signature": {
+                "type": "object",
+                "required": ["algorithm", "chain", "value"],
+                "description": (
+                    "over the bytes `ostiary-denial-v1`, a zero, and the canonical JSON (RFC 8785) of `denial`; the "
+                    "chain leads to the certificate of this service"
+                ),
+                "properties": {
+                    "algorithm": {"const": "ES256"},
+                    "chain": {"type": "array", "items": {"type": "string", "description": "PEM"}},
+                    "value": {"type": "string", "contentEncoding": "base64", "description": "ECDSA signature in DER"},
+                },
+            },
+        },
+    },
+    "Denial": {
+        "type": "object",
+        "required": [
+            *("form", "id", "time", "last_time", "times", "session", "session_hash", "service", "stage", "reasons"),
+            *("evidence", "report", "advice"),
+        ],
+        "properties": {
+            "form": {"const": 1},
+            "id": _DENIAL_ID,
+            "time": {"type": "string", "format": "date-time"},
+            "last_time": {"type": "string", "format": "date-time", "description": "of the newest of equal denials"},
+            "times": {"type": "integer", "description": "equal denials within a minute count here"},
+            "session": {"type": "string"},
+            "session_hash": _HASH,
+            "service": {"type": "string"},
+            "stage": _STAGE,
+            "reasons": {"type": "array", "items": {"type": "string"}, "description": "from the outside in"},
+            "evidence": {"type": ["object", "null"], "description": "what authentic evidence says; null without it"},
+            "report": {
+                "type": ["object", "null"],
+                "description": "every factor with found, expected and whether it holds: general, and of each variant",
+            },
+            "advice": {
+                "type": ["object", "null"],
+                "description": (
+                    "the smallest change of the session that would admit the program: operations, each with its "
+                    "wisdom; obstacles; whether it suffices; and a patch in YAML"
+                ),
+            },
+        },
+    },
+    "Denials": {
+        "type": "object",
+        "required": ["denials"],
+        "additionalProperties": False,
+        "properties": {
+            "denials": {
+                "type": "array",
+                "description": "the newest first",
+                "items": {
+                    "type": "object",
+                    "required": ["id", "time", "last_time", "times", "service", "stage", "reason"],
+                    "properties": {
+                        "id": _DENIAL_ID,
+                        "time": {"type": "string", "format": "date-time"},
+                        "last_time": {"type": "string", "format": "date-time"},
+                        "times": {"type": "integer"},
+                        "service": {"type": "string"},
+                        "stage": _STAGE,
+                        "reason": {"type": "string"},
+                    },
+                },
+            }
+        },
+    },
     "Value": {
         "type": "object",
         "required": ["kind", "value", "expires", "renew"],
@@ -158,6 +242,8 @@ def openapi_document() -> JsonValue:
             "/v1/sessions/{name}": {"get": _read("readSessionV1")},
             "/v1/session_hashes/{name}": {"get": _read_hash()},
             "/v1/session_encryption_key": {"get": _encryption_key()},
+            "/v1/denials": {"get": _list_denials()},
+            "/v1/denials/{denial}": {"get": _read_denial()},
             "/v1/values/{selector}": {"get": _values()},
             "/v1/version": {"get": _plain("version", "Version of this service", {"type": "object"})},
             "/v1/openapi.json": {"get": _plain("openapi", "This document", {"type": "object"})},
@@ -295,6 +381,39 @@ def _read(operation: str) -> JsonValue:
                     "404": "no such session or version",
                 }
             ),
+        },
+    }
+
+
+def _list_denials() -> JsonValue:
+    return {
+        "operationId": "listDenials",
+        "summary": "Starts that a session denied, the newest first, for those who may read it",
+        "parameters": [
+            _parameter("session", "query", "session name; a leading `/` is dropped", required=True),
+            _parameter("before", "query", "id of a denial: only those older than that one", required=False),
+            _parameter("limit", "query", f"at most {MAX_LISTED}, by default {DEFAULT_LISTED}", required=False),
+        ],
+        "responses": {
+            "200": _json("the denials in short", "Denials"),
+            **_errors(
+                {
+                    "400": "no session is named, or `limit` is none",
+                    "404": "no such session, or not for this caller; or `before` is none of its denials",
+                }
+            ),
+        },
+    }
+
+
+def _read_denial() -> JsonValue:
+    return {
+        "operationId": "readDenial",
+        "summary": "Why a start was denied and what would admit it, signed, for those who may read the session",
+        "parameters": [_parameter("denial", "path", "the id that the program was told", required=True)],
+        "responses": {
+            "200": _json("the denial", "SignedDenial"),
+            **_errors({"404": "no such denial, or not for this caller"}),
         },
     }
 

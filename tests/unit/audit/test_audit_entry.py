@@ -44,6 +44,7 @@ def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
 def test_the_kinds_are_a_closed_list() -> None:
     assert {kind.value for kind in Kind} == {
         "anchor_recorded",
+        "service_refused",
         "owner_recorded",
         "rollback_accepted",
         "session_created",

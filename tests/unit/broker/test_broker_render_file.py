@@ -53,12 +53,14 @@ def render(desk: Desk, start: Start, template: bytes, path: str = "/etc/app.conf
 
 
 def refused(desk: Desk, start: Start, template: bytes, *words: str) -> None:
-    before = desk.cas.store.head
+    """Nothing is written but the denial itself."""
+    before = desk.cas.store.version("session/a")
     with pytest.raises(DeniedRelease) as denied:
         render(desk, start, template)
     for word in words:
         assert word in str(denied.value.told)
-    assert desk.cas.store.head == before
+    assert desk.cas.store.version("session/a") == before
+    assert desk.cas.denials.of_session("a")[0]["stage"] == "file"
 
 
 def test_the_configuration_names_the_templates_by_absolute_paths(start: Start) -> None:

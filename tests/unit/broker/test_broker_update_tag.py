@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -31,7 +32,7 @@ from ostiary.errors import (
     VolumeUnavailableError,
 )
 from ostiary.session.model import Service
-from ostiary.store import Write
+from ostiary.store import Head, Write
 
 if TYPE_CHECKING:
     from tests.unit.broker.conftest import Desk
@@ -173,8 +174,10 @@ def test_a_report_that_conflicts_again_and_again_ends_in_a_refusal(
     desk.upload(text(), alice)
     started = start(desk)
 
-    def refuse(*_: object, **__: object) -> None:
-        raise ConflictError("always somebody else")
+    def refuse(*_: object, **__: object) -> Future[Head]:
+        future: Future[Head] = Future()
+        future.set_exception(ConflictError("always somebody else"))
+        return future
 
     monkeypatch.setattr(desk.cas.store, "commit", refuse)
     with pytest.raises(DeniedRelease) as denied:

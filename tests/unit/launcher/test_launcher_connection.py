@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -235,3 +236,14 @@ def test_a_request_that_the_cas_would_not_take_is_not_sent(cas: CasSimulator) ->
         stream.post("/v1/configure", bytes(MAX_REQUEST_BYTES + 1))
     stream.close()
     assert cas.seen.paths == []
+
+
+def test_a_kernel_without_memory_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Gramine's: the fresh key is in no file with a name, so there is no start without them."""
+
+    def refuse(_name: str, _flags: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(OutsideError, match=r"memory for the fresh TLS key .*: Function not implemented"):
+        connect("127.0.0.1", 1, cas_ca=None, retries=0)

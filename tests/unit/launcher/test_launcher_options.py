@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.launcher.options import HELP, SYSTEM_PLATFORM_SOCKET, Options, UsageError, parse_options
+from ostiary.attester.table import NAMES
+from ostiary.launcher.options import HELP, SYSTEM_PLATFORM_SOCKET, Listing, Options, UsageError, parse_options
 
 REQUIRED = ["--cas", "cas.example", "--service", "shop/web"]
 
 
 def parse(*arguments: str, env: dict[str, str] | None = None, existing: tuple[str, ...] = ()) -> Options:
     options = parse_options(arguments, env or {}, existing.__contains__)
-    assert options is not None
+    assert isinstance(options, Options)
     return options
 
 
@@ -200,3 +201,72 @@ def test_service_ids_refused(service: str, message: str) -> None:
 def test_empty_variables_count_as_absent() -> None:
     with pytest.raises(UsageError, match="--cas is missing"):
         parse(env={"SCONE_CAS_ADDR": "", "SCONE_CONFIG_ID": "a/b"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode", "expected"),
+    [
+        ((), None, (None, None, False, True)),
+        ((), "auto", (None, None, False, True)),
+        ((), "AUTO", (None, None, False, True)),
+        ((), "HW", (None, None, True, True)),
+        ((), "sim", (None, None, False, False)),
+        (("--attester", "nitro"), "sim", ("nitro", None, False, True)),
+        (("--attester=gramine", "--attester-path", "/d"), "hw", ("gramine", "/d", True, True)),
+        (("--attester", "software"), None, ("software", None, False, True)),
+        (("--platform-socket", "s"), None, ("software", None, False, True)),
+        (("--platform-socket", "s", "--attester", "software"), "auto", ("software", None, False, True)),
+        (("--platform-socket", "s"), "sim", ("software", None, False, True)),
+        (("--platform-socket", "s", "--no-attestation"), None, (None, None, False, False)),
+        (("--no-attestation",), "sim", (None, None, False, False)),
+    ],
+)
+def test_which_attester_is_asked(
+    arguments: tuple[str, ...], mode: str | None, expected: tuple[str | None, str | None, bool, bool]
+) -> None:
+    """SCONE_MODE says what is enough; who names an attester, or the software platform's socket, means it."""
+    options = parse(*REQUIRED, *arguments, env={} if mode is None else {"SCONE_MODE": mode})
+    assert (options.attester, options.attester_path, options.hardware, options.attestation) == expected
+
+
+def test_a_variable_tells_where_the_software_platform_is_and_not_to_take_it() -> None:
+    options = parse(*REQUIRED, env={"OSTIARY_PLATFORM_SOCKET": "p"})
+    assert (options.platform_socket, options.attester) == ("p", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode", "message"),
+    [
+        ((), "simulation", "SCONE_MODE 'simulation': expected hw, sim, auto"),
+        (("--attester", "sgx"), None, "--attester 'sgx': expected one of gramine, configfs-tsm, nitro"),
+        (("--attester-path", "/d"), None, "--attester-path needs --attester"),
+        (("--attester", "nitro", "--platform-socket", "s"), None, "of the software platform alone"),
+        (("--attester", "software", "--attester-path", "/d", "--platform-socket", "s"), None, "platform alone"),
+        (("--attester", "nitro", "--no-attestation"), None, "--no-attestation sends no evidence"),
+        (("--attester", "software"), "hw", "SCONE_MODE=hw asks for evidence of hardware"),
+        (("--platform-socket", "s"), "hw", "SCONE_MODE=hw asks for evidence of hardware"),
+        (("--no-attestation",), "hw", "SCONE_MODE=hw asks for evidence of hardware"),
+        (("--json",), None, "--json is for --list-attesters"),
+        (("--list-attesters=1",), None, "unknown option --list-attesters"),
+    ],
+)
+def test_what_contradicts_itself_is_a_usage_error(arguments: tuple[str, ...], mode: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(*REQUIRED, *arguments, env={} if mode is None else {"SCONE_MODE": mode})
+
+
+def test_the_list_of_attesters_needs_no_cas() -> None:
+    listing = parse_options(["--list-attesters"], {"OSTIARY_PLATFORM_SOCKET": "p"}, lambda _: False)
+    assert listing == Listing(json=False, platform_socket="p", attester=None, attester_path=None, hardware=False)
+    arguments = ["--json", "--attester", "nitro", "--attester-path", "n", "--list-attesters"]
+    listing = parse_options(arguments, {"SCONE_MODE": "hw"}, lambda _: False)
+    assert listing == Listing(
+        json=True, platform_socket=SYSTEM_PLATFORM_SOCKET, attester="nitro", attester_path="n", hardware=True
+    )
+
+
+def test_help_names_every_attester() -> None:
+    for name in NAMES:
+        assert name in HELP
+    for option in ("--attester ", "--attester-path", "--list-attesters", "SCONE_MODE"):
+        assert f"  {option}" in HELP
