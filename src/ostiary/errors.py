@@ -217,7 +217,8 @@ class ReleaseRefusedError(RefusedError):
 class SecretUnavailableError(ReleaseRefusedError):
     """The value of a secret cannot be had.
 
-    The causes are not for the peer; the message may name the secret to a program that was admitted, and to nobody else.
+    The causes are not for the peer; the message may name the secret to a program that was admitted, and both to those
+    who may read or change the session that has it.
     """
 
 

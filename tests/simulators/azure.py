@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +19,8 @@ from tests.simulators.outside import LOOPBACK, Answering, Outside
 
 from ostiary.secret.azure import AzureCloud
 
+MAX_VALUE_CHARACTERS = 25_000
+ENTRY_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 LOCALHOST = x509.DNSName("localhost")
 TENANT, CLIENT, SECRET = "0dbfba1e-8d1a-4d0a-a3a4-3b1f0b9d9a10", "7c2b5b0e-3f7d-4b9a-9a55-1d5f3e7c2b60", "app-s3cret+&="
 TOKEN = "ey.the-token.x"
@@ -35,6 +40,7 @@ class Asked:
     query: dict[str, str]
     headers: dict[str, str]
     form: dict[str, str]
+    body: bytes
 
 
 def parse_request(request: bytes) -> Asked:
@@ -44,26 +50,33 @@ def parse_request(request: bytes) -> Asked:
     method, target, _ = first.split(" ")
     parts = urlsplit(target)
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    is_form = headers.get("content-type") == "application/x-www-form-urlencoded"
     return Asked(
         method=method,
         path=parts.path,
         query={name: value for name, (value,) in parse_qs(parts.query).items()},
         headers=headers,
-        form={name: value for name, (value,) in parse_qs(body.decode("ascii")).items()},
+        form={name: value for name, (value,) in parse_qs(body.decode("ascii")).items()} if is_form else {},
+        body=body,
     )
 
 
 class Azure:
     """entries: what the vault holds, by name, as it answers. application_key: verifies the application's assertions.
 
-    in_place_of: answers to one path, instead of what the simulator would say.
+    in_place_of: answers to one path, instead of what the simulator would say. in_place_of_vault: answers to one method
+    of every vault. written: by host of the vault and name, all versions that were put there, the newest last.
     """
 
     def __init__(self, directory: Path, *names: x509.GeneralName) -> None:
         self.server = Outside(directory, self._answer, *(names or (LOOPBACK, LOCALHOST)))
         self.entries: dict[str, dict[str, object]] = {}
         self.application_key: rsa.RSAPublicKey | None = None
+        self.application_secret = SECRET
         self.in_place_of: dict[str, Answering] = {}
+        self.in_place_of_vault: dict[str, Answering] = {}
+        self.written: dict[str, dict[str, list[dict[str, object]]]] = {}
+        self._versions = count(1)
         self.certs: Callable[[], bytes] = lambda: answer(404, {})
 
     @property
@@ -92,8 +105,11 @@ class Azure:
         """As if nothing had been asked, and nothing been set."""
         self.server.requests.clear()
         self.in_place_of.clear()
+        self.in_place_of_vault.clear()
         self.entries.clear()
+        self.written.clear()
         self.application_key = None
+        self.application_secret = SECRET
 
     def _answer(self, request: bytes, stream: ssl.SSLSocket) -> None:
         asked = parse_request(request)
@@ -101,6 +117,8 @@ class Azure:
             self.in_place_of[asked.path](request, stream)
         elif asked.path == self.token_path:
             stream.sendall(self._directory(asked))
+        elif asked.path.startswith("/secrets/") and asked.method in self.in_place_of_vault:
+            self.in_place_of_vault[asked.method](request, stream)
         elif asked.path.startswith("/secrets/"):
             stream.sendall(self._vault(asked))
         elif asked.path == "/certs":
@@ -114,7 +132,9 @@ class Azure:
         right &= (form["grant_type"], form["scope"]) == ("client_credentials", "https://localhost/.default")
         if not right:
             return answer(400, {"error": "invalid_request", "error_codes": [90014]})
-        if form["client_id"] != CLIENT or not (form.get("client_secret") == SECRET or self._asserted(form)):
+        if form["client_id"] != CLIENT or not (
+            form.get("client_secret") == self.application_secret or self._asserted(form)
+        ):
             return answer(401, DIRECTORY_REFUSAL)
         return answer(200, {"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": TOKEN})
 
@@ -138,12 +158,36 @@ class Azure:
             return False
         return bool(0 < claims["exp"] - claims["nbf"] <= 600)
 
+    def vault(self, request: bytes) -> bytes:
+        """What a vault answers."""
+        return self._vault(parse_request(request))
+
     def _vault(self, asked: Asked) -> bytes:
-        if asked.query != {"api-version": "7.4"} or asked.method != "GET":
+        if asked.query != {"api-version": "7.4"} or asked.method not in ("GET", "PUT"):
             return answer(400, {"error": {"code": "BadParameter", "message": "?"}})
         if asked.headers.get("authorization") != f"Bearer {TOKEN}":
             return answer(401, {"error": {"code": "Unauthorized", "message": "AKV10000: Request is missing a token."}})
-        entry = self.entries.get(asked.path.removeprefix("/secrets/"))
+        name = asked.path.removeprefix("/secrets/")
+        versions = self.written.setdefault(asked.headers["host"].partition(":")[0], {})
+        if asked.method == "PUT":
+            return self._put(asked, name, versions)
+        if versions.get(name):
+            return answer(200, versions[name][-1])
+        entry = self.entries.get(name)
         if entry is None:
             return answer(404, {"error": {"code": "SecretNotFound", "message": "A secret was not found."}})
         return answer(200, {"id": f"https://localhost{asked.path}/1", "attributes": {"enabled": True}, **entry})
+
+    def _put(self, asked: Asked, name: str, versions: dict[str, list[dict[str, object]]]) -> bytes:
+        members = json.loads(asked.body)
+        value = members.pop("value", None)
+        fits = isinstance(value, str) and len(value) <= MAX_VALUE_CHARACTERS and not members
+        if asked.headers.get("content-type") != "application/json" or not fits or not ENTRY_NAME.fullmatch(name):
+            return answer(400, {"error": {"code": "BadParameter", "message": "?"}})
+        entry = {
+            "value": value,
+            "id": f"https://{asked.headers['host']}/secrets/{name}/{next(self._versions):032x}",
+            "attributes": {"enabled": True, "recoveryLevel": "Recoverable+Purgeable"},
+        }
+        versions.setdefault(name, []).append(entry)
+        return answer(200, entry)

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostiary.broker.carried_out import check_release, check_upload
 from ostiary.broker.configure import MAX_ARGUMENTS_BYTES, MAX_FILE_BYTES, MAX_FILES_BYTES
 from ostiary.broker.namespace import default_root
-from ostiary.errors import InputError, ReleaseRefusedError, SessionFormatError
+from ostiary.errors import SessionFormatError
 from ostiary.secret.certificate import MAX_CHAIN_CERTIFICATES
 from ostiary.secret.format import FORMS, Format
 from ostiary.secret.generate import MAX_SLOW_KEYS
@@ -154,23 +153,6 @@ secrets:
 - name: token
   kind: jwt
 """
-
-_ASKS_FOR_EVERYTHING = """\
-version: "0.3.12"
-name: s
-secret_config: {store_in: !akv {vault: v.vault.azure.net}}
-secrets:
-- {name: t, kind: aad-token, tenant_id: t, client_id: c, application_secret: s}
-services:
-- name: a
-  image_name: …
-  attestation: {mrenclave: 0000000000000000000000000000000000000000000000000000000000000000}
-  platforms: ["INTEL_QE_ID:00000000000000000000000000000000"]
-images:
-- name: …
-  injection_files: [/…]
-"""
-"""Everything that carried_out refuses; a test holds it against that module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,25 +366,6 @@ def _check_output() -> str:
     return f"`shop.yml`:\n\n```\n{_CHECKED_SESSION}```\n\n```text\n$ ostiary session check shop.yml\n{done.stderr}```\n"
 
 
-def not_carried_out() -> tuple[tuple[str, str], ...]:
-    """What carried_out refuses by name, and when."""
-    session = parse_session(_ASKS_FOR_EVERYTHING).session
-    rows: list[tuple[str, str]] = []
-    try:
-        check_upload(session)
-    except InputError as error:
-        rows += [(cause, "the upload") for cause in error.causes]
-    try:
-        check_release(session, session.services[0], session.security)
-    except ReleaseRefusedError as error:
-        rows += [(cause, "the start") for cause in error.causes]
-    return tuple(rows)
-
-
-def _not_carried_out() -> str:
-    return _table(("asked for", "refused is"), iter(not_carried_out()))
-
-
 TABLES: Mapping[str, Callable[[], str]] = {
     "first example": _first_example,
     "root namespace": _root_namespace,
@@ -414,7 +377,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "tolerations": _tolerations,
     "limits": _limits,
     "check output": _check_output,
-    "not carried out": _not_carried_out,
 }
 
 if __name__ == "__main__":

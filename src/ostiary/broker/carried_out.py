@@ -9,15 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ostiary.errors import InputError, ReleaseRefusedError
+from ostiary.errors import ReleaseRefusedError
 from ostiary.session.model import Security, SecurityAttestation, Service, Session, Variable, variables_in
-
-
-def check_upload(session: Session) -> None:
-    """Raise InputError, naming everything that must be carried out when the session is stored, and is not."""
-    found = tuple(_at_upload(session))
-    if found:
-        raise InputError(f"session {session.name} asks for what this version of Ostiary does not do yet", *found)
 
 
 def check_release(session: Session, service: Service, security: Security | Variable) -> SecurityAttestation:
@@ -33,11 +26,6 @@ def check_release(session: Session, service: Service, security: Security | Varia
             f"service {session.name}/{service.name} asks for what this version of Ostiary does not do yet", *found
         )
     return attestation
-
-
-def _at_upload(session: Session) -> Iterator[str]:
-    if session.secret_store is not None:
-        yield "secret_config.store_in: a key vault as the place of secrets; leave it out to keep them here"
 
 
 def _at_release(security: Security | Variable) -> Iterator[str]:

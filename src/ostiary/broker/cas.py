@@ -15,6 +15,7 @@ from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
@@ -35,7 +36,8 @@ class Cas:
     verifier: holds the roots under which evidence of each TEE counts; those of software platforms only as the owner
     named them.
     admissions, configurations: made before, by names of session and service.
-    outside: the way to Azure's directory and key vaults. key_sets: of attestation services that sessions name.
+    outside: the way to Azure's directory and key vaults. vaults: those that sessions keep their values in.
+    key_sets: of attestation services that sessions name.
     endorsements: kept ones, and the way to their vendors. last_evidence: for a forecast.
     now: aware UTC time. random: n bytes of a cryptographic generator.
     """
@@ -50,6 +52,7 @@ class Cas:
     configurations: Memory[tuple[str, str], Configuration]
     verifier: Verifier
     outside: Outside
+    vaults: KeyVaults
     key_sets: KeySets
     endorsements: Endorsements
     last_evidence: LastEvidences

@@ -8,15 +8,18 @@ Two kinds of record, by logical name::
 A record appears with the first start that uses the file system, and outlives every version of its session, also one
 that does not have the volume. It is dropped, and with it a key that was made here, when a version is stored that gives
 the key or the tag otherwise: so a record always fits what the current version declares.
+
+The key of a volume stands in its record, unless its session keeps, or once kept, its values in a key vault: then it is
+among those values (`StoredSession.volume_keys`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,10 +33,17 @@ _FORM = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Succession:
-    """What an update means for the states: `writes` drop those that it replaces, `expect` is what it was judged by."""
+    """What an update means for the states: `writes` drop or change some, `expect` is what it was judged by.
+
+    dropped: volumes that begin anew. moved: keys by volume, which the writes take out of the records and the caller
+    has to keep. elsewhere: volumes without fspf_key that were used, and whose record has no key.
+    """
 
     writes: tuple[Write, ...] = field(default=(), repr=False)
     expect: tuple[Expect, ...] = ()
+    dropped: frozenset[str] = frozenset()
+    moved: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    elsewhere: frozenset[str] = frozenset()
 
 
 class FileRecords:
@@ -61,8 +71,8 @@ class FileRecords:
     async def succeeding(self, before: Session | None, after: Session) -> AsyncIterator[Succession]:
         """What storing `after` in place of `before` does to the states of its volumes and main file systems.
 
-        While the block lasts, no change of what is dropped is recorded. Raises InputError: a volume that is kept would
-        have other `files`.
+        While the block lasts, nobody else of this process changes what is dropped or changed here. Raises InputError:
+        a volume that is kept would have other `files`.
         """
         async with AsyncExitStack() as held:
             for name in sorted(write.name for write in self._succession(before, after).writes):
@@ -73,14 +83,35 @@ class FileRecords:
         if before is None:
             return Succession()  # Nobody can have used anything of it yet.
         writes: list[Write] = []
-        expect: list[Expect] = []
+        expect: dict[Expect, None] = {}
         for name, declaration, state, version in (*self._volumes(before, after), *self._mains(before, after)):
             if state is None:
                 # A first start may be about to make the record as the version before declares it.
-                expect.append(Expect(name=name, version=0))
+                expect[Expect(name=name, version=0)] = None
             elif state.declaration != declaration:
                 writes.append(Write(name=name, value=None, expected_version=version))
-        return Succession(writes=tuple(writes), expect=tuple(expect))
+        dropped = {write.name for write in writes}
+        keys: dict[str, bytes | None] = {}
+        for volume in _without_key(after):
+            name = volume_record(after.name, volume.name)
+            state, version = self.volume(name)
+            if name in dropped:
+                continue
+            if state is None:
+                if after.secret_store is not None:
+                    # The same: that start would put a key into the record.
+                    expect[Expect(name=name, version=0)] = None
+                continue
+            keys[volume.name] = state.key
+            if state.key is not None and after.secret_store is not None:
+                writes.append(volume_write(name, replace(state, key=None), version))
+        return Succession(
+            writes=tuple(writes),
+            expect=tuple(expect),
+            dropped=frozenset(v.name for v in after.volumes if volume_record(after.name, v.name) in dropped),
+            moved={name: key for name, key in keys.items() if key is not None and after.secret_store is not None},
+            elsewhere=frozenset(name for name, key in keys.items() if key is None),
+        )
 
     def _volumes(self, before: Session, after: Session) -> Iterator[tuple[str, bytes, VolumeState | None, int]]:
         """Record name, new declaration, state and version of the volumes whose record may not fit any more."""
@@ -147,6 +178,11 @@ def main_write(name: str, state: MainState, version: int) -> Write:
         "heads": [head.hex() for head in state.heads],
     }
     return Write(name=name, value=json.dumps(members).encode(), expected_version=version)
+
+
+def _without_key(session: Session) -> Iterator[Volume]:
+    """The volumes of a session whose key is made here."""
+    return (volume for volume in session.volumes if isinstance(volume, Volume) and volume.fspf_key is None)
 
 
 def _require_same_files(volume: Volume, files: str) -> None:

@@ -25,6 +25,7 @@ from ostiary.errors import ReleaseRefusedError, TagConflictError
 from ostiary.session.model import Service, Variable, Volume
 
 STATE_ID_BYTES = 16
+KEY_BYTES = 32
 MAX_LINES = 1024
 """Lines of the main file system of one service whose newest tags are kept."""
 
@@ -34,8 +35,8 @@ class VolumeState:
     """What is known of a volume. id: 16 bytes, of this history of it and no other.
 
     declaration: digest of what the session says of key and tag; another declaration begins another history.
-    key: the key that was made here, 32 bytes; None: the session gives it. tag: None before the first initialisation.
-    replaced: the tag before this one, None if there was none.
+    key: the key that was made here, 32 bytes; None: the session gives it, or keeps it among its values. tag: None
+    before the first initialisation. replaced: the tag before this one, None if there was none.
     """
 
     id: bytes

@@ -13,6 +13,7 @@ from ostiary.broker.cas import Cas
 from ostiary.broker.configure import MainFileSystem, MountedVolume
 from ostiary.broker.file_records import main_record, main_write, volume_record, volume_write
 from ostiary.broker.file_state import (
+    KEY_BYTES,
     STATE_ID_BYTES,
     MainState,
     VolumeState,
@@ -31,7 +32,6 @@ from ostiary.session import Template
 from ostiary.session.model import Image, ImageVolume, Service, Session, Variable, Volume
 from ostiary.store import Expect, Write
 
-KEY_BYTES = 32
 MAIN = "main"
 """The target that a main file system is, among those named `volume:NAME`."""
 
@@ -164,7 +164,10 @@ class _Gathering:
         policy = use.update_policy
         grant = Grant(record=use.record, state_id=state.id, update_policy=policy)
         self._grants[f"volume:{mount.name}"] = grant
-        key = state.key if use.volume.fspf_key is None else self._key(use.owner, use.volume.fspf_key)
+        if use.volume.fspf_key is None:
+            key = state.key or use.owner.volume_keys.get(use.volume.name)
+        else:
+            key = self._key(use.owner, use.volume.fspf_key)
         if key is None:
             raise ReleaseRefusedError("neither the session nor the record of its state has a key")
         return MountedVolume(
@@ -181,11 +184,12 @@ class _Gathering:
         known, _ = self._cas.files.volume(use.record)
         state = known or self._new.get(use.record)
         if state is None:
+            is_given = use.volume.fspf_key is not None or use.volume.name in use.owner.volume_keys
             state = VolumeState(
                 id=self._cas.random(STATE_ID_BYTES),
                 declaration=volume_declaration(use.volume),
                 files=use.volume.files,
-                key=self._cas.random(KEY_BYTES) if use.volume.fspf_key is None else None,
+                key=None if is_given else self._cas.random(KEY_BYTES),
                 tag=use.volume.fspf_tag,
             )
             self._new[use.record] = state

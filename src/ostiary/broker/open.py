@@ -18,6 +18,7 @@ from ostiary.broker.file_records import FileRecords
 from ostiary.broker.guesses import Guesses
 from ostiary.broker.kept_endorsements import Endorsements
 from ostiary.broker.key_sets import KeySets
+from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.open_storage import anchor_identity, open_storage
@@ -102,7 +103,8 @@ def make_cas(
     """
     outside = Outside(azure, now=now, random=random)
     anchors = Anchors.of(roots)
-    sessions = SessionRecords(store)
+    vaults = KeyVaults(outside, random=random)
+    sessions = SessionRecords(store, vaults.fetch)
     leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
     _log_start(store, sessions, leaf, random)
     return Cas(
@@ -118,6 +120,7 @@ def make_cas(
         ),
         verifier=Verifier(roots, aks),
         outside=outside,
+        vaults=vaults,
         key_sets=KeySets(outside, now=now),
         endorsements=Endorsements(
             Shelf(store, anchors, now=now, random=random),

@@ -41,6 +41,9 @@ async def _exported(cas: Cas, name: str, session_hash: bytes | None) -> dict[str
     current = cas.sessions.current(name)
     if current is None or (session_hash is not None and not hmac.compare_digest(session_hash, current.parsed.hash)):
         return {}
+    if not current.has_values:
+        # They lie in a key vault that does not give them, which the asker must not learn.
+        return {}
     values: dict[str, Released] = dict(current.values)
     for secret in current.parsed.session.secrets:
         if secret.export_public and isinstance(secret, ImportedSecret):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiary.board import Caller, Operation, authorize
 from ostiary.broker.admission import access_policy_of
 from ostiary.broker.cas import Cas
-from ostiary.errors import InputError, NotFoundError
+from ostiary.errors import InputError, NotFoundError, RefusedError
 from ostiary.session import ParsedSession
 
 
@@ -25,6 +25,7 @@ async def read_session(cas: Cas, name: str, *, session_hash: bytes | None, calle
         creator=current.creator,
         caller=caller,
     )
+    current.require_values()
     if session_hash is None:
         return current.parsed
     await cas.sessions.prepare_version(name, session_hash)
@@ -51,6 +52,9 @@ async def read_session_hash(cas: Cas, name: str, *, caller: Caller | None) -> by
             creator=current.creator,
             caller=caller,
         )
+        current.require_values()
+    elif not current.has_values:
+        raise RefusedError("Failed to read the hash", "the values of the session's secrets cannot be had at this time")
     return current.parsed.hash
 
 

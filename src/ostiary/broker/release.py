@@ -21,6 +21,7 @@ from ostiary.broker.last_evidence import FORESEEN, LastEvidence
 from ostiary.broker.memory import Made
 from ostiary.broker.one_time_password import spend_one_time_password
 from ostiary.broker.outside import Errands
+from ostiary.broker.renewal import renewal_writes
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, EvidenceFormatError, NotFoundError, RefusedError, ReleaseRefusedError
@@ -113,15 +114,15 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
             await cas.sessions.prepare(request.session)
             attempt.stored = stored = cas.sessions.require(request.session)
             service = _service(stored.parsed.session, request.service)
-            attempt.stage = "admission"
-            admission = admission_of(cas, stored, service)
-            attempt.admission, attempt.stage = admission.thing, "password"
-            await password.spend(admission.thing.one_time_password_secret)
-            attempt.stage = "token"
-            proof = _prove_token(admission.thing, request)
-            result = await _attest(cas, stored.parsed.session, admission.thing, request, attempt)
-            attempt.stage = "configuration"
             try:
+                attempt.stage = "admission"
+                admission = admission_of(cas, stored, service)
+                attempt.admission, attempt.stage = admission.thing, "password"
+                await password.spend(admission.thing.one_time_password_secret)
+                attempt.stage = "token"
+                proof = _prove_token(admission.thing, request)
+                result = await _attest(cas, stored.parsed.session, admission.thing, request, attempt)
+                attempt.stage = "configuration"
                 return await _release(cas, stored, service, result, proof, admission.rests_on, errands)
             except ConflictError:
                 errands.forget()
@@ -242,6 +243,7 @@ async def _release(
     errands: Errands,
 ) -> Start:
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""
+    stored.require_values()
     session = stored.parsed.session
     identity = None if result.claims is None else result.claims.identity
     made = cas.configurations.recall((session.name, service.name), cas.now())
@@ -280,9 +282,9 @@ async def _make(
         return resolution, _configure(resolution, stored, service, identity)
 
     resolution, made = await errands.with_outside(attempt)
-    if resolution.lasting and not resolution.writes:
+    if resolution.lasting and not resolution.renewals:
         cas.configurations.keep((stored.parsed.session.name, service.name), made)
-    return made, resolution.writes
+    return made, await renewal_writes(cas, resolution.renewals)
 
 
 def _configure(

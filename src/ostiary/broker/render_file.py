@@ -13,6 +13,7 @@ from ostiary.broker.configure import MAX_FILES_BYTES
 from ostiary.broker.denial import deny
 from ostiary.broker.outside import Errands
 from ostiary.broker.release import MAX_TRIES, Start
+from ostiary.broker.renewal import renewal_writes
 from ostiary.broker.resolution import Resolution
 from ostiary.errors import ConflictError, InputError, RefusedError, ReleaseRefusedError
 from ostiary.secret import Released, parse_file_template, render_file_template, require_provided, secrets_used
@@ -39,6 +40,7 @@ async def render_file(cas: Cas, start: Start, path: str, data: bytes) -> bytes:
         template = parse_file_template(data, path)
         errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
+            await cas.sessions.prepare(start.stored.parsed.session.name)
             try:
                 return await _render(cas, start, path, template, errands)
             except ConflictError:
@@ -56,6 +58,7 @@ async def _render(cas: Cas, start: Start, path: str, template: Template, errands
     current = cas.sessions.current(session.name)
     if current is None or current.record != start.stored.record:
         raise ReleaseRefusedError(f"session {session.name} was updated since this program was admitted", _AGAIN)
+    current.require_values()
     image = next(image for image in session.images if image.name == start.service.image_name)
     wanted = secrets_used(session, (template,))
     provided = image.provide_secrets
@@ -77,7 +80,8 @@ async def _render(cas: Cas, start: Start, path: str, template: Template, errands
         leaf = entry(
             Kind.SERVICE_FILE_RENDERED, {"session": session.name, "service": start.service.name}, cas.now(), cas.random
         )
-        await asyncio.wrap_future(cas.store.commit(resolution.writes, leaf, expect=resolution.rests_on))
+        writes = await renewal_writes(cas, resolution.renewals)
+        await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=resolution.rests_on))
     start.room_bytes -= len(content)
     log.info("rendered a file for %s", start.service_id)
     return content

@@ -9,13 +9,13 @@ Source: session language, "Secret sharing".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ostiary.broker.exports import exported_secret, is_exported
 from ostiary.broker.memory import FOR_EVER
 from ostiary.broker.outside import Errand, Errands
-from ostiary.broker.session_records import SessionRecords, StoredSession, values_write
+from ostiary.broker.session_records import SessionRecords, StoredSession
 from ostiary.errors import InputError, ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import (
     CertificateValue,
@@ -38,13 +38,21 @@ from ostiary.session.model import (
     X509CaSecret,
     X509Secret,
 )
-from ostiary.store import Expect, Write
+from ostiary.store import Expect
 
 MAX_IMPORT_CHAIN = 8
 """Over how many sessions a secret may travel."""
 
 _Link = tuple[str, str]
 """Session and secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """Values of a current version that are to be stored in place of those that it has."""
+
+    stored: StoredSession
+    values: Mapping[str, Value] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +68,7 @@ class Resolution:
 
     rests_on: the records that were looked at, in the versions that were found, absent ones included. If one moved
     meanwhile, it is there twice, and nothing can rest on both.
-    writes: values that were made anew on the way; they must be stored before anything made of them is used.
+    renewals: values that were made anew on the way; they must be stored before anything made of them is used.
     until: when something that was used is due to be made anew. lasting: whether nothing was made for this instant only.
     """
 
@@ -73,7 +81,7 @@ class Resolution:
         renewing: bool = True,
         errands: Errands | None = None,
     ) -> None:
-        """renewing: make anew what is due. Else values are taken as they are, and `writes` stays empty.
+        """renewing: make anew what is due. Else values are taken as they are, and `renewals` stays empty.
 
         errands: what was fetched from outside; None: nothing may be, because nobody was admitted yet.
         """
@@ -85,7 +93,7 @@ class Resolution:
         self._expect: dict[Expect, None] = {}
         self._looked_at: dict[str, Mapping[str, Value]] = {}
         self._imported: dict[_Link, _Imported] = {}
-        self._writes: dict[str, Write] = {}
+        self._renewals: dict[str, Renewal] = {}
         self.until = FOR_EVER
         self.lasting = True
 
@@ -94,8 +102,8 @@ class Resolution:
         return tuple(self._expect)
 
     @property
-    def writes(self) -> tuple[Write, ...]:
-        return tuple(self._writes.values())
+    def renewals(self) -> tuple[Renewal, ...]:
+        return tuple(self._renewals.values())
 
     def released(
         self, stored: StoredSession, wanted: Collection[str], *, software_identity: bytes | None = None
@@ -236,6 +244,8 @@ class Resolution:
             self._rest_on(Expect(name=f"session/{name}", version=0))
             raise ReleaseRefusedError(f"there is no session {name}; create it, or correct the name in the import")
         self._rest_on(stored.is_current)
+        # What a key vault gave is good for this time: the version of the record says nothing of the vault.
+        self.lasting &= stored.in_vault is None
         return stored
 
     def _values(self, stored: StoredSession, imports: Mapping[str, Released]) -> Mapping[str, Value]:
@@ -247,7 +257,7 @@ class Resolution:
             values = renew(stored.parsed.session, values, random=self._random, now=self._now, imports=imports)
             kept = self._without_vaulted_keys(stored, values)
             if kept != stored.values:
-                self._writes[name] = values_write(stored, kept)
+                self._renewals[name] = Renewal(stored=stored, values=kept)
         due = (renewal_time(value) for value in values.values() if isinstance(value, CertificateValue))
         self.until = min((self.until, *(instant for instant in due if instant > self._now)))
         self._looked_at[name] = values

@@ -3,13 +3,17 @@
 Two kinds of record, by logical name::
 
     session/NAME          the current version: text, session hash, key of its creator, whether it or one before it has
-                          a salt, and its secret values
+                          a salt, and its secret values; or, if those lie in a key vault, the key that seals them
+                          there and what is remembered of each entry
     version/NAME/HASH     each version that ever was, unchanging, without values
 
 Text and values stand in one record, so nobody can ever see the one of one version and the other of another. A change
 names the version of the record that it replaces. One record more::
 
     root-sealed           a session was created before anybody updated the root namespace: it stays as it is
+
+Values in a key vault are looked at anew by `prepare`, so by every operation: whoever asks for a session afterwards
+finds them, or the reason why they cannot be had, which ends whatever needs them.
 
 The root namespace needs no record to be there: until somebody updates it, it is `namespace.default_root()`.
 """
@@ -18,19 +22,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakValueDictionary
 
 from ostiary.board import Creator
 from ostiary.broker.namespace import ROOT, default_root
-from ostiary.errors import NotFoundError, StoreError, TamperedError
-from ostiary.secret import Value, decode_values, encode_values
+from ostiary.errors import ConflictError, NotFoundError, OstiaryError, SecretUnavailableError, StoreError, TamperedError
+from ostiary.secret import BinaryValue, Value, decode_values, encode_values
+from ostiary.secret.kept_entry import KeptEntry, KeptValues
 from ostiary.session import ParsedSession, Secret, SignerSubject, parse_session
-from ostiary.session.model import ImportedSecret
+from ostiary.session.model import ImportedSecret, ImportedVolume, Session
 from ostiary.store import Expect, Record, Store, Write
 
 MAX_CACHED_SESSIONS = 256
@@ -38,8 +47,48 @@ MAX_CACHED_SESSIONS = 256
 MAX_PREPARED_SESSIONS = 64
 """Sessions read beforehand for one request: the one that it is about, and those that it imports from."""
 
+MAX_LOOK_SECONDS = 120.0
+"""For how long what a key vault gave may be used by an operation that asked for it, or by one that did not."""
+MAX_LOOKS = 8
+"""How often `prepare` begins anew because a session changed while its key vault was asked."""
+VOLUME_KEY = "/volume/"
+"""Begins the name under which the key of a volume is kept among the values; no secret has such a name."""
+
 _FORM = 1
+_FORM_IN_VAULT = 2
+"""A record whose values lie in a key vault; an Ostiary that knows none of that must not take it for one without."""
 _ROOT_SEALED = "root-sealed"
+
+log = logging.getLogger("ostiary.broker")
+
+Fetch = Callable[[Session, bytes, KeptValues], Awaitable[Mapping[str, Value]]]
+"""All values of a version that lie in the vault of a session, by the session's hash. Raises SecretUnavailableError."""
+
+_Kept = TypeVar("_Kept")
+
+
+async def _no_way(session: Session, _hash: bytes, _kept: KeptValues) -> Mapping[str, Value]:
+    raise SecretUnavailableError(f"the values of session {session.name} lie in a key vault, and no way leads there")
+
+
+class Absent(Mapping[str, _Kept]):
+    """Values that cannot be had: whoever asks for one, or whether there is one, gets the error in its place."""
+
+    def __init__(self, kind: type[OstiaryError], *chain: str) -> None:
+        self._kind = kind
+        self._chain = chain
+
+    def _fail(self) -> NoReturn:
+        raise self._kind(*self._chain)
+
+    def __getitem__(self, name: str) -> _Kept:
+        self._fail()
+
+    def __iter__(self) -> Iterator[str]:
+        self._fail()
+
+    def __len__(self) -> int:  # noqa: PLE0303 - it never returns
+        self._fail()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +98,9 @@ class StoredSession:
     creator: the signer that the text names, else the key hash (32 bytes) of the TLS client that uploaded it; None for
     an upload without either.
     salted: whether this version or one before it has a salt; None: an older Ostiary wrote it and did not say.
-    values: of its secrets, by name; empty for a version of the past.
+    values: of its secrets, by name; empty for a version of the past. volume_keys: by volume, of those whose key is kept
+    here and not with their state. Asking for either raises SecretUnavailableError while a key vault does not give them.
+    in_vault: where they lie; None: in the record.
     record: version number of the record it was read from, for compare-and-set; 0: the default root, which has none.
     """
 
@@ -57,6 +108,8 @@ class StoredSession:
     creator: Creator
     salted: bool | None = None
     values: Mapping[str, Value] = field(repr=False)
+    volume_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    in_vault: KeptValues | None = None
     record: int
 
     @cached_property
@@ -66,9 +119,32 @@ class StoredSession:
 
     @cached_property
     def exporters(self) -> tuple[str, ...]:
-        """The sessions of this service that it imports from, each once."""
-        imports = (secret for secret in self.secrets.values() if isinstance(secret, ImportedSecret))
-        return tuple(dict.fromkeys(secret.session for secret in imports if secret.cas is None))
+        """The sessions of this service that it imports secrets or volumes from, each once."""
+        secrets = (secret for secret in self.secrets.values() if isinstance(secret, ImportedSecret))
+        volumes = (volume for volume in self.parsed.session.volumes if isinstance(volume, ImportedVolume))
+        local = (*(secret.session for secret in secrets if secret.cas is None), *(volume.session for volume in volumes))
+        return tuple(dict.fromkeys(local))
+
+    def require_values(self) -> None:
+        """Raise SecretUnavailableError if its values lie in a key vault that does not give all of them as written.
+
+        The message names what is missing: only for those who may read or change the session, or were admitted by it.
+        """
+        len(self.values)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether `require_values` raises nothing: for those who may not know what is missing."""
+        return not isinstance(self.values, Absent)
+
+    def with_values(self, kept: Mapping[str, Value]) -> StoredSession:
+        """This version with what `all_values` was made of."""
+        values = {name: value for name, value in kept.items() if not name.startswith(VOLUME_KEY)}
+        return replace(self, values=values, volume_keys=_volume_keys(kept))
+
+    def without_values(self, kind: type[OstiaryError], *chain: str) -> StoredSession:
+        """This version with nothing but an error in place of its values."""
+        return replace(self, values=Absent(kind, *chain), volume_keys=Absent(kind, *chain))
 
     @property
     def is_current(self) -> Expect:
@@ -79,21 +155,78 @@ class StoredSession:
 class SessionRecords:
     """Reads and writes the records of sessions, on the event loop only. Decides nothing about who may."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, fetch: Fetch = _no_way) -> None:
+        """fetch: from key vaults."""
         self._store = store
+        self._fetch = fetch
         self._sessions: OrderedDict[str, StoredSession] = OrderedDict()
+        self._looks: OrderedDict[str, _Look] = OrderedDict()
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, name: str) -> None:
-        """Read the session into the cache, and the sessions that it imports from, link by link, if they are not there:
+    async def prepare(self, *names: str, old_seconds: float = 0.0) -> None:
+        """Read the sessions into the cache, and those that they import from, link by link, if they are not there:
         a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
+
+        Values that lie in a key vault are looked at, all of them, whether they are known or not; but not if somebody
+        began to since this call, or found them all there less than `old_seconds` before. Until the caller waits again,
+        `current` has them.
         """
-        names = [name]
+        wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
+        for _ in range(MAX_LOOKS):
+            found = await self._prepare_links(names)
+            missing = [
+                (stored, kept)
+                for stored in found
+                if (kept := stored.in_vault) is not None and not self._is_looked_at(stored, wanted)
+            ]
+            if not missing:
+                return
+            await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
+
+    async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
+        names, sessions = list(dict.fromkeys(first)), []
         for found in names:
             await self._prepare(_current(found))
-            stored = self._sessions.get(_current(found))
+            stored = self._cached(_current(found))
             if stored is not None:
-                room = MAX_PREPARED_SESSIONS - len(names)
+                sessions.append(stored)
+                room = max(MAX_PREPARED_SESSIONS - len(names), 0)
                 names += islice((exporter for exporter in stored.exporters if exporter not in names), room)
+        return sessions
+
+    def _looked_at(self, stored: StoredSession) -> StoredSession:
+        """The version with what its vault gave lately; if nobody looked, as it is, with values that raise."""
+        look = self._looks.get(stored.parsed.session.name)
+        if look is None or look.stored.record != stored.record:
+            return stored
+        return look.stored if time.monotonic() - look.began < MAX_LOOK_SECONDS else stored
+
+    def _is_looked_at(self, stored: StoredSession, wanted: _Wanted) -> bool:
+        look = self._looks.get(stored.parsed.session.name)
+        if look is None or look.stored.record != stored.record:
+            return False
+        # That a vault did not answer a while ago says nothing.
+        return look.began >= wanted.since - (wanted.old_seconds if look.stored.has_values else 0.0)
+
+    async def _look(self, stored: StoredSession, kept: KeptValues, wanted: _Wanted) -> None:
+        """Ask the vault. However many want that at a time, one asks, and the next one for all who came meanwhile."""
+        name = stored.parsed.session.name
+        async with self._looking.setdefault(name, asyncio.Lock()):
+            if self._is_looked_at(stored, wanted):
+                return
+            began = time.monotonic()
+            self._looks[name] = _Look(stored=await self._fetched(stored, kept), began=began)
+            self._looks.move_to_end(name)
+            if len(self._looks) > MAX_CACHED_SESSIONS:
+                self._looks.popitem(last=False)
+
+    async def _fetched(self, stored: StoredSession, kept: KeptValues) -> StoredSession:
+        session = stored.parsed.session
+        try:
+            return stored.with_values(await self._fetch(session, stored.parsed.hash, kept))
+        except SecretUnavailableError as error:
+            log.warning("session %s: %s", session.name, error)
+            return stored.without_values(SecretUnavailableError, *error.chain)
 
     async def prepare_version(self, name: str, session_hash: bytes) -> None:
         """The same for one version of the past."""
@@ -108,6 +241,8 @@ class SessionRecords:
     def current(self, name: str) -> StoredSession | None:
         """The newest version of the session, None if there is no session of that name. The root is always there."""
         stored = self._load(_current(name))
+        if stored is not None and stored.in_vault is not None:
+            return self._looked_at(stored)
         return _default_root() if stored is None and name == ROOT else stored
 
     def require(self, name: str) -> StoredSession:
@@ -184,17 +319,47 @@ class SessionRecords:
             self._sessions.popitem(last=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A look that began after `since`, in the clock of time.monotonic, or at most `old_seconds` before and was good."""
+
+    since: float
+    old_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What a key vault gave. began: in the clock of time.monotonic."""
+
+    stored: StoredSession
+    began: float
+
+
+def all_values(values: Mapping[str, Value], volume_keys: Mapping[str, bytes]) -> dict[str, Value]:
+    """What is kept of a version, in the record or in a vault: the keys of volumes beside the values of secrets."""
+    return {**values, **{VOLUME_KEY + name: BinaryValue(data=key) for name, key in volume_keys.items()}}
+
+
+def _volume_keys(kept: Mapping[str, Value]) -> dict[str, bytes]:
+    return {
+        name.removeprefix(VOLUME_KEY): value.data
+        for name, value in kept.items()
+        if name.startswith(VOLUME_KEY) and isinstance(value, BinaryValue)
+    }
+
+
 def upload_writes(
     parsed: ParsedSession,
     *,
     creator: bytes | None,
-    values: Mapping[str, Value],
+    values: Mapping[str, Value] | KeptValues,
     replaced: StoredSession | None,
     salted: bool,
 ) -> list[Write]:
     """The writes that make `parsed` the current version, in place of `replaced` or as the first one.
 
-    creator: key hash of the TLS client, None for another upload. salted: as of `StoredSession`.
+    creator: key hash of the TLS client, None for another upload. salted: as of `StoredSession`. values: as of
+    `all_values`, or where they lie.
     """
     name = parsed.session.name
     return [
@@ -207,8 +372,8 @@ def upload_writes(
     ]
 
 
-def values_write(stored: StoredSession, values: Mapping[str, Value]) -> Write:
-    """The write that gives the current version other secret values."""
+def values_write(stored: StoredSession, values: Mapping[str, Value] | KeptValues) -> Write:
+    """The write that gives the current version other values, as of `all_values`, or says where those lie."""
     return Write(
         name=_current(stored.parsed.session.name),
         value=_encode(stored.parsed, stored.creator, stored.salted, values),
@@ -224,17 +389,47 @@ def _past(name: str, session_hash: bytes) -> str:
     return f"version/{name}/{session_hash.hex()}"
 
 
-def _encode(parsed: ParsedSession, creator: Creator, salted: bool | None, values: Mapping[str, Value]) -> bytes:
+def _encode(
+    parsed: ParsedSession, creator: Creator, salted: bool | None, values: Mapping[str, Value] | KeptValues
+) -> bytes:
+    in_vault = isinstance(values, KeptValues)
     members = {
-        "form": _FORM,
+        "form": _FORM_IN_VAULT if in_vault else _FORM,
         "hash": parsed.hash.hex(),
         # A signer stands in the text.
         "creator": creator.hex() if isinstance(creator, bytes) else None,
         "salted": salted,
         "text": parsed.text,
-        "values": b64encode(encode_values(values)).decode("ascii"),
+        **({"vault": _write_kept(values)} if isinstance(values, KeptValues) else {"values": _write_values(values)}),
     }
     return json.dumps(members).encode()
+
+
+def _write_values(values: Mapping[str, Value]) -> str:
+    return b64encode(encode_values(values)).decode("ascii")
+
+
+def _write_kept(kept: KeptValues) -> dict[str, object]:
+    return {
+        "key": kept.key.hex(),
+        "entries": {
+            name: [[entry.tag.hex(), entry.version, entry.digest.hex()] for entry in entries]
+            for name, entries in kept.entries.items()
+        },
+    }
+
+
+def _read_kept(members: Mapping[str, Any]) -> KeptValues:
+    return KeptValues(
+        key=bytes.fromhex(members["key"]),
+        entries={
+            name: tuple(
+                KeptEntry(tag=bytes.fromhex(tag), version=version, digest=bytes.fromhex(digest))
+                for tag, version, digest in entries
+            )
+            for name, entries in members["entries"].items()
+        },
+    )
 
 
 def _default_root() -> StoredSession:
@@ -243,9 +438,10 @@ def _default_root() -> StoredSession:
 
 def _parse_record(record: Record) -> StoredSession:
     members = json.loads(record.value)
-    if members["form"] != _FORM:
+    if members["form"] not in (_FORM, _FORM_IN_VAULT):
         raise StoreError(
-            f"a session record has form {members['form']}, expected {_FORM}: a newer Ostiary wrote it; run that"
+            f"a session record has form {members['form']}, expected {_FORM} or {_FORM_IN_VAULT}: a newer Ostiary wrote "
+            "it; run that"
         )
     parsed = parse_session(members["text"])
     if parsed.hash.hex() != members["hash"]:
@@ -255,10 +451,16 @@ def _parse_record(record: Record) -> StoredSession:
         stored_creator: Creator = named
     else:
         stored_creator = None if creator is None else bytes.fromhex(creator)
-    return StoredSession(
+    in_vault = members["form"] == _FORM_IN_VAULT
+    stored = StoredSession(
         parsed=parsed,
         creator=stored_creator,
         salted=members.get("salted"),
-        values=decode_values(b64decode(members["values"])),
+        values={},
+        in_vault=_read_kept(members["vault"]) if in_vault else None,
         record=record.version,
     )
+    if not in_vault:
+        return stored.with_values(decode_values(b64decode(members["values"])))
+    not_yet = f"session {parsed.session.name} changed at this moment, and its key vault was not asked yet"
+    return stored.without_values(ConflictError, not_yet, "try again")

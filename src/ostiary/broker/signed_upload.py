@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas
 from ostiary.broker.session_encryption import encryption_key
 from ostiary.broker.upload import Uploaded, store_upload
@@ -46,7 +45,6 @@ def _read(body: bytes) -> tuple[ParsedSession, VerifiedSigners]:
     parsed = parse_session(signed.text)
     signers = verify_signatures(parsed.hash, signed.signatures)
     _check_creator(parsed, signers)
-    check_upload(parsed.session)
     return parsed, signers
 
 

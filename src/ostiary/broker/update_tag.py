@@ -22,6 +22,9 @@ from ostiary.errors import ConflictError, InputError, RefusedError, ReleaseRefus
 from ostiary.session.model import Service
 from ostiary.store import Expect, Write
 
+MAX_LOOK_AGE_SECONDS = 60.0
+"""How long ago a key vault may have been found to have all values of the session: programs write files all the time."""
+
 _AGAIN = "start the program again"
 
 
@@ -52,7 +55,7 @@ async def update_tag(cas: Cas, start: Start, target: str, *, old: bytes | None, 
 async def _update_in_turn(cas: Cas, start: Start, target: str, grant: Grant, old: bytes | None, new: bytes) -> bool:
     async with cas.files.lock(grant.record):
         for _ in range(MAX_TRIES):
-            await cas.sessions.prepare(start.stored.parsed.session.name)
+            await cas.sessions.prepare(start.stored.parsed.session.name, old_seconds=MAX_LOOK_AGE_SECONDS)
             try:
                 if target == MAIN:
                     return await _update_main(cas, start, grant, old, new)
@@ -71,6 +74,7 @@ async def _update_volume(cas: Cas, start: Start, name: str, grant: Grant, old: b
     if mount is None:
         raise _changed(f"volume {name!r}")
     use = volume_use(resolution, stored, mount)
+    use.owner.require_values()
     state, version = cas.files.volume(use.record)
     if state is None or grant != Grant(record=use.record, state_id=state.id, update_policy=use.update_policy):
         raise _changed(f"volume {name!r}")
@@ -105,6 +109,7 @@ def _current(cas: Cas, start: Start) -> tuple[StoredSession, Service]:
     """The current version of the start's session, and its service. Raises ReleaseRefusedError: it has none any more."""
     session = start.stored.parsed.session.name
     stored = cas.sessions.require(session)
+    stored.require_values()
     for service in stored.parsed.session.services:
         if service.name == start.service.name:
             return stored, service

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
 from ostiary.board import Caller, Operation, Party, authorize
 from ostiary.broker.admission import access_policy_of
-from ostiary.broker.carried_out import check_upload
 from ostiary.broker.cas import Cas, log
+from ostiary.broker.file_records import Succession
+from ostiary.broker.file_state import KEY_BYTES
+from ostiary.broker.key_vaults import has_other_credentials
 from ostiary.broker.namespace import ROOT, parent_of
-from ostiary.broker.session_records import StoredSession, upload_writes
+from ostiary.broker.session_records import StoredSession, all_values, upload_writes
 from ostiary.errors import (
     ConflictError,
     Finding,
@@ -21,10 +24,13 @@ from ostiary.errors import (
     InputError,
     NotAuthorizedError,
     NotFoundError,
+    RefusedError,
+    SecretUnavailableError,
+    StoreError,
 )
 from ostiary.secret import generate
 from ostiary.session import ParsedSession, parse_session, with_creator
-from ostiary.session.model import SignerSubject
+from ostiary.session.model import Session, SignerSubject, Volume
 from ostiary.session.pem import certificate_key_hash
 from ostiary.session.signed import VerifiedSigners
 from ostiary.store import Expect, Write
@@ -56,10 +62,12 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     Guarantees on return: the version is durable; it follows exactly the version that `predecessor` names, whose access
     policy admitted the caller, or it is the first, and the namespace that it is created in admitted the caller and had
     the hash that `namespace_hash` names; all that was so at the very commit; its secrets exist. On any error nothing
-    has changed. Two uploads with the same predecessor: one wins, the other gets ConflictError.
+    has changed; what was written into a key vault meanwhile is named by nothing. Two uploads with the same predecessor:
+    one wins, the other gets ConflictError.
 
     Raises SessionFormatError, TooLargeError (not a session), IdentityRequiredError, NotAuthorizedError (may not),
-    NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the current version), StoreError.
+    NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the current version),
+    SecretUnavailableError (a key vault does not give or take a value), StoreError.
     """
     return await store_upload(cas, await asyncio.to_thread(_read, text, caller), caller)
 
@@ -69,8 +77,7 @@ async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Upload
     if isinstance(caller, VerifiedSigners) and not hmac.compare_digest(caller.session_hash, parsed.hash):
         raise ValueError("signatures of another session than the one to be stored")
     for _ in range(MAX_TRIES):
-        await cas.sessions.prepare(parsed.session.name)
-        await cas.sessions.prepare(parent_of(parsed.session.name) or ROOT)
+        await cas.sessions.prepare(parsed.session.name, parent_of(parsed.session.name) or ROOT)
         permit = _permit(cas, parsed, caller)
         try:
             await _store(cas, parsed, caller, permit)
@@ -126,6 +133,12 @@ def _permit_creation(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
         caller=caller,
     )
     _check_namespace_hash(parsed, namespace)
+    if not namespace.has_values:
+        raise RefusedError(
+            f"Failed to create session '{name}'",
+            f"the values of its namespace {namespace_name} cannot be had from their key vault",
+            "ask those who may read it",
+        )
     unclaimed = namespace_name == ROOT and not namespace.record
     if unclaimed and cas.sessions.root_is_sealed:
         return _Permit(current=None)
@@ -146,7 +159,8 @@ def _check_namespace_hash(parsed: ParsedSession, namespace: StoredSession) -> No
 
 async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit) -> None:
     """Raises ConflictError: something changed since `permit` was given."""
-    name, current = parsed.session.name, permit.current
+    name = parsed.session.name
+    current = None if permit.current is None else await _readable(cas, permit.current, parsed.session)
     salted = parsed.session.salt is not None or (current is not None and await cas.sessions.is_salted(current))
     values = await asyncio.to_thread(
         generate,
@@ -157,20 +171,57 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit
         now=cas.now(),
     )
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
-    writes = upload_writes(
-        parsed,
-        creator=caller.key_hash if isinstance(caller, Caller) else None,
-        values=values,
-        replaced=current,
-        salted=salted,
-    )
     # Without a salt the hash would let everyone who reads the log try what the secrets in the text might be.
     hashed = {"session_hash": parsed.hash.hex()} if salted else {}
     leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now(), cas.random)
     async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
+        kept = all_values(values, _volume_keys(cas, parsed.session, current, files))
+        writes = upload_writes(
+            parsed,
+            creator=caller.key_hash if isinstance(caller, Caller) else None,
+            # A vault has them before the record says so: what fails now leaves entries that nothing names.
+            values=kept
+            if parsed.session.secret_store is None
+            else await cas.vaults.keep(parsed.session, parsed.hash, kept),
+            replaced=current,
+            salted=salted,
+        )
         writes += [*permit.writes, *files.writes]
         await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=(*permit.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
+
+
+async def _readable(cas: Cas, current: StoredSession, after: Session) -> StoredSession:
+    """The version to be replaced, with its values; the caller was admitted to replace it.
+
+    If its own credentials do not open its key vault any more, those of the next version may: or a session whose
+    credentials ran out could never be mended. Raises SecretUnavailableError naming what is missing.
+    """
+    try:
+        current.require_values()
+    except SecretUnavailableError:
+        if current.in_vault is None or not has_other_credentials(current.parsed.session, after):
+            raise
+        return current.with_values(await cas.vaults.fetch(after, current.parsed.hash, current.in_vault))
+    return current
+
+
+def _volume_keys(cas: Cas, after: Session, current: StoredSession | None, files: Succession) -> dict[str, bytes]:
+    """The keys of volumes that a version has among its values.
+
+    A key stays as long as its volume does not begin anew, also while no version declares it; a session in a key vault
+    has one for every volume that needs one, before anything is started.
+    """
+    before: Mapping[str, bytes] = {} if current is None else current.volume_keys
+    keys: dict[str, bytes] = {name: key for name, key in before.items() if name not in files.dropped}
+    keys.update(files.moved)
+    for name in sorted(files.elsewhere - keys.keys()):
+        raise StoreError(f"the key of volume {name!r} of session {after.name} is nowhere; restore the record")
+    if after.secret_store is not None:
+        for volume in after.volumes:
+            if isinstance(volume, Volume) and volume.fspf_key is None and volume.name not in keys:
+                keys[volume.name] = cas.random(KEY_BYTES)
+    return keys
 
 
 def _by(caller: Party) -> dict[str, str | list[str]]:
@@ -197,7 +248,6 @@ def _read(text: bytes, caller: Caller | None) -> ParsedSession:
             "creator is another key than yours: a session records who uploaded it",
             "leave `creator` out, or upload with the client certificate that it names",
         )
-    check_upload(written.session)
     parsed = with_creator(written, None if caller is None else caller.certificate)
     if caller is None and parsed.names_creator:
         raise IdentityRequiredError(

@@ -2,7 +2,7 @@
 
 Sources: session language, 7 and 9.1; RFC 6749, 4.4 and 5; RFC 7521, 4.2; RFC 7523, 3; Microsoft identity platform,
 "OAuth 2.0 client credentials flow" and "Application authentication certificate credentials"; Key Vault REST API 7.4,
-"Get Secret".
+"Get Secret" and "Set Secret".
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _TENANT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _ENTRY_NAME = re.compile(r"[A-Za-z0-9-]{1,127}")
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_VERSION = re.compile(r"[A-Za-z0-9]{1,64}")
 _CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 _SHA1_DIGITS = 40
 
@@ -117,29 +118,52 @@ def vault_request(secret: AkvSecret, cloud: AzureCloud, token: str) -> AzureRequ
     Guarantees: `token` goes to a host of the cloud's vault domain only.
     Raises ReleaseRefusedError: a vault elsewhere, a name that no vault has.
     """
-    if secret.vault != cloud.vault_domain and not secret.vault.endswith(f".{cloud.vault_domain}"):
-        raise ReleaseRefusedError(
-            f"vault {secret.vault} is not below {cloud.vault_domain}, the only place that this service fetches from",
-            "correct the vault in the session; the owner of the service can name another cloud",
-        )
     if not _ENTRY_NAME.fullmatch(secret.secret_name):
         raise ReleaseRefusedError(
             f"secret_name {secret.secret_name!r} is no name in a key vault, which has 1 to 127 letters, digits and -"
         )
-    path = f"/secrets/{quote(secret.secret_name, safe='')}?api-version={API_VERSION}"
+    return get_request(secret.vault, secret.secret_name, cloud, token)
+
+
+def get_request(vault: str, name: str, cloud: AzureCloud, token: str) -> AzureRequest:
+    """Ask a vault for the newest version of what it holds under `name`. Guarantees and raises as `vault_request`."""
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-    return AzureRequest(url=f"https://{secret.vault}:{cloud.vault_port}{path}", method="GET", headers=headers)
+    return AzureRequest(url=_vault_url(vault, name, cloud), method="GET", headers=headers)
+
+
+def put_request(vault: str, name: str, value: str, cloud: AzureCloud, token: str) -> AzureRequest:
+    """Make `value`, at most 25,000 characters, the newest version under `name`. Otherwise as `get_request`."""
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+    }
+    body = json.dumps({"value": value}).encode()
+    return AzureRequest(url=_vault_url(vault, name, cloud), method="PUT", headers=headers, body=body)
+
+
+def _vault_url(vault: str, name: str, cloud: AzureCloud) -> str:
+    if vault != cloud.vault_domain and not vault.endswith(f".{cloud.vault_domain}"):
+        raise ReleaseRefusedError(
+            f"vault {vault} is not below {cloud.vault_domain}, the only place of key vaults that this service asks",
+            "correct the vault in the session; the owner of the service can name another cloud",
+        )
+    return f"https://{vault}:{cloud.vault_port}/secrets/{quote(name, safe='')}?api-version={API_VERSION}"
 
 
 def read_entry(answer: Answer) -> VaultEntry:
-    """The secret in an answer of a key vault. Raises OutsideError, which never quotes it."""
+    """The secret in an answer of a key vault, to a GET or a PUT. Raises OutsideError, which never quotes it.
+
+    Its version is the last part of its `id`, `https://VAULT/secrets/NAME/VERSION`; "" if that names none.
+    """
     if answer.status != 200:
         raise _refused("the key vault", answer, _vault_codes(answer.body))
     members = _object("the key vault", answer.body)
-    value, kind = members.get("value"), members.get("contentType")
+    value, kind, place = members.get("value"), members.get("contentType"), members.get("id")
     if not isinstance(value, str) or not isinstance(kind, str | None):
         raise OutsideError("the key vault gave no value that is text, or a contentType that is none")
-    return VaultEntry(text=value, type=kind or "")
+    version = place.rpartition("/")[2] if isinstance(place, str) else ""
+    return VaultEntry(text=value, type=kind or "", version=version if _VERSION.fullmatch(version) else "")
 
 
 def _assertion(secret: AadTokenSecret, *, audience: str, now: datetime, random: Callable[[int], bytes]) -> str:

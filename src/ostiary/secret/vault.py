@@ -23,10 +23,13 @@ _BINARY_TYPE, _RSA_KEY_TYPE = "binary", "PKCS#1"
 
 @dataclass(frozen=True, kw_only=True)
 class VaultEntry:
-    """text: the secret as the vault gives it. type: its content type there, "" if it has none."""
+    """text: the secret as the vault gives it. type: its content type there. version: its name of this text. "" if not
+    said.
+    """
 
     text: str = field(repr=False)
     type: str = ""
+    version: str = ""
 
 
 def vault_value(secret: AkvSecret, entry: VaultEntry, *, key: bytes | None) -> Value:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.broker.carried_out import check_release, check_upload
-from ostiary.errors import InputError, ReleaseRefusedError
+from ostiary.broker.carried_out import check_release
+from ostiary.errors import ReleaseRefusedError
 from ostiary.session.model import (
-    KeyVault,
     Security,
     SecurityAttestation,
     Service,
@@ -23,18 +22,6 @@ APP = Service(name="app", image_name="img", attestation=(Variant(mrenclave=(byte
 
 def session(**members: object) -> Session:
     return Session(version="0.3.12", name="s", **members)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [
-        (session(secret_store=KeyVault(vault="v", token="t")), "secret_config.store_in"),
-    ],
-)
-def test_what_storing_would_have_to_do_is_refused_at_upload(asked: Session, says: str) -> None:
-    with pytest.raises(InputError, match="does not do yet") as caught:
-        check_upload(asked)
-    assert says in caught.value.causes[0]
 
 
 def attestation(**members: object) -> Session:

@@ -255,9 +255,6 @@ def test_history_and_namespace_are_judged_as_for_every_upload(desk: Desk) -> Non
     ('version: "0.3.12"\nname: s\n', "its access policy names CREATOR, explicitly or by default"),
     (owned("s", BEN), "creator is a key that did not sign"),
     (text("s", "{read: ANY}", creator=json.dumps(pki.certificate_pem())), "creator is a certificate"),
-    (text("s", "{read: ANY, update: NONE}", secret_config="{store_in: !akv {vault: v.vault.azure.net}}",
-          secrets="[{name: t, kind: aad-token, tenant_id: a, client_id: b, application_secret: c}]"),
-     "asks for what this version of Ostiary does not do yet"),
 ])  # fmt: skip
 def test_the_creator_is_one_of_the_signers_and_stands_in_the_text(desk: Desk, session: str, says: str) -> None:
     before = desk.cas.store.head

@@ -21,6 +21,7 @@ from ostiary.secret.azure import (
     MAX_TOKEN_CHARACTERS,
     PUBLIC_CLOUD,
     AzureRequest,
+    put_request,
     read_entry,
     read_token,
     token_request,
@@ -141,8 +142,40 @@ def test_a_token_may_be_so_long_and_no_longer() -> None:
 
 
 def test_a_secret_of_a_vault_has_text_and_perhaps_a_type() -> None:
-    assert read_entry(answered({"value": "a", "id": "x"})) == VaultEntry(text="a", type="")
+    assert read_entry(answered({"value": "a"})) == VaultEntry(text="a", type="")
     assert read_entry(answered({"value": "", "contentType": "binary"})) == VaultEntry(text="", type="binary")
+
+
+@pytest.mark.parametrize(
+    ("place", "version"),
+    [
+        ("https://v.vault.azure.net/secrets/name/03bcccc7c8cf4546a0e3e21e52560441", "03bcccc7c8cf4546a0e3e21e52560441"),
+        ("https://v.vault.azure.net:443/secrets/name/1", "1"),
+        ("https://v.vault.azure.net/secrets/name/", ""),
+        ("https://v.vault.azure.net/secrets/name/a b", ""),
+        ("", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_the_version_of_a_secret_is_the_last_part_of_its_id(place: object, version: str) -> None:
+    assert read_entry(answered({"value": "a", "id": place})).version == version
+
+
+def test_a_secret_is_set_with_its_value_alone() -> None:
+    request = put_request("v.vault.azure.net", "cas-0", 'a"b', PUBLIC_CLOUD, "ey.token")
+    assert (request.method, request.url) == ("PUT", "https://v.vault.azure.net:443/secrets/cas-0?api-version=7.4")
+    assert request.headers["Authorization"] == "Bearer ey.token"
+    assert request.headers["Content-Type"] == "application/json"
+    assert json.loads(request.body or b"") == {"value": 'a"b'}
+    assert 'a"b' not in repr(request)
+    assert "ey.token" not in repr(request)
+
+
+@pytest.mark.parametrize("vault", ["vault.azure.net.evil.example", "evilvault.azure.net", "localhost"])
+def test_nothing_is_set_in_a_vault_elsewhere(vault: str) -> None:
+    with pytest.raises(ReleaseRefusedError, match=r"is not below vault\.azure\.net"):
+        put_request(vault, "cas-0", "a", PUBLIC_CLOUD, "ey.token")
 
 
 @pytest.mark.parametrize("members", [{}, {"value": 1}, {"value": None}, {"value": "a", "contentType": 7}])
