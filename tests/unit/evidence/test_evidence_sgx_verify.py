@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +29,7 @@ from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import TrustedRoot, intel_root
 from ostiary.evidence.sgx.layout import parse_quote
 from ostiary.evidence.sgx.verify import _require_same_report, verify
+from ostiary.platform import pki
 from ostiary.platform.pki import Lifetime, sign_raw
 from ostiary.platform.quote import Enclave, Quoter
 
@@ -310,3 +312,16 @@ def test_lookalike_pki_with_its_chain_in_the_quote_is_an_unknown_root() -> None:
 def _vector(name: str) -> tuple[bytes, bytes, datetime]:
     (case,) = (case for case in cases("sgx") if case.name == name)
     return case.files["quote.bin"], case.files["collateral.json"], case.verify_at
+
+
+def test_endorsements_that_a_platform_signed_are_refused(platform: SgxPlatform) -> None:
+    """Whoever breaks one platform has a PCK key, whose certificate leads to Intel's root as well."""
+    keys, root = platform.keys, platform.certificates.root
+    beside = pki._certificate("x", keys.platform, root, keys.root, LIFETIME, extension=pki._sgx_extension(keys))
+    broken = replace(
+        platform,
+        keys=replace(keys, tcb_signer=keys.platform),
+        certificates=replace(platform.certificates, tcb_signer=beside),
+    )
+    error = _refusal(platform.quote(), broken.collateral(), platform.software_root)
+    assert str(error) == "the endorsements are signed by a platform, expected Intel's TCB signer"

@@ -20,6 +20,7 @@ from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.bundle import parse_certificates
 from ostiary.evidence.chain import parse_certificate, parse_revocation_list, verify_chain
 from ostiary.evidence.endorsements.part import Part
+from ostiary.evidence.intel.quote import SGX_EXTENSION
 from ostiary.evidence.roots import TrustedRoot, amd_product
 from ostiary.evidence.snp.layout import tcb_parts
 from ostiary.evidence.snp.verify import verify_endorsements
@@ -32,7 +33,6 @@ MOST_AGE = timedelta(days=3650)
 
 Origin: TypeAlias = Literal["vendor", "attester"]
 
-_SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _IDS: Mapping[tuple[str, str], str] = {
     ("tcb-info", "sgx"): "SGX",
     ("tcb-info", "tdx"): "TDX",
@@ -171,7 +171,7 @@ def _text(piece: Piece, anchors: Anchors, now: datetime) -> Endorsement:
     # 1.
     chain = verify_chain([_below_root(piece.chain, anchors.intel, what)], roots=anchors.intel, now=now)
     # 2. The chain given to `verify_chain` has no CA in between.
-    if any(extension.oid == _SGX_EXTENSION for extension in chain.leaf.extensions):
+    if any(extension.oid == SGX_EXTENSION for extension in chain.leaf.extensions):
         raise EvidenceRefusedError(f"{what} is signed by the certificate of a platform, expected Intel's TCB signer")
     _require_signed(chain.leaf, piece, what)
     # 3.

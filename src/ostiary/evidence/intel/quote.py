@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from cryptography import x509
+
 from ostiary.errors import EvidenceFormatError
 
 MAX_QUOTE_BYTES = 32 * 1024
@@ -15,6 +17,8 @@ TD_BODY_BYTES = 584
 TD_15_BODY_BYTES = 648
 PCK_CHAIN = 5
 """Certification data type: the PCK certificate chain in PEM."""
+SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+"""What a PCK certificate has, and no other. Source: Intel SGX PCK Certificate and CRL Profile."""
 
 QuoteTee: TypeAlias = Literal["sgx", "tdx"]
 

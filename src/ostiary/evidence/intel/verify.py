@@ -10,13 +10,15 @@ from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from dcap_qvl import QuoteCollateralV3, verify_with_root_ca  # type: ignore[import-untyped]
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
+from ostiary.evidence.chain import parse_certificate
 from ostiary.evidence.intel.collateral import issued_at, parse_collateral, rate_again, tcb_date
 from ostiary.evidence.intel.decide import decide
-from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote
+from ostiary.evidence.intel.quote import PCK_CHAIN, SGX_EXTENSION, SignedQuote
 from ostiary.evidence.roots import TrustedRoot
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
@@ -24,6 +26,8 @@ _REFUSED_BY_ITSELF = ("Debug mode is enabled", "SEPT_VE_DISABLE", "MR service TD
 """What dcap-qvl says when it refuses what a session may tolerate by name, and TCB info of version 2."""
 _FIRST_VERSION_OF_OURS_ALONE = 4
 """dcap-qvl knows SGX quotes of version 3 only."""
+CHAINS_REMEMBERED = 16
+"""Of TCB signers; Intel has one at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,9 @@ def verify_quote(
 
     Checks, in this order:
     1. Form: the endorsements have all parts (`collateral`).
-    2. The quote's PCK certificate chain holds the public key of one of `roots`. Names are not looked at.
+    2. The quote's PCK certificate chain holds the public key of one of `roots`. Names are not looked at. No certificate
+       behind TCB info and QE identity is a platform's (a PCK): it leads to the same root, and whoever breaks one
+       platform has its key.
     3. dcap-qvl under that one root:
        a) certificates of PCK, TCB signer and CAs lead to that root, hold at `now`, none is revoked; both CRLs are
           there, signed, and not past `nextUpdate`;
@@ -81,6 +87,8 @@ def verify_quote(
             "have the platform make quotes with the PCK certificate chain in them (type 5)",
         )
     root = _pick_root(quote.certification, roots)
+    _require_no_platform(collateral.tcb_info_issuer_chain)
+    _require_no_platform(collateral.qe_identity_issuer_chain)
     # 3.
     if quote.tee == "sgx" and quote.version >= _FIRST_VERSION_OF_OURS_ALONE:
         return _decide_here(quote, collateral, root, now)
@@ -136,9 +144,17 @@ def _decide_here(quote: SignedQuote, collateral: QuoteCollateralV3, root: Truste
     )
 
 
+@lru_cache(maxsize=CHAINS_REMEMBERED)
+def _require_no_platform(issuer_chain: str) -> None:
+    for der in _certificates(issuer_chain.encode(), "issuer"):
+        certificate = parse_certificate(der, "endorsements: a certificate")
+        if any(extension.oid == SGX_EXTENSION for extension in certificate.extensions):
+            raise EvidenceRefusedError("the endorsements are signed by a platform, expected Intel's TCB signer")
+
+
 def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
     """The root whose key stands in the chain. No trust comes of it: dcap-qvl verifies the chain under this root."""
-    certificates = _certificates(pck_chain)
+    certificates = _certificates(pck_chain, "PCK")
     for certificate in reversed(certificates):
         for root in roots:
             if root.public_key in certificate:
@@ -151,13 +167,13 @@ def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
     )
 
 
-def _certificates(pck_chain: bytes) -> list[bytes]:
+def _certificates(chain: bytes, what: str) -> list[bytes]:
     try:
-        certificates = [a2b_base64(match[1]) for match in _CERTIFICATE.finditer(pck_chain)]
+        certificates = [a2b_base64(match[1]) for match in _CERTIFICATE.finditer(chain)]
     except Base64Error as error:
-        raise EvidenceFormatError("SGX quote: a certificate of the PCK chain is not base64") from error
+        raise EvidenceFormatError(f"SGX quote: a certificate of the {what} chain is not base64") from error
     if not certificates:
-        raise EvidenceFormatError("SGX quote: the PCK chain holds no certificate, expected PEM text")
+        raise EvidenceFormatError(f"SGX quote: the {what} chain holds no certificate, expected PEM text")
     return certificates
 
 
