@@ -354,16 +354,18 @@ LED_TO = {
 
 class TestEventLogs:
     def quoted(self, log: bytes, values: Mapping[int, bytes], bank: str = "sha256") -> Claims:
+        return verify(self.evidence(log, values, bank), b"", roots=[], aks=PINNED, now=NOW)
+
+    def evidence(self, log: bytes, values: Mapping[int, bytes], bank: str = "sha256") -> bytes:
         digest = hashlib.sha256(b"".join(values[pcr] for pcr in sorted(values))).digest()
         quote = TPM.attest({bank: tuple(values)}, digest=digest)
-        evidence = TPM.evidence(
+        return TPM.evidence(
             {},
             quote=quote,
             signature=TPM.sign(quote),
             event_log=log,
             pcrs={bank: {str(pcr): register.hex() for pcr, register in values.items()}},
         )
-        return verify(evidence, b"", roots=[], aks=PINNED, now=NOW)
 
     def test_events_of_quoted_registers_are_claims(self) -> None:
         claims = self.quoted(LOG, LED_TO)
@@ -400,6 +402,28 @@ class TestEventLogs:
         led_to = hashlib.sha1(bytes(20) + digest).digest()
         claims = self.quoted(old_event(0, 8, digest), {0: led_to}, "sha1")
         assert claims.raw["events"] == {"0": [digest.hex()]}
+
+    def test_a_log_is_read_once_and_held_against_each_quote(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        verifier = Verifier((), PINNED)
+        first = verifier.verify(self.evidence(LOG, LED_TO), b"", now=NOW)
+        monkeypatch.setattr("ostiary.evidence.tpm.verify.parse_event_log", None)
+        assert verifier.verify(self.evidence(LOG, LED_TO), b"", now=NOW) == first
+        with pytest.raises(EvidenceRefusedError, match="does not lead to the quoted PCRs"):
+            verifier.verify(self.evidence(LOG, {**LED_TO, 4: bytes(32)}), b"", now=NOW)
+
+    def test_a_log_is_remembered_with_authentic_evidence_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        verifier = Verifier((), PINNED)
+        with pytest.raises(EvidenceRefusedError):
+            verifier.verify(self.evidence(LOG, {0: bytes(32)}), b"", now=NOW)
+        monkeypatch.setattr("ostiary.evidence.tpm.verify.parse_event_log", None)
+        with pytest.raises(TypeError):
+            verifier.verify(self.evidence(LOG, LED_TO), b"", now=NOW)
+
+    def test_the_log_used_least_recently_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ostiary.evidence.tpm.verify.MAX_LOGS", 1)
+        verifier = Verifier((), PINNED)
+        for log in (LOG, LOG + event(9, 3, b"note"), LOG):
+            assert verifier.verify(self.evidence(log, LED_TO), b"", now=NOW).raw["event_log_pcrs"] == [0, 4]
 
 
 class TestRemembering:

@@ -7,8 +7,9 @@ the digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ostiary.errors import EvidenceFormatError
 from ostiary.evidence.tpm.layout import DIGEST_BYTES, HASHES, Hash
@@ -44,13 +45,31 @@ class Event:
         return self.type != _NO_ACTION
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EventLog:
-    """banks: whose digests the log has. startup_locality: what the TPM was started from; PCR 0 begins with it."""
+    """banks: whose digests the log has. startup_locality: what the TPM was started from; PCR 0 begins with it.
+
+    What `values` and `digests` give is worked out once.
+    """
 
     banks: tuple[Hash, ...]
     events: tuple[Event, ...]
     startup_locality: int
+
+    @cached_property
+    def values(self) -> Mapping[Hash, Mapping[int, bytes]]:
+        """Of each bank what `replay` gives."""
+        return {bank: replay(self, bank) for bank in self.banks}
+
+    @cached_property
+    def digests(self) -> Mapping[Hash, Mapping[int, Sequence[str]]]:
+        """Of each bank what was extended into each PCR, in order, in hex."""
+        found: dict[Hash, dict[int, list[str]]] = {bank: {} for bank in self.banks}
+        for event in self.events:
+            if event.extends:
+                for bank, pcrs in found.items():
+                    pcrs.setdefault(event.pcr, []).append(event.digests[bank].hex())
+        return found
 
 
 def parse_event_log(data: bytes) -> EventLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -34,7 +34,7 @@ from ostiary.evidence.snp.layout import parse_report
 from ostiary.evidence.snp.verify import Verifier as SnpVerifier
 from ostiary.evidence.snp.verify import verify as verify_snp
 from ostiary.evidence.tdx.verify import verify as verify_tdx
-from ostiary.evidence.tpm.eventlog import EventLog, parse_event_log, replay
+from ostiary.evidence.tpm.eventlog import EventLog, parse_event_log
 from ostiary.evidence.tpm.hcl import HclReport, parse_hcl_report
 from ostiary.evidence.tpm.layout import (
     DIGEST_BYTES,
@@ -52,6 +52,8 @@ from ostiary.evidence.tpm.wire import Endorsements, Evidence, parse_endorsements
 
 MAX_CHAINS = 256
 """Chains of AK certificates remembered by a `Verifier`, the least recently used forgotten first."""
+MAX_LOGS = 64
+"""Event logs remembered by a `Verifier`, likewise."""
 BUNDLES_REMEMBERED = 16
 KEYS_REMEMBERED = 256
 MAX_KEY_BYTES = 4 * 1024
@@ -78,6 +80,7 @@ _UNDERSTOOD = frozenset({ExtensionOID.SUBJECT_ALTERNATIVE_NAME})
 
 _VerifyInner: TypeAlias = Callable[[bytes, bytes], Claims]
 _VerifyChain: TypeAlias = Callable[[bytes], VerifiedChain]
+_ParseLog: TypeAlias = Callable[[bytes], EventLog]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,7 @@ def verify_parts(
         endorsements,
         aks,
         chain_of=partial(verify_ak_certificate, roots=aks.roots, now=now),
+        log_of=parse_event_log,
         inner={
             "snp": partial(verify_snp, roots=_of("snp", roots), now=now),
             "tdx": partial(verify_tdx, roots=_of("tdx", roots), now=now),
@@ -155,10 +159,11 @@ def verify_parts(
 
 
 class Verifier:
-    """`verify` for a service that sees many quotes of few machines: a chain is verified once.
+    """`verify` for a service that sees many quotes of few machines: a chain is verified once, an event log read once.
 
-    Invariant: an entry was made by `verify_ak_certificate` from exactly these bytes under these roots; whether it is in
-    force is asked at each use. SNP and TDX evidence is remembered by verifiers of its own.
+    Invariant: a chain was made by `verify_ak_certificate` from exactly these bytes under these roots; whether it is in
+    force is asked at each use. A log was read from exactly these bytes, and led to the PCRs of authentic evidence;
+    whether it leads to the quoted ones is asked at each use. SNP and TDX evidence has verifiers of its own.
     """
 
     def __init__(self, roots: tuple[TrustedRoot, ...], aks: TrustedAks) -> None:
@@ -166,18 +171,38 @@ class Verifier:
         self._snp = SnpVerifier(_of("snp", roots))
         self._tdx = IntelVerifier(_of("tdx", roots))
         self._chains: OrderedDict[bytes, VerifiedChain] = OrderedDict()
+        self._logs: OrderedDict[bytes, EventLog] = OrderedDict()
 
     def verify(self, evidence: bytes, endorsements: bytes, *, now: datetime) -> Claims:
         """The claims of evidence, with the guarantees and errors of the function `verify`, and for TDX those of
         `intel.verifier`.
         """
-        return _verify(
-            parse_evidence(evidence),
+        parsed = parse_evidence(evidence)
+        digest = None if parsed.event_log is None else hashlib.sha256(parsed.event_log).digest()
+        log = None if digest is None else self._logs.get(digest)
+
+        def log_of(data: bytes) -> EventLog:
+            nonlocal log
+            log = parse_event_log(data) if log is None else log
+            return log
+
+        claims = _verify(
+            parsed,
             parse_endorsements(endorsements),
             self._aks,
             chain_of=partial(self._chain_of, now=now),
+            log_of=log_of,
             inner={"snp": partial(self._snp.verify, now=now), "tdx": partial(self._tdx.verify, now=now)},
         )
+        if digest is not None and log is not None:
+            self._remember(digest, log)
+        return claims
+
+    def _remember(self, digest: bytes, log: EventLog) -> None:
+        self._logs[digest] = log
+        self._logs.move_to_end(digest)
+        if len(self._logs) > MAX_LOGS:
+            self._logs.popitem(last=False)
 
     def _chain_of(self, certificates: bytes, *, now: datetime) -> VerifiedChain:
         digest = hashlib.sha256(certificates).digest()
@@ -236,6 +261,7 @@ def _verify(
     aks: TrustedAks,
     *,
     chain_of: _VerifyChain,
+    log_of: _ParseLog,
     inner: Mapping[Literal["snp", "tdx"], _VerifyInner],
 ) -> Claims:
     # 1.
@@ -243,7 +269,7 @@ def _verify(
         quote=parse_quote(evidence.quote),
         signature=parse_signature(evidence.signature),
         public=None if evidence.ak_public is None else parse_public_area(evidence.ak_public),
-        log=None if evidence.event_log is None else parse_event_log(evidence.event_log),
+        log=None if evidence.event_log is None else log_of(evidence.event_log),
         hcl=None if evidence.hcl_report is None else parse_hcl_report(evidence.hcl_report),
         certificates=_bundle(endorsements.ak) if endorsements.ak else None,
     )
@@ -422,7 +448,7 @@ def _replayed(log: EventLog, values: Mapping[tuple[Hash, int], bytes]) -> dict[H
     found: dict[Hash, dict[int, bytes]] = {}
     wrong = []
     for bank in banks:
-        led_to = {pcr: value for pcr, value in replay(log, bank).items() if (bank, pcr) in values}
+        led_to = {pcr: value for pcr, value in log.values[bank].items() if (bank, pcr) in values}
         wrong += [
             f"{bank}:{pcr} is {values[bank, pcr].hex()} and the log leads to {value.hex()}"
             for pcr, value in sorted(led_to.items())
@@ -458,17 +484,8 @@ def _fields(
     if parsed.log is not None:
         bank, values = next(iter(replayed.items()))
         fields["event_log_pcrs"] = [*sorted(values)]
-        fields["events"] = _digests(parsed.log, bank, values)
+        fields["events"] = {str(pcr): [*parsed.log.digests[bank][pcr]] for pcr in sorted(values)}
     return fields
-
-
-def _digests(log: EventLog, bank: Hash, pcrs: Collection[int]) -> dict[str, JsonValue]:
-    """What was extended into these PCRs, in order: hex digests by PCR."""
-    found: dict[int, list[JsonValue]] = {pcr: [] for pcr in sorted(pcrs)}
-    for event in log.events:
-        if event.extends and event.pcr in found:
-            found[event.pcr].append(event.digests[bank].hex())
-    return {str(pcr): digests for pcr, digests in found.items()}
 
 
 def _platform_fields(hcl: HclReport, platform: Claims) -> dict[str, JsonValue]:
