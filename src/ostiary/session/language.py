@@ -212,10 +212,6 @@ TOLERATE: Mapping[str, int] = {
     "migration-agent": 12,
     "td-relaunch-advised": 12,
 }
-OWN_TOLERATE = frozenset(
-    {"software-platform", "sept-ve-disable-off", "service-td", "migration-agent", "td-relaunch-advised"}
-)
-"""Values of `tolerate` that are Ostiary's and not SCONE's."""
 UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected": 2, "ephemeral": 2, "no_rollback_protection": 2}
 FSPF_UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected_reinitializable": 11, "no_rollback_protection": 11}
 VOLUME_FILES: Mapping[str, int] = {"encrypted": 11, "authenticated-only": 11}
