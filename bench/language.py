@@ -5,6 +5,7 @@
   typical     parse, check and hash a policy of 60 lines                        at most 5 ms
   large       the same for a text of 1 MiB, the largest allowed                 at most 2000 ms
   mistaken    a text of 1 MiB that has nothing but mistakes                     at most 2000 ms
+  hostile     the dearest text of 1 MiB that we know, of directives alone       at most 2000 ms
   secrets     generate 1,000 ascii and binary secrets                           at most 50 ms
   certificate generate a P-256 certificate; its key is there already            at most 3 ms
 
@@ -158,6 +159,7 @@ def main() -> int:
         measure("typical", partial(parse_session, TYPICAL), rounds, 5),
         measure("large", partial(parse_session, large()), slow, 2000),
         measure("mistaken", partial(refuse, mistaken()), slow, 2000),
+        measure("hostile", partial(refuse, "%A 1\n" * (MAX_DOCUMENT_BYTES // 5)), slow, 2000),
         measure("secrets", make_secrets, rounds, 50),
         measure("certificate", certificate_maker(), rounds, 3),
     )

@@ -200,6 +200,22 @@ def test_an_update_is_judged_by_the_version_it_replaces(
     assert upload(service, eve, body).status == 403
 
 
+def test_f037_whoever_uploads_a_version_is_its_creator(
+    service: RunningService, alice: Client, eve: Client, name: str
+) -> None:
+    """F037: an update by another authorised key moves CREATOR, and with it what CREATOR may."""
+    policy = "access_policy:\n  update: [ANY]\n"
+    first = created(service, alice, text(name, more=policy))
+    assert read(service, eve, f"/session/{name}").status == 403
+    second = upload(service, eve, text(name, predecessor=first, more=policy))
+    assert second.status == 201
+    assert read(service, alice, f"/session/{name}").status == 403
+    assert eve.certificate is not None
+    shown = read(service, eve, f"/session/{name}").body
+    assert shown["hash"] == second.body["hash"]
+    assert eve.certificate.read_text().splitlines()[1] in shown["session"]
+
+
 def test_a_session_that_admits_no_update_stays_as_it_is(service: RunningService, alice: Client, name: str) -> None:
     first = created(service, alice, text(name, more="access_policy:\n  update: [NONE]\n"))
     assert upload(service, alice, text(name, predecessor=first)).status == 403

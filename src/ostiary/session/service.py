@@ -32,7 +32,7 @@ MAX_VERSION = 65_535
 
 _MEASUREMENT_BYTES = 32
 _HOST_ARGUMENT = re.compile(r"@@0*([0-9]+)")
-_EMBEDDED_HOST_ARGUMENT = re.compile(r"@@[0-9]")
+_LIKE_HOST_ARGUMENT = re.compile(r"@@[0-9]|^@@")
 _HOST_VARIABLE = "\\@\\@"
 _QE_ID = "INTEL_QE_ID:"
 _PLATFORM = re.compile(rf"{_QE_ID}([0-9a-fA-F]{{32}})")
@@ -214,9 +214,9 @@ def _read_word(reading: Reading, node: Node, word: str) -> Template | HostArgume
     if host is not None:
         reading.require_level(node, "a host argument", language.HOST_LEVEL)
         return HostArgument(position=_read_position(reading, node, host[1]))
-    if _EMBEDDED_HOST_ARGUMENT.search(word):
+    if _LIKE_HOST_ARGUMENT.search(word):
         reading.findings.warning(
-            node, "@@ and a number inside a longer argument stays as it is; a host argument is a whole argument"
+            node, "@@ inside a longer argument, or before no number, stays as it is; a host argument is @@1 by itself"
         )
     return read_template(reading, node, word, raw_allowed=False)
 

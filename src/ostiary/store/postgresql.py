@@ -74,7 +74,9 @@ _DAMAGED = frozenset(
     {"23502", "23503", "23505", "23514", "42703", "42804", "42883", "42P01", "3F000", "XX001", "XX002"}
 )
 """Constraints, schema and files that are not as this program made them."""
+# By the whole code, else by its class.
 _NEXT_STEPS = {
+    "25P03": "this process was silent for too long while it held the head; look at its load and anchor, and try again",
     "25": "name the server that takes writes",
     "28": "give this process the right user and password, best in a password file",
     "3D": "make the database, or name another one",
@@ -236,9 +238,8 @@ class _Rows:
             )
         if code is None:
             return StoreError(f"{self.place}: {said}; {_UNREACHED}")
-        return StoreError(
-            f"{self.place}: {said} ({code}); {_NEXT_STEPS.get(code[:2], 'look at the log of the server')}"
-        )
+        step = _NEXT_STEPS.get(code) or _NEXT_STEPS.get(code[:2], "look at the log of the server")
+        return StoreError(f"{self.place}: {said} ({code}); {step}")
 
 
 class PostgresqlBackend:
@@ -313,11 +314,11 @@ class PostgresqlBackend:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        if self._lost_commit:
-            self._await_lost_commit()
         with self._writing:
             with self._rows.failures():
                 self._take_turn()
+            # Its lock waited for every writer, and would make a look for one that was lost wait for ourselves.
+            self._lost_commit = False
             try:
                 yield
             finally:

@@ -117,3 +117,10 @@ def test_every_help_page_is_readable(command: Command) -> None:
     assert all(option.written in page for option in command.options)
     assert max(map(len, page.split("\n"))) <= HELP_COLUMNS + 10
     assert command.parse(["--help"]).help
+
+
+def test_every_example_of_a_command_is_one_of_this_very_command() -> None:
+    """Each is shown behind the program's name."""
+    for command in COMMANDS:
+        for example in command.examples:
+            assert tuple(example.split()[: len(command.words)]) == command.words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,16 +14,7 @@ from ostiary.secret.private_key import KEY_TYPES
 from ostiary.secret.value import Value
 from ostiary.session.model import PrivateKeySecret, Secret, Session, X509CaSecret, X509Secret
 
-OUTSIDE_READERS = ("keytool", "go", "certtool")
-"""Programs that some tests ask about our files. Without the program there are no such tests; the summary says so."""
-
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for program in OUTSIDE_READERS:
-        if shutil.which(program) is None:
-            terminalreporter.write_line(f"NOT TESTED with {program}: it is not installed")
 
 
 class Generate(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,27 +53,26 @@ def test_the_key_does_not_stand_in_it_unencrypted(chain: Mapping[str, Value]) ->
     assert pkcs12.load_pkcs12(encoded(chain["leaf"]), b"").key is not None
 
 
-if shutil.which("keytool") is not None:
+@pytest.mark.parametrize("key_type", ["P-256", "Ed25519", "RSA-2048"])
+def test_keytool_opens_it_and_signs_with_the_key(
+    tmp_path: Path, generated: Callable[..., dict[str, Value]], key_type: str
+) -> None:
+    """Feature F119: the empty password, in Java's keytool; a certificate request shows that it has the key."""
+    values = generated(PrivateKeySecret(name="key", key_type=key_type), X509Secret(name="leaf", private_key="key"))
+    (tmp_path / "leaf.p12").write_bytes(encoded(values["leaf"]))
+    store = ["-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
+    command = ["keytool", "-certreq", "-alias", "1", *store]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    request = x509.load_pem_x509_csr(shown)
+    key = load_private_key(PrivateKeyValue(pkcs8_der=own_key(values["leaf"])))
+    assert request.is_signature_valid
+    assert request.public_key() == key.public_key()
 
-    @pytest.mark.parametrize("key_type", ["P-256", "Ed25519", "RSA-2048"])
-    def test_keytool_opens_it_and_signs_with_the_key(
-        tmp_path: Path, generated: Callable[..., dict[str, Value]], key_type: str
-    ) -> None:
-        """Feature F119: the empty password, in Java's keytool; a certificate request shows that it has the key."""
-        values = generated(PrivateKeySecret(name="key", key_type=key_type), X509Secret(name="leaf", private_key="key"))
-        (tmp_path / "leaf.p12").write_bytes(encoded(values["leaf"]))
-        store = ["-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
-        command = ["keytool", "-certreq", "-alias", "1", *store]
-        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
-        request = x509.load_pem_x509_csr(shown)
-        key = load_private_key(PrivateKeyValue(pkcs8_der=own_key(values["leaf"])))
-        assert request.is_signature_valid
-        assert request.public_key() == key.public_key()
 
-    def test_keytool_finds_the_chain(tmp_path: Path, chain: Mapping[str, Value]) -> None:
-        """Feature F119: one key entry with the certificates up to the root."""
-        (tmp_path / "leaf.p12").write_bytes(encoded(chain["leaf"]))
-        command = ["keytool", "-list", "-v", "-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
-        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        assert "Entry type: PrivateKeyEntry" in shown
-        assert "Certificate chain length: 3" in shown
+def test_keytool_finds_the_chain(tmp_path: Path, chain: Mapping[str, Value]) -> None:
+    """Feature F119: one key entry with the certificates up to the root."""
+    (tmp_path / "leaf.p12").write_bytes(encoded(chain["leaf"]))
+    command = ["keytool", "-list", "-v", "-storetype", "PKCS12", "-keystore", "leaf.p12", "-storepass", ""]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "Entry type: PrivateKeyEntry" in shown
+    assert "Certificate chain length: 3" in shown

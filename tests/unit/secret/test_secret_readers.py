@@ -1,9 +1,8 @@
-"""Certificates and keys in the hands of Go and GnuTLS. Tests of a program that is not installed do not exist."""
+"""Certificates and keys in the hands of Go and GnuTLS."""
 
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -102,31 +101,28 @@ def write(directory: Path, chains: Mapping[str, Value], kind: str) -> None:
         (directory / f"{kind}.{suffix}").write_bytes(render(parse_template(text), chains))
 
 
-if shutil.which("go") is not None:
-
-    def test_go_loads_the_keys_and_verifies_the_chains(tmp_path: Path, chains: Mapping[str, Value]) -> None:
-        for kind in KEY_TYPES:
-            write(tmp_path, chains, kind)
-        program = tmp_path / "verify.go"
-        program.write_text(GO_VERIFIER)
-        command = ["go", "run", str(program), str(tmp_path), *KEY_TYPES]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.stdout.splitlines() == [f"{kind} OK" for kind in KEY_TYPES], done.stderr
-
-
-if shutil.which("certtool") is not None:
-
-    @pytest.mark.parametrize("kind", KEY_TYPES)
-    def test_gnutls_verifies_the_chain(tmp_path: Path, chains: Mapping[str, Value], kind: str) -> None:
+def test_go_loads_the_keys_and_verifies_the_chains(tmp_path: Path, chains: Mapping[str, Value]) -> None:
+    for kind in KEY_TYPES:
         write(tmp_path, chains, kind)
-        options = ["--verify-hostname", "a.example", "--verify-purpose", "1.3.6.1.5.5.7.3.1"]
-        command = ["certtool", "--verify", "--load-ca-certificate", f"{kind}.root", "--infile", f"{kind}.chain"]
-        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert "Chain verification output: Verified. The certificate is trusted." in done.stdout, done.stdout
+    program = tmp_path / "verify.go"
+    program.write_text(GO_VERIFIER)
+    command = ["go", "run", str(program), str(tmp_path), *KEY_TYPES]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [f"{kind} OK" for kind in KEY_TYPES], done.stderr
 
-    @pytest.mark.parametrize("kind", KEY_TYPES)
-    def test_gnutls_reads_the_key(chains: Mapping[str, Value], kind: str) -> None:
-        command = ["certtool", "--key-info", "--pkcs8", "--no-text", "--null-password"]
-        text = render(parse_template("$$SCONE::key:pkcs8-v1:pem$$"), {"key": chains[f"{kind}-key"]}).decode()
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+
+@pytest.mark.parametrize("kind", KEY_TYPES)
+def test_gnutls_verifies_the_chain(tmp_path: Path, chains: Mapping[str, Value], kind: str) -> None:
+    write(tmp_path, chains, kind)
+    options = ["--verify-hostname", "a.example", "--verify-purpose", "1.3.6.1.5.5.7.3.1"]
+    command = ["certtool", "--verify", "--load-ca-certificate", f"{kind}.root", "--infile", f"{kind}.chain"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Chain verification output: Verified. The certificate is trusted." in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("kind", KEY_TYPES)
+def test_gnutls_reads_the_key(chains: Mapping[str, Value], kind: str) -> None:
+    command = ["certtool", "--key-info", "--pkcs8", "--no-text", "--null-password"]
+    text = render(parse_template("$$SCONE::key:pkcs8-v1:pem$$"), {"key": chains[f"{kind}-key"]}).decode()
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -488,6 +488,7 @@ WARNED = [
     ("F045", app("image_name: x"), "services[0].image_name", "there is no such image"),
     ("F064", app('environment: {"": ""}'), "services[0].environment.", "neither name nor value"),
     ("F070", app("command: a --port=@@1"), "services[0].command", "inside a longer argument"),
+    ("F070", app("command: a '@@#position'"), "services[0].command", "before no number"),
     ("F089", app(f"platforms: [{A}]"), "services[0].platforms[0]", "never matches"),
     ("F095", secrets("{name: s, kind: ascii, value: Grüße}"), "secrets[0].value", "not ASCII"),
     ("F137", app("command: $$SCONE:a$$"), "services[0].command", "is no placeholder"),

@@ -289,6 +289,21 @@ def test_a_turn_that_changes_nothing_leaves_nothing_behind(connected: Callable[[
     assert mine.head() == other.head() == HeadRow(HEADS[4].seq + 1, b"next")
 
 
+def test_a_turn_that_breaks_off_holds_up_nobody(connected: Callable[[], Backend]) -> None:
+    """Neither another process nor another thread of this one, and the next turn comes."""
+    mine, other = connected(), connected()
+    fill(mine)
+    with pytest.raises(ZeroDivisionError), mine.turn():
+        raise ZeroDivisionError
+    other.commit(Batch(expected=HEADS[3], head=HEADS[4]))
+    heads = [HeadRow(HEADS[4].seq + number, b"later %d" % number) for number in (1, 2)]
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(mine.commit, Batch(expected=HEADS[4], head=heads[0])).result(60)
+    with mine.turn():
+        mine.commit(Batch(expected=heads[0], head=heads[1]))
+    assert other.head() == heads[1]
+
+
 def commit_elsewhere(database: Database) -> None:
     """What another process does."""
     with closing(database.backend()) as backend:
@@ -468,6 +483,7 @@ def test_a_second_close_does_nothing_and_afterwards_everything_is_an_error(conne
         lambda: backend.record(bytes(32)),
         lambda: everything(backend),
         lambda: backend.commit(Batch(expected=HEADS[3], head=HEADS[4])),
+        lambda: backend.turn().__enter__(),
         backend.compact,
     ]
     for use in uses:

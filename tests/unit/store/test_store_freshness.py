@@ -13,7 +13,7 @@ import pytest
 from tests.simulators.anchor import AnchorInMemory
 from tests.unit.store.databases import Database, Interrupted, begin, over, resume
 
-from ostiary.errors import RollbackError, StoreError, TamperedError
+from ostiary.errors import ConflictError, RollbackError, StoreError, TamperedError
 from ostiary.store import Head, Store, Write
 from ostiary.store.backend import LeafRow
 
@@ -191,6 +191,23 @@ def test_two_processes_on_one_database_share_an_anchor(
         put(other, "a", b"other", expected=number + 1)
     assert value(one, "a") == b"other"
     assert witness.seq == one.head.seq == other.head.seq
+
+
+def test_an_anchor_that_fails_in_the_turn_of_one_process_does_not_hold_up_another(
+    database: Database, witness: AnchorInMemory, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others wrote meanwhile is settled under the lock, which must not outlive that."""
+    monkeypatch.setattr("ostiary.store.store.PATIENT_TRIES", 0)
+    one = opened(begin(database, anchor=witness))
+    other = opened(resume(database, anchor=witness))
+    put(other, "a", b"other")
+    witness.failures.append(StoreError("the anchor failed"))
+    with pytest.raises(StoreError, match="the anchor failed: nothing was changed"):
+        put(one, "b", b"one")
+    put(other, "b", b"other")
+    with pytest.raises(ConflictError):
+        put(one, "b", b"one")
+    assert put(one, "c", b"one").log_size == 3
 
 
 def test_a_process_that_was_overtaken_before_it_could_settle_is_still_acknowledged(

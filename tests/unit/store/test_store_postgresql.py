@@ -225,6 +225,57 @@ def test_an_interrupted_commit_is_looked_up_before_the_head_is_told(
     assert backend.head() == HEADS[2]
 
 
+def test_a_commit_without_an_answer_does_not_hold_up_the_turn_that_waited_for_its_end(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread waits for its turn while another one loses its commit."""
+    backend = begun(opened, timeouts=SHORT)
+    take_turn = PostgresqlBackend._take_turn
+
+    def lose_a_commit_first(self: PostgresqlBackend) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            self.commit(Batch(expected=HEADS[0], head=HEADS[1]))
+        take_turn(self)
+
+    def interrupt(_: Batch) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresqlBackend, "_take_turn", lose_a_commit_first)
+        patch.setattr(module, "_row_changes", interrupt)
+        turn = backend.turn()
+        turn.__enter__()
+    assert backend.head() == HEADS[0]
+    backend.commit(Batch(expected=HEADS[0], head=HEADS[2]))
+    turn.__exit__(None, None, None)
+    assert backend.head() == HEADS[2]
+
+
+def test_a_turn_whose_connection_is_lost_changes_nothing_and_ends(postgresql: PostgresqlServer, opened: Open) -> None:
+    """It is not gone on with on a new connection, where others could have moved the head."""
+    backend, other = begun(opened), opened()
+    with backend.turn():
+        postgresql.execute(f"SELECT pg_terminate_backend({writer_pid(backend)}, 10000)")
+        other.commit(Batch(expected=HEADS[0], head=HEADS[1]))
+        with pytest.raises(StoreError, match="and try again"):
+            backend.commit(Batch(expected=HEADS[0], head=HEADS[2]))
+        assert backend.head() == HEADS[1]
+    with backend.turn():
+        backend.commit(Batch(expected=HEADS[1], head=HEADS[2]))
+    assert other.head() == HEADS[2]
+
+
+def test_a_turn_that_hangs_loses_the_head_to_the_next(opened: Open) -> None:
+    """The server ends it after the idle time, as it does with a commit."""
+    hanging, other = begun(opened, timeouts=SHORT), opened(timeouts=SHORT)
+    with hanging.turn():
+        with other.turn():
+            other.commit(Batch(expected=HEADS[0], head=HEADS[1]))
+        with pytest.raises(StoreError, match="silent for too long while it held the head"):
+            hanging.commit(Batch(expected=HEADS[0], head=HEADS[2]))
+    assert hanging.head() == HEADS[1]
+
+
 @pytest.mark.parametrize("level", ["SERIALIZABLE", "READ COMMITTED"])
 def test_of_two_first_heads_at_once_the_second_conflicts(
     opened: Open, monkeypatch: pytest.MonkeyPatch, level: str

@@ -392,7 +392,11 @@ def run_writers(database: Database, pipe: int, number: int) -> None:
     os.write(pipe, json.dumps(report).encode() + b"\n")
 
 
-def test_sixteen_writers_in_four_processes_lose_no_update_and_make_one_history(database: Database) -> None:
+@pytest.mark.parametrize("patience", [PATIENT_TRIES, 0], ids=["as they come", "each in its turn"])
+def test_sixteen_writers_in_four_processes_lose_no_update_and_make_one_history(
+    database: Database, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    monkeypatch.setattr("ostiary.store.store.PATIENT_TRIES", patience)
     begin(database).close()
     reader, writer = os.pipe()
     children = []

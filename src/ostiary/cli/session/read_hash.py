@@ -23,5 +23,8 @@ COMMAND = Command(
     details=(
         "If the session has a `salt`, in this version or one before it, anyone may ask; else those who may read it."
     ),
-    examples=("session read-hash my-session", "export PREDECESSOR=$(scone session read-hash my-session)"),
+    examples=(
+        "session read-hash my-session",
+        "session read-hash my-session --cas localhost --cas-ca ostiary-data/cas-ca.pem",
+    ),
 )
