@@ -185,6 +185,10 @@ _EXPLANATIONS = (
     ("CertRevoked", "a certificate of the evidence or its endorsements is revoked"),
     ("status is invalid: Revoked", "the TCB level of this platform is revoked"),
     ("No matching TCB level", "the platform meets no TCB level of the endorsements"),
+    (
+        "UnknownRevocationStatus",
+        "there is no revocation list of who issued a certificate; have the platform fetch new endorsements",
+    ),
     ("CrlExpired", "a revocation list in the endorsements has run out; have the platform fetch new endorsements"),
     ("expired", "the endorsements have run out; have the platform fetch new ones"),
     ("CertExpired", "a certificate of the quote or its endorsements has run out; have the platform fetch new ones"),
