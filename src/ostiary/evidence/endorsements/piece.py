@@ -130,7 +130,7 @@ def verify_piece(piece: Piece, anchors: Anchors, *, now: datetime) -> Endorsemen
     1. The certificates behind it lead to a key of `anchors` of its vendor and are in force at `now`.
     2. TCB info and identities are signed by a certificate that the root issued itself, and that is no platform's:
        whoever breaks one platform has a PCK key, and must not be able to rate platforms with it. Revocation lists are
-       signed by the CA that they name; lists of a root by the root.
+       signed by the CA that they name, those of PCKs by another than the root; lists of a root by the root.
     3. It is what `piece.part` says: this TEE and kind of platform; this CA; this product, chip and TCB version.
     4. It says when it was made, which is not after `now`, and when it ends.
     Does not guarantee that it is in force (`Endorsement.require`), nor that none of the certificates behind it is
@@ -232,6 +232,8 @@ def _pck_ca(
             f"{what} comes with {len(issuers)} certificates of the CA that signed it, expected one"
         )
     chain = verify_chain(issuers, roots=anchors.intel, now=now)
+    if _public_key(chain.leaf) == chain.root.public_key:
+        raise EvidenceRefusedError(f"{what} is the revocation list of the root, which revokes no platform")
     if pck_ca(revocations.issuer) != piece.part.name:
         raise EvidenceRefusedError(f"{what} is the revocation list of another CA")
     return chain.leaf, chain.root, chain.not_after
