@@ -8,10 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.chains import issue, pem, revoke
 from tests.simulators.genuine import cases
 from tests.simulators.genuine import pem as to_pem
-from tests.simulators.sgx_platform import NOW, make_platform, with_pck_chain
+from tests.simulators.sgx_platform import LIFETIME, NOW, make_platform, with_pck_chain
 from tests.simulators.snp_chip import CHIP_ID, make_chip
 from tests.simulators.vendors import (
     AMD_CHAIN,
@@ -35,6 +38,7 @@ from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import amd_roots, intel_root
 from ostiary.evidence.sgx.verify import verify
 from ostiary.evidence.snp import verify as snp
+from ostiary.platform import pki
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +163,20 @@ def test_evidence_of_an_unknown_root_is_left_to_the_verification(vendor: Vendor)
     chosen = choose(vendor, all_of(vendor), quote=other.quote())
     with pytest.raises(EvidenceRefusedError, match="root that this service does not trust"):
         verify(other.quote(), chosen.endorsements, roots=vendor.anchors.intel, now=NOW)
+
+
+def test_what_is_left_to_the_verification_it_refuses(vendor: Vendor) -> None:
+    """A chain that mentions the root's key and does not end with it: what was sent with it has not been looked at."""
+    certificates, key = vendor.platform.certificates, ec.generate_private_key(ec.SECP256R1())
+    mention = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), vendor.anchors.intel[0].public_key)
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=mention)
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (certificates.platform, certificates.issuer, beside))
+    quote = with_pck_chain(vendor.platform.quote(), chain)
+    old = vendor.collateral()
+    chosen = choose(vendor, {}, old, quote=quote, max_age=timedelta(minutes=1))
+    assert chosen.endorsements == old
+    with pytest.raises(EvidenceRefusedError, match="root that this service does not trust"):
+        verify(quote, chosen.endorsements, roots=vendor.anchors.intel, now=chosen.at)
 
 
 def test_a_quote_without_certificates_is_left_to_the_verification(vendor: Vendor) -> None:

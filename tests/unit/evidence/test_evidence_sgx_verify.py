@@ -383,3 +383,25 @@ def test_the_list_of_the_platforms_ca_does_not_stand_in_for_that_of_the_root(pla
     collateral["root_ca_crl"] = collateral["pck_crl"]
     error = _refusal(platform.quote(), json.dumps(collateral).encode(), platform.hardware_root)
     assert ("not signed by the trusted root" if path == "dcap-qvl" else "who issued a certificate") in str(error)
+
+
+def test_a_platforms_certificate_is_not_hidden_behind_pem_headers(platform: SgxPlatform) -> None:
+    """dcap-qvl reads such blocks, and would take the platform for the signer of its own TCB info."""
+    collateral = json.loads(platform.collateral())
+    pem = platform.certificates.platform.public_bytes(Encoding.PEM).decode()
+    hidden = pem.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nA: b\n\n", 1)
+    collateral["tcb_info_issuer_chain"] = hidden + platform.certificates.pck_chain.decode().removeprefix(pem)
+    signature = sign_raw(platform.keys.platform, collateral["tcb_info"].encode())
+    collateral["tcb_info_signature"] = signature.hex()
+    error = _refusal(platform.quote(), json.dumps(collateral).encode(), platform.hardware_root)
+    assert str(error) == "SGX quote: the issuer chain has PEM blocks that are no plain certificates"
+
+
+def test_the_roots_key_counts_where_a_certificate_has_it_as_its_own_only(platform: SgxPlatform) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mention = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), platform.hardware_root.public_key)
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=mention)
+    chain = [platform.certificates.platform, platform.certificates.issuer, beside]
+    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+    error = _refusal(with_pck_chain(platform.quote(), pem), platform.collateral(), platform.hardware_root)
+    assert "lead to a root that this service does not trust" in str(error)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from dcap_qvl import parse_pck_extension_from_pem  # type: ignore[import-untyped]
 
 from ostiary.errors import EndorsementsMissingError, EvidenceFormatError, EvidenceRefusedError, OstiaryError
@@ -23,6 +23,7 @@ from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, Pi
 from ostiary.evidence.endorsements.vendors import read_thim
 from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote, parse_signed_quote
+from ostiary.evidence.intel.verify import named_root
 from ostiary.evidence.roots import AMD_PRODUCTS
 from ostiary.evidence.snp.layout import Report, parse_report, tcb_parts
 from ostiary.evidence.snp.verify import SigningKey, verify_endorsements
@@ -124,7 +125,7 @@ class Chooser:
             except EndorsementsMissingError as error:
                 missing[part] = error.chain if part in own else ()
         if missing:
-            if not self._names_a_root(quote):
+            if named_root(quote.certification, self._anchors.intel) is None:
                 # The verification refuses it for that, and says what the owner could do.
                 return Chosen(endorsements=sent, at=now)
             # Nobody is asked about a platform that is none.
@@ -137,13 +138,6 @@ class Chooser:
             _require_in_force(quote, now)
         endorsements = sent if set(chosen) == set(own.values()) else assemble(tuple(chosen))
         return Chosen(endorsements=endorsements, at=at, parts=parts, sent=_of_hardware(own.values()))
-
-    def _names_a_root(self, quote: SignedQuote) -> bool:
-        keys = {root.public_key for root in self._anchors.intel}
-        return any(
-            certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) in keys
-            for certificate in parse_certificates(quote.certification)
-        )
 
     def _pick(self, part: Part, own: Endorsement | None, now: datetime, max_age: timedelta | None) -> Endorsement:
         """The copy of a part to use. Raises EndorsementsMissingError, which says what is wrong with it."""
