@@ -23,6 +23,7 @@ from tests.simulators.vendors import (
     OF_QUOTE,
     OF_REPORT,
     PCK_CRL,
+    ROOT_CRL,
     TCB_INFO,
     VCEK,
     Vendor,
@@ -226,6 +227,13 @@ def test_copies_that_were_never_in_force_together_are_refused(vendor: Vendor) ->
     fresh = replace(vendor, issued=NOW + 21 * DAY).endorsement(PCK_CRL, now=NOW + 22 * DAY)
     with pytest.raises(EvidenceRefusedError, match="were at no time in force together"):
         choose(vendor, {**all_of(vendor), **kept(fresh)}, now=NOW + 22 * DAY, max_age=30 * DAY)
+
+
+def test_an_age_of_days_is_fulfilled_beside_the_yearly_list_of_intels_root(vendor: Vendor) -> None:
+    old = replace(vendor, issued=NOW - 15 * DAY).endorsement(ROOT_CRL)
+    chosen = choose(vendor, {**all_of(vendor), **kept(old)}, max_age=DAY)
+    claims = verify(vendor.platform.quote(), chosen.endorsements, roots=vendor.anchors.intel, now=chosen.at)
+    assert claims.issued == vendor.issued
 
 
 def test_a_younger_age_than_the_vendors_is_kept(vendor: Vendor) -> None:

@@ -221,6 +221,15 @@ def test_a_session_may_demand_younger_statements_than_the_vendor(vendor: Vendor)
         made.require(made.issued + 2 * DAY, DAY)
 
 
+def test_the_list_of_intels_root_comes_once_a_year_and_counts_as_long(vendor: Vendor) -> None:
+    """As `max_age` is held against the claims, whose date leaves it out; a longer age makes it last longer, too."""
+    made = vendor.endorsement(ROOT_CRL)
+    made.require(made.until - timedelta(seconds=1), DAY)
+    with pytest.raises(EvidenceRefusedError, match="could be used until"):
+        made.require(made.until, DAY)
+    made.require(made.until + DAY, 22 * DAY)
+
+
 def test_no_age_makes_certificates_last_longer(vendor: Vendor) -> None:
     """The root of the synthetic PKI ends after 30 days."""
     made = vendor.endorsement(TCB_INFO)

@@ -102,11 +102,13 @@ class Endorsement:
         """Until when it may be used; not any more at that time itself.
 
         max_age: how long after its date a statement may be used, be that before or after its `nextUpdate`; None:
-        until `nextUpdate`. Certificates behind it must be in force in any case.
+        until `nextUpdate`. The list of Intel's root, which comes once a year, may be used until `nextUpdate` in any
+        case: a short age says nothing of it. Certificates behind it must be in force in any case.
         """
         if max_age is None or not self.part.is_statement:
             return min(self.until, self.chain_until)
-        return min(self.issued + min(max_age, MOST_AGE), self.chain_until)
+        last = self.issued + min(max_age, MOST_AGE)
+        return min(max(last, self.until) if self.part.kind == "root-crl" else last, self.chain_until)
 
     def require(self, now: datetime, max_age: timedelta | None) -> None:
         """Raises EvidenceRefusedError unless it may be used at `now`."""
