@@ -26,6 +26,7 @@ from tests.simulators.sgx_platform import (
 )
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
+from ostiary.evidence.chain import MAX_CERTIFICATE_BYTES
 from ostiary.evidence.claims import Claims
 from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import TrustedRoot, intel_root
@@ -405,3 +406,18 @@ def test_the_roots_key_counts_where_a_certificate_has_it_as_its_own_only(platfor
     pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
     error = _refusal(with_pck_chain(platform.quote(), pem), platform.collateral(), platform.hardware_root)
     assert "lead to a root that this service does not trust" in str(error)
+
+
+@pytest.mark.parametrize("member", ["pck", "tcb_info_issuer_chain", "qe_identity_issuer_chain"])
+def test_certificates_are_bounded_whoever_decides(platform: SgxPlatform, member: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    large = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(MAX_CERTIFICATE_BYTES))
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=large)
+    pem = beside.public_bytes(Encoding.PEM)
+    quote, collateral = platform.quote(), json.loads(platform.collateral())
+    if member == "pck":
+        quote = with_pck_chain(quote, platform.certificates.pck_chain + pem)
+    else:
+        collateral[member] += pem.decode()
+    error = _refusal(quote, json.dumps(collateral).encode(), platform.hardware_root)
+    assert f"expected at most {MAX_CERTIFICATE_BYTES}" in str(error)
