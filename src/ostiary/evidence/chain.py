@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -156,7 +156,8 @@ def verify_chain(
     # 6.
     if revocation_required:
         _require_lists(path, revocation_lists)
-    return chain
+    starts = [chain.not_before, *(revocations.last_update_utc for revocations in revocation_lists)]
+    return replace(chain, not_before=max(starts))
 
 
 def _to_root(

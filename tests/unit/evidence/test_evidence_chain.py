@@ -237,6 +237,14 @@ def test_without_a_list_of_who_issued_a_certificate_it_is_refused_where_one_is_r
             verified(*given)
 
 
+def test_a_chain_that_is_remembered_holds_from_the_day_of_its_youngest_list_on() -> None:
+    path, lists = [LEAF.certificate, MIDDLE.certificate], [revoke(ROOT), revoke(MIDDLE)]
+    found = verify_chain(path, roots=[ROOT.root()], revocation_lists=lists, now=NOW)
+    assert found.not_before == max(one.last_update_utc for one in lists)
+    with pytest.raises(EvidenceRefusedError, match="from the future"):
+        found.require(found.not_before - timedelta(seconds=1))
+
+
 def test_a_use_of_the_key_that_is_critical_is_not_ignored() -> None:
     use = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     assert "critical extension 2.5.29.37, unknown here" in refusal(
