@@ -47,7 +47,8 @@ class VerifiedChain:
     """A chain that held at some time, and holds in between. Made by `verify_chain` only.
 
     leaf: the end-entity certificate. root: whose key it leads to. not_before, not_after: when all certificates and
-    revocation lists are in force. issued: when the oldest of the revocation lists was, None without any.
+    revocation lists are in force. issued: when the oldest of the revocation lists was, None without one of the root:
+    only that can revoke whoever signed the others.
     """
 
     leaf: x509.Certificate
@@ -147,7 +148,7 @@ def verify_chain(
         root=root,
         not_before=max(certificate.not_valid_before_utc for certificate in every),
         not_after=min(ends + [_end(revocations) for revocations in revocation_lists]),
-        issued=min((revocations.last_update_utc for revocations in revocation_lists), default=None),
+        issued=_issued(revocation_lists, signers[-1]),
     )
     chain.require(now)
     # 5.
@@ -158,6 +159,12 @@ def verify_chain(
         _require_lists(path, revocation_lists)
     starts = [chain.not_before, *(revocations.last_update_utc for revocations in revocation_lists)]
     return replace(chain, not_before=max(starts))
+
+
+def _issued(revocation_lists: Sequence[x509.CertificateRevocationList], root: x509.Certificate) -> datetime | None:
+    if all(revocations.issuer != root.subject for revocations in revocation_lists):
+        return None
+    return min(revocations.last_update_utc for revocations in revocation_lists)
 
 
 def _to_root(

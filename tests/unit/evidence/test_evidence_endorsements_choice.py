@@ -28,6 +28,7 @@ from tests.simulators.vendors import (
     VCEK,
     Vendor,
     another_signer,
+    sign_list,
 )
 
 from ostiary.errors import EndorsementsMissingError, EvidenceFormatError, EvidenceRefusedError
@@ -338,6 +339,20 @@ def test_the_vendors_list_revokes_what_was_sent(vendor: Vendor) -> None:
     chosen = report(vendor, kept(revoked.endorsement(AMD_CRL)), vendor.chip.endorsements)
     with pytest.raises(EvidenceRefusedError, match="is revoked"):
         snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=NOW)
+
+
+def test_a_revoked_ca_does_not_hide_the_vendors_list_behind_its_own(vendor: Vendor) -> None:
+    middle = vendor.chip.middle
+    own = sign_list(middle.certificate, middle.key, number=99, issued=NOW, end=None)
+    assert x509.load_der_x509_crl(own).issuer == middle.certificate.subject
+    sent = vendor.chip.endorsements + x509.load_der_x509_crl(own).public_bytes(Encoding.PEM)
+    alone = choose(vendor, {}, sent, quote=vendor.chip.report(), tee="snp")
+    claims = snp.verify(vendor.chip.report(), alone.endorsements, roots=vendor.anchors.amd, now=alone.at)
+    assert claims.issued is None
+    held = kept(replace(vendor, revoked=[middle.certificate]).endorsement(AMD_CRL))
+    chosen = choose(vendor, held, sent, quote=vendor.chip.report(), tee="snp")
+    with pytest.raises(EvidenceRefusedError, match="is revoked"):
+        snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=chosen.at)
 
 
 def test_a_list_that_ran_out_revokes_still_and_stops_nobody_else(vendor: Vendor) -> None:

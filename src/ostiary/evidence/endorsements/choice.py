@@ -206,7 +206,8 @@ class Chooser:
     ) -> tuple[bytes, datetime]:
         """These certificates with AMD's revocation list, and when to judge them.
 
-        The list that is kept counts, in place of older ones that were sent; without a kept one those that were sent.
+        The list that is kept counts, in place of what was sent without one of the root that is as new; without a kept
+        one those that were sent.
         One that is too old cannot be judged with; but what it revokes stays revoked. AMD's lists are not required.
         Raises EvidenceRefusedError for what an old list revokes.
         """
@@ -214,9 +215,11 @@ class Chooser:
         if kept is None:
             return pem, now
         ours, bundle = kept.endorsement, parse_bundle(pem)
-        if any(sent.last_update_utc >= ours.issued for sent in bundle.revocation_lists):
-            return pem, now
         revocations = parse_revocation_list(ours.piece.data, str(ours.part))
+        # Of the root: who has the key of a CA that the root revoked can sign lists as well.
+        of_root = [sent for sent in bundle.revocation_lists if sent.issuer == revocations.issuer]
+        if any(sent.last_update_utc >= ours.issued for sent in of_root):
+            return pem, now
         at = min(now, ours.until - _JUST_BEFORE)
         if (now < ours.until or now < ours.last_use(max_age)) and at >= key.chain.not_before:
             certificates = b"".join(one.public_bytes(Encoding.PEM) for one in bundle.chain)
