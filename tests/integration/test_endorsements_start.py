@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.simulators.program import attesting
@@ -156,3 +157,49 @@ def test_a_forecast_names_what_is_gone(
     )
     assert told.exit_code == 1
     assert "session a has no service 's' any more" in told.stdout
+
+
+def test_a_forecast_judges_at_its_time_and_as_the_session_says(
+    tmp_path: Path, server: VendorServer, alice: Client, eve: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grace has a last day, endorsements an age, and what no evidence shows is demanded in vain."""
+
+    def superseded(members: dict[str, Any]) -> None:
+        (level,) = members["tcbLevels"]
+        newer = {**level, "tcb": {**level["tcb"], "pcesvn": 99}, "tcbDate": "2026-11-01T00:00:00Z"}
+        members["tcbLevels"] = [newer, {**level, "tcbStatus": "OutOfDate"}]
+
+    vendor = server.vendor = replace(server.vendor, change=superseded)
+    (tmp_path / "root.pem").write_bytes(vendor.platform.root_der)
+    monkeypatch.setattr(options, "_now", lambda: NOW)
+    data = str(tmp_path / "data")
+    graced = SESSION.replace("tolerate: [TOLERATE]", "tcb: {grace: 30 days}, max_age: 25 days")
+
+    def forecast(at: str) -> dict[str, Any]:
+        arguments = ["forecast", "--data", data, "--intel-root", str(tmp_path / "root.pem"), "--at", at, "--json"]
+        (found,) = json.loads(CliRunner().invoke(app, arguments).stdout)
+        return dict(found)
+
+    def reasons(at: str) -> str:
+        return " ".join(forecast(at)["now"]["reasons"])
+
+    with running_service(tmp_path / "data", roots=vendor.anchors.intel, fixed_time=NOW, sources=server.sources) as it:
+        assert alice.request(it.client_port, "POST", "/session", graced.encode()).status == 201
+        assert start(it, eve, vendor).status == 200
+        it.cas.last_evidence.write()
+    today = forecast("2026-11-23T12:00:00Z")
+    assert today["now"]["admitted"]
+    assert today["refused_from"] == "2026-12-01T00:00:00Z"
+    assert "outdated-tcb" in reasons("2026-12-02T00:00:00Z")
+    # Past their nextUpdate of 20 days, and within the age that the session allows.
+    assert "outdated-tcb" in reasons("2026-12-16T00:00:00Z")
+    assert "this service has none for it" in reasons("2026-12-19T00:00:00Z")
+    with running_service(tmp_path / "data", roots=vendor.anchors.intel, fixed_time=NOW, sources=server.sources) as it:
+        current = it.cas.sessions.current("a")
+        assert current is not None
+        text = (
+            graced.replace("25 days}", "25 days}, singleton_enclaves: true")
+            + f"predecessor: {current.parsed.hash.hex()}\n"
+        )
+        assert alice.request(it.client_port, "POST", "/session", text.encode()).status == 201
+    assert "singleton_enclaves" in reasons("2026-11-23T12:00:00Z")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, examine
+from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, CATEGORIES_OF_STATUS, examine
 from ostiary.appraisal.patch import Operation, Wisdom
 from ostiary.appraisal.variants import judge_variant
 from ostiary.appraisal.wording import AND
@@ -270,9 +270,11 @@ def _of_toleration(value: str, claims: Claims) -> tuple[Wisdom, str]:
     if value in _FOR_A_TIME:
         advisories = ", ".join(sorted(claims.advisories)) or "none named"
         return Wisdom.FOR_A_TIME, f"{_FOR_A_TIME[value]} (advisories: {advisories})"
-    if value in _REVIEW:
-        return Wisdom.AFTER_REVIEW, _REVIEW[value]
-    return Wisdom.AFTER_REVIEW, f"only if the program is safe with {value}; ask who wrote it"
+    why = _REVIEW.get(value, f"only if the program is safe with {value}; ask who wrote it")
+    categories = CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
+    if value in ADVISORY_OF_SHORTCUT and not _FOR_A_TIME.keys().isdisjoint(categories):
+        return Wisdom.FOR_A_TIME, f"{why}; it admits the TCB status {claims.tcb_status} as well, so update the platform"
+    return Wisdom.AFTER_REVIEW, why
 
 
 # --- variants
@@ -337,7 +339,10 @@ def _candidates(refused: Refused, report: AppraisalReport) -> Iterator[_Candidat
         place, form, judged = written
         if len(judged.mismatches) == 1:
             yield from _widened(f"{service}.attestation[{place}]", form, judged)
-        yield from _another(service, _with_found(form, judged))
+        failed = {mismatch.factor for mismatch in judged.mismatches}
+        lowered = failed.isdisjoint(_WHOSE_VERSION) and any(_lowers(form, mismatch) for mismatch in judged.mismatches)
+        for candidate in _another(service, _with_found(form, judged)):
+            yield replace(candidate, operation=_never_lower(candidate.operation)) if lowered else candidate
     for variant in _identifying(refused.claims):
         yield from _another(service, variant)
 
@@ -424,6 +429,23 @@ _BOUNDS = {
     "_min": (Wisdom.NEVER, "versions below were shut out, mostly for their flaws; run a newer one instead"),
     "_max": (Wisdom.AFTER_REVIEW, "only if what lies above, versions or privilege levels, was looked at as well"),
 }
+
+
+_WHOSE_VERSION = ("signer.mrsigner", "signer.isvprodid", "snp.id_key_digest", "snp.author_key_digest", "snp.family_id")
+"""Factors that say whose version a number is: those of another product are not older or newer."""
+
+
+def _lowers(form: dict[str, Any], mismatch: Mismatch) -> bool:
+    """Whether what was found is below the least that the variant admits."""
+    *way, last = _steps(mismatch.factor)
+    parent = _at(form, way) or {}
+    least = parent.get(last if last.endswith("_min") else f"{last}_min")
+    return isinstance(least, int) and mismatch.found.isdecimal() and int(mismatch.found) < least
+
+
+def _never_lower(operation: Operation) -> Operation:
+    wisdom, why = _BOUNDS["_min"]
+    return replace(operation, wisdom=wisdom, why=f"{operation.why}; {why}")
 
 
 def _steps(factor: str) -> list[str]:

@@ -234,7 +234,7 @@ def _judge_conditions(claims: Claims, security: SecurityAttestation, tolerated: 
             )
 
 
-def _grace_end(claims: Claims, security: SecurityAttestation) -> datetime | None:
+def grace_end(claims: Claims, security: SecurityAttestation) -> datetime | None:
     """Until when a TCB that is out of date is tolerated; None: no grace is given, or nobody knows from when."""
     grace = security.tcb.grace if isinstance(security.tcb, TcbRules) else None
     if claims.superseded is None or not isinstance(grace, timedelta):
@@ -246,7 +246,7 @@ _END = datetime.max.replace(tzinfo=UTC)
 
 
 def _is_graced(claims: Claims, security: SecurityAttestation, now: datetime) -> bool:
-    end = _grace_end(claims, security)
+    end = grace_end(claims, security)
     outdated = "outdated-tcb" in CATEGORIES_OF_STATUS.get(claims.tcb_status, ())
     return outdated and end is not None and now <= end
 
@@ -298,7 +298,7 @@ _ADVICE = {
 
 
 def _until(claims: Claims, security: SecurityAttestation) -> str:
-    end = _grace_end(claims, security)
+    end = grace_end(claims, security)
     return "" if end is None else f", tolerated until {_day(end)}"
 
 

@@ -1,18 +1,17 @@
 """Which services would be refused, when, and why: their last evidence under other TCB data, and at a later time.
 
-Deciding is that of a start: the same choice of endorsements, the same verification, the same appraisal. Only the
-binding to a connection is not judged again.
+Deciding is that of a start: the same choice of endorsements, the same verification, the same appraisal, all of them at
+the time of the forecast. Only the binding to a connection is not judged again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeAlias
+from datetime import datetime, timedelta
 
-from ostiary.appraisal import appraise
-from ostiary.broker.admission import admission_of
+from ostiary.appraisal import GRACE, appraise, grace_end, refuse_unprovable
+from ostiary.broker.admission import Admission, admission_of
 from ostiary.broker.cas import Cas
 from ostiary.broker.last_evidence import LastEvidence
 from ostiary.errors import AppraisalRefusedError, EvidenceFormatError, NotFoundError, RefusedError
@@ -24,21 +23,33 @@ from ostiary.evidence.endorsements.piece import Anchors, Endorsement
 from ostiary.evidence.intel.quote import parse_signed_quote
 from ostiary.evidence.intel.verifier import Verifier as IntelVerifier
 from ostiary.evidence.snp.verify import Verifier as SnpVerifier
+from ostiary.session.model import Variable
 
-Judge: TypeAlias = Callable[[LastEvidence, Claims], None]
-"""Raises RefusedError if the service of that evidence does not admit these claims."""
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Who speaks for the service of some evidence. Both raise RefusedError, and NotFoundError for one that is gone.
+
+    max_age: how old endorsements may be, as in `Chooser.choose`. admit: returns if these claims are admitted at a time,
+    with the end of the grace that they are admitted by, None if they need none.
+    """
+
+    max_age: Callable[[LastEvidence], timedelta | None]
+    admit: Callable[[LastEvidence, Claims, datetime], datetime | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What a start with this evidence would come to. status: of the TCB, "" if the evidence could not be verified.
 
-    reasons: why it is refused; none: it is admitted.
+    reasons: why it is refused; none: it is admitted. grace: when the session's grace for its TCB ends, if it rests on
+    one.
     """
 
     status: str
     advisories: tuple[str, ...]
     reasons: tuple[str, ...]
+    grace: datetime | None = None
 
     @property
     def admitted(self) -> bool:
@@ -105,9 +116,9 @@ def forecast(
         Foreseen(
             last=one,
             at=now,
-            now=present.verdict(one),
+            now=(verdict := present.verdict(one)),
             then=None if future is None else future.verdict(one),
-            ends=present.ends(one),
+            ends=present.ends(one, verdict),
         )
         for one in evidence
     )
@@ -131,31 +142,34 @@ class _Eyes:
             verifier = self._snp if last.tee == "snp" else self._intel
             claims = verifier.verify(last.evidence, chosen.endorsements, now=chosen.at)
             status, advisories = claims.tcb_status, tuple(sorted(claims.advisories))
-            self._judge(last, claims)
+            grace = self._judge.admit(last, claims, self._now)
         except AppraisalRefusedError as error:
             return Verdict(status=status, advisories=advisories, reasons=tuple(map(str, error.mismatches)))
         except (RefusedError, EvidenceFormatError, NotFoundError) as error:
             return Verdict(status=status, advisories=advisories, reasons=(str(error),))
-        return Verdict(status=status, advisories=advisories, reasons=())
+        return Verdict(status=status, advisories=advisories, reasons=(), grace=grace)
 
-    def ends(self, last: LastEvidence) -> tuple[End, ...]:
-        """When endorsements and certificates of the evidence run out, the first first."""
+    def ends(self, last: LastEvidence, verdict: Verdict) -> tuple[End, ...]:
+        """When endorsements and certificates of the evidence run out, and a grace ends, the first first."""
         try:
             chosen = self._choose(last)
-        except (RefusedError, EvidenceFormatError):
+            found = [*self._statements(chosen.parts, self._judge.max_age(last)), *_certificates(last, chosen)]
+        except (RefusedError, EvidenceFormatError, NotFoundError):
             return ()
-        found = [*self._statements(chosen.parts), *_certificates(last, chosen)]
+        if verdict.grace is not None:
+            found.append(End(what="the grace of the session for this TCB", at=verdict.grace, renewable=False))
         return tuple(sorted(found, key=lambda end: (end.at, end.what)))
 
     def _choose(self, last: LastEvidence) -> Chosen:
-        return self._chooser.choose(last.tee, last.evidence, last.sent, now=self._now, max_age=None)
+        max_age = self._judge.max_age(last)
+        return self._chooser.choose(last.tee, last.evidence, last.sent, now=self._now, max_age=max_age)
 
-    def _statements(self, parts: Iterable[Part]) -> Iterable[End]:
+    def _statements(self, parts: Iterable[Part], max_age: timedelta | None) -> Iterable[End]:
         for part in parts:
             kept = self._held(part)
             # A revocation list of AMD that has run out refuses nobody.
             if kept is not None and part.is_statement and part.kind != "amd-crl":
-                yield End(what=str(part), at=kept.endorsement.last_use(None), renewable=True)
+                yield End(what=str(part), at=kept.endorsement.last_use(max_age), renewable=True)
 
 
 def _certificates(last: LastEvidence, chosen: Chosen) -> Iterable[End]:
@@ -169,21 +183,33 @@ def _certificates(last: LastEvidence, chosen: Chosen) -> Iterable[End]:
 def judge_by_sessions(cas: Cas) -> Judge:
     """The judgement of the sessions as they are now."""
 
-    def judge(last: LastEvidence, claims: Claims) -> None:
+    def admission(last: LastEvidence) -> Admission:
         stored = cas.sessions.require(last.session)
         for service in stored.parsed.session.services:
             if service.name == last.service:
-                admission = admission_of(cas, stored, service).thing
-                appraise(claims, admission.service, admission.security, binding=claims.report_data, now=cas.now())
-                return
+                return admission_of(cas, stored, service).thing
         raise NotFoundError(f"session {last.session} has no service {last.service!r} any more")
 
-    return judge
+    def max_age(last: LastEvidence) -> timedelta | None:
+        most = admission(last).security.max_age
+        return None if isinstance(most, Variable) else most
+
+    def admit(last: LastEvidence, claims: Claims, now: datetime) -> datetime | None:
+        judged = admission(last)
+        service, security = judged.service, judged.security
+        refuse_unprovable(service, security, singleton_enclaves=judged.singleton_enclaves)
+        result = appraise(claims, service, security, binding=claims.report_data, now=now)
+        return grace_end(claims, security) if GRACE in result.tolerated else None
+
+    return Judge(max_age=max_age, admit=admit)
 
 
-def judge_without_session(_last: LastEvidence, claims: Claims) -> None:
-    """The judgement of a session that tolerates nothing. Raises RefusedError."""
+def _tolerating_nothing(_last: LastEvidence, claims: Claims, _now: datetime) -> None:
     if claims.tcb_status != "UpToDate":
         raise RefusedError(f"TCB status {claims.tcb_status}, which a session has to tolerate by name")
     if claims.advisories:
         raise RefusedError(f"open to {', '.join(sorted(claims.advisories))}, which a session has to ignore by name")
+
+
+judge_without_session = Judge(max_age=lambda _: None, admit=_tolerating_nothing)
+"""The judgement of a session that tolerates nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -47,7 +47,8 @@ class VerifiedChain:
     """A chain that held at some time, and holds in between. Made by `verify_chain` only.
 
     leaf: the end-entity certificate. root: whose key it leads to. not_before, not_after: when all certificates and
-    revocation lists are in force. issued: when the oldest of the revocation lists was, None without any.
+    revocation lists are in force. issued: when the oldest of the revocation lists was, None without one of the root:
+    only that can revoke whoever signed the others.
     """
 
     leaf: x509.Certificate
@@ -109,10 +110,12 @@ def verify_chain(
     revocation_lists: Sequence[x509.CertificateRevocationList] = (),
     now: datetime,
     understood: Collection[x509.ObjectIdentifier] = (),
+    revocation_required: bool = False,
 ) -> VerifiedChain:
     """Decide whether a chain, leaf first, leads to the key of one of `roots`. Pure: `now` (aware) is the only clock.
 
     understood: critical extensions of the leaf that the caller looks at, or that say nothing which it relies on.
+    revocation_required: each certificate has to stand in no list of its own issuer, and that list has to be there.
 
     Guarantees on return:
     1. There are one to MAX_CHAIN_CERTIFICATES certificates; a root at the end counts by its key, and is not needed.
@@ -122,7 +125,9 @@ def verify_chain(
     4. All certificates, that of the root included, are in force at `now`.
     5. No certificate stands in one of `revocation_lists`. Each of those is signed by a signer of the chain, and neither
        from the future nor past its next update at `now`.
-    Does not guarantee that a revocation list was given, nor that names mean what they say: only keys are compared.
+    6. If `revocation_required`, whoever issued a certificate of the chain gave one of `revocation_lists`.
+    Does not guarantee otherwise that a revocation list was given, nor that names mean what they say: only keys are
+    compared.
 
     Raises EvidenceRefusedError. Source: RFC 5280 section 6.1, without policies and name constraints.
     """
@@ -143,13 +148,23 @@ def verify_chain(
         root=root,
         not_before=max(certificate.not_valid_before_utc for certificate in every),
         not_after=min(ends + [_end(revocations) for revocations in revocation_lists]),
-        issued=min((revocations.last_update_utc for revocations in revocation_lists), default=None),
+        issued=_issued(revocation_lists, signers[-1]),
     )
     chain.require(now)
     # 5.
     for revocations in revocation_lists:
         _require_not_revoked(path, signers, revocations, now)
-    return chain
+    # 6.
+    if revocation_required:
+        _require_lists(path, revocation_lists)
+    starts = [chain.not_before, *(revocations.last_update_utc for revocations in revocation_lists)]
+    return replace(chain, not_before=max(starts))
+
+
+def _issued(revocation_lists: Sequence[x509.CertificateRevocationList], root: x509.Certificate) -> datetime | None:
+    if all(revocations.issuer != root.subject for revocations in revocation_lists):
+        return None
+    return min(revocations.last_update_utc for revocations in revocation_lists)
 
 
 def _to_root(
@@ -250,6 +265,17 @@ def _require_not_revoked(
         if issued_by_it and revocations.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise EvidenceRefusedError(
                 "a certificate of the evidence or its endorsements is revoked", _named(certificate)
+            )
+
+
+def _require_lists(
+    path: Sequence[x509.Certificate], revocation_lists: Sequence[x509.CertificateRevocationList]
+) -> None:
+    for certificate in path:
+        if all(revocations.issuer != certificate.issuer for revocations in revocation_lists):
+            raise EvidenceRefusedError(
+                "there is no revocation list of who issued a certificate; have the platform fetch new endorsements",
+                f"{_named(certificate)} is issued by {certificate.issuer.rfc4514_string()[:200]!r}",
             )
 
 

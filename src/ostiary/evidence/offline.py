@@ -90,14 +90,16 @@ def verify_files(
 ) -> Finding:
     """Verify evidence with the endorsements in `files`, contents by name; others among them are not looked at.
 
-    name: of the file with the evidence, which those that belong to a TPM quote are named for. ak_roots: of certificates
-    of TPMs' keys.
+    name: of the file with the evidence, which those that belong to a TPM quote are named for. roots: each counts for
+    its own TEEs. ak_roots: of certificates of TPMs' keys.
     SGX, TDX: the JSON object with `tcb_info`. SNP: certificates and revocation lists, in DER or PEM. Nitro: none. Azure
     Attestation: the JSON object with `keys`, which the caller trusts to be the keys of `issuer`; None: of whom the
     token names. TPM: the parts that `tpm.offline` names.
     Guarantees what `verify` of the kind does. Raises EvidenceFormatError, EvidenceRefusedError.
     """
     kind = detect(data)
+    if kind not in ("maa", "tpm"):
+        roots = [root for root in roots if kind in root.tees]
     if kind == "maa":
         token = data.strip()
         fields = shown_token(token)

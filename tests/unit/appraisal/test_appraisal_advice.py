@@ -71,9 +71,15 @@ TOLERATE, IGNORE = "security.attestation.tolerate", "security.attestation.ignore
         ),
         (with_(advisories=LONG), "", [("add", IGNORE, "INTEL-SA-00615", FOR_A_TIME)]),
         (with_(advisories=SHORT), "", [("add", IGNORE, "INTEL-SA-00233", FOR_A_TIME)]),
-        # A shortcut is one operation in place of two.
+        # A shortcut is one operation in place of two, and no wiser than what it stands in for.
         (
             with_(tcb_status="ConfigurationNeeded", advisories=SHORT),
+            "",
+            [("add", TOLERATE, "hyperthreading", FOR_A_TIME)],
+        ),
+        (with_(tcb_status="OutOfDate", advisories=SHORT), "", [("add", TOLERATE, "hyperthreading", FOR_A_TIME)]),
+        (
+            with_(tcb_status="SWHardeningNeeded", advisories=SHORT),
             "",
             [("add", TOLERATE, "hyperthreading", AFTER_REVIEW)],
         ),
@@ -151,6 +157,19 @@ SIGNED = f"mrsigner: '{SIGNER.hex()}', isvprodid: 7"
         # A new variant has the factors of the nearest one, all of them.
         (
             f"[{{mrenclave: '{B.hex()}', signer: {{mrsigner: '{B.hex()}', isvprodid: 1, isvsvn_min: 9}}}}]",
+            NEW,
+            {"mrenclave": [A.hex()], "signer": {"mrsigner": SIGNER.hex(), "isvprodid": 7, "isvsvn": 3}},
+            AFTER_REVIEW,
+        ),
+        # An older version of the same product was shut out, whatever else is new about it.
+        (
+            f"[{{mrenclave: '{B.hex()}', signer: {{{SIGNED}, isvsvn_min: 4}}}}]",
+            NEW,
+            {"mrenclave": [A.hex()], "signer": {"mrsigner": SIGNER.hex(), "isvprodid": 7, "isvsvn": 3}},
+            NEVER,
+        ),
+        (
+            f"[{{mrenclave: '{B.hex()}', signer: {{{SIGNED}, isvsvn_max: 2}}}}]",
             NEW,
             {"mrenclave": [A.hex()], "signer": {"mrsigner": SIGNER.hex(), "isvprodid": 7, "isvsvn": 3}},
             AFTER_REVIEW,

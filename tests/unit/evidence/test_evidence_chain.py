@@ -214,6 +214,37 @@ def test_bounds_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_bundle(bytes(101))
 
 
+def test_what_is_far_too_large_is_refused_before_it_is_read() -> None:
+    """A certificate with a million extensions, and a revocation list of 50 MB, by the sizes that they would have."""
+    extensions = bytes.fromhex("300b 0604 2a03 0405 0403 0201 00".replace(" ", "")) * 1_000_000
+    with pytest.raises(EvidenceFormatError, match=r"^it: \d+ bytes, expected at most 16384$"):
+        parse_certificate(b"\x30\x84" + len(extensions).to_bytes(4, "big") + extensions, "it")
+    entries = b"\x30\x84" + (50_000_000).to_bytes(4, "big") + bytes(50_000_000)
+    with pytest.raises(EvidenceFormatError, match=r"^it: \d+ bytes, expected a revocation list of at most 4194304$"):
+        parse_revocation_list(entries, "it")
+
+
+def test_without_a_list_of_who_issued_a_certificate_it_is_refused_where_one_is_required() -> None:
+    lists = [revoke(ROOT), revoke(MIDDLE)]
+    path = [LEAF.certificate, MIDDLE.certificate]
+
+    def verified(*given: x509.CertificateRevocationList) -> VerifiedChain:
+        return verify_chain(path, roots=[ROOT.root()], revocation_lists=given, now=NOW, revocation_required=True)
+
+    assert verified(*lists).leaf == LEAF.certificate
+    for given in ([], lists[:1], lists[1:], [lists[0], lists[0]]):
+        with pytest.raises(EvidenceRefusedError, match="no revocation list of who issued a certificate"):
+            verified(*given)
+
+
+def test_a_chain_that_is_remembered_holds_from_the_day_of_its_youngest_list_on() -> None:
+    path, lists = [LEAF.certificate, MIDDLE.certificate], [revoke(ROOT), revoke(MIDDLE)]
+    found = verify_chain(path, roots=[ROOT.root()], revocation_lists=lists, now=NOW)
+    assert found.not_before == max(one.last_update_utc for one in lists)
+    with pytest.raises(EvidenceRefusedError, match="from the future"):
+        found.require(found.not_before - timedelta(seconds=1))
+
+
 def test_a_use_of_the_key_that_is_critical_is_not_ignored() -> None:
     use = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     assert "critical extension 2.5.29.37, unknown here" in refusal(

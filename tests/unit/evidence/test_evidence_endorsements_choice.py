@@ -8,10 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.chains import issue, pem, revoke
 from tests.simulators.genuine import cases
 from tests.simulators.genuine import pem as to_pem
-from tests.simulators.sgx_platform import NOW, make_platform, with_pck_chain
+from tests.simulators.sgx_platform import LIFETIME, NOW, make_platform, with_pck_chain
 from tests.simulators.snp_chip import CHIP_ID, make_chip
 from tests.simulators.vendors import (
     AMD_CHAIN,
@@ -20,10 +23,12 @@ from tests.simulators.vendors import (
     OF_QUOTE,
     OF_REPORT,
     PCK_CRL,
+    ROOT_CRL,
     TCB_INFO,
     VCEK,
     Vendor,
     another_signer,
+    sign_list,
 )
 
 from ostiary.errors import EndorsementsMissingError, EvidenceFormatError, EvidenceRefusedError
@@ -35,6 +40,7 @@ from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import amd_roots, intel_root
 from ostiary.evidence.sgx.verify import verify
 from ostiary.evidence.snp import verify as snp
+from ostiary.platform import pki
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +167,20 @@ def test_evidence_of_an_unknown_root_is_left_to_the_verification(vendor: Vendor)
         verify(other.quote(), chosen.endorsements, roots=vendor.anchors.intel, now=NOW)
 
 
+def test_what_is_left_to_the_verification_it_refuses(vendor: Vendor) -> None:
+    """A chain that mentions the root's key and does not end with it: what was sent with it has not been looked at."""
+    certificates, key = vendor.platform.certificates, ec.generate_private_key(ec.SECP256R1())
+    mention = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), vendor.anchors.intel[0].public_key)
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=mention)
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (certificates.platform, certificates.issuer, beside))
+    quote = with_pck_chain(vendor.platform.quote(), chain)
+    old = vendor.collateral()
+    chosen = choose(vendor, {}, old, quote=quote, max_age=timedelta(minutes=1))
+    assert chosen.endorsements == old
+    with pytest.raises(EvidenceRefusedError, match="root that this service does not trust"):
+        verify(quote, chosen.endorsements, roots=vendor.anchors.intel, now=chosen.at)
+
+
 def test_a_quote_without_certificates_is_left_to_the_verification(vendor: Vendor) -> None:
     (case,) = (case for case in cases("sgx") if case.name == "sgx-oasis-ppid-type3")
     assert choose(vendor, {}, b"sent", quote=case.files["quote.bin"]).endorsements == b"sent"
@@ -208,6 +228,13 @@ def test_copies_that_were_never_in_force_together_are_refused(vendor: Vendor) ->
     fresh = replace(vendor, issued=NOW + 21 * DAY).endorsement(PCK_CRL, now=NOW + 22 * DAY)
     with pytest.raises(EvidenceRefusedError, match="were at no time in force together"):
         choose(vendor, {**all_of(vendor), **kept(fresh)}, now=NOW + 22 * DAY, max_age=30 * DAY)
+
+
+def test_an_age_of_days_is_fulfilled_beside_the_yearly_list_of_intels_root(vendor: Vendor) -> None:
+    old = replace(vendor, issued=NOW - 15 * DAY).endorsement(ROOT_CRL)
+    chosen = choose(vendor, {**all_of(vendor), **kept(old)}, max_age=DAY)
+    claims = verify(vendor.platform.quote(), chosen.endorsements, roots=vendor.anchors.intel, now=chosen.at)
+    assert claims.issued == vendor.issued
 
 
 def test_a_younger_age_than_the_vendors_is_kept(vendor: Vendor) -> None:
@@ -312,6 +339,20 @@ def test_the_vendors_list_revokes_what_was_sent(vendor: Vendor) -> None:
     chosen = report(vendor, kept(revoked.endorsement(AMD_CRL)), vendor.chip.endorsements)
     with pytest.raises(EvidenceRefusedError, match="is revoked"):
         snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=NOW)
+
+
+def test_a_revoked_ca_does_not_hide_the_vendors_list_behind_its_own(vendor: Vendor) -> None:
+    middle = vendor.chip.middle
+    own = sign_list(middle.certificate, middle.key, number=99, issued=NOW, end=None)
+    assert x509.load_der_x509_crl(own).issuer == middle.certificate.subject
+    sent = vendor.chip.endorsements + x509.load_der_x509_crl(own).public_bytes(Encoding.PEM)
+    alone = choose(vendor, {}, sent, quote=vendor.chip.report(), tee="snp")
+    claims = snp.verify(vendor.chip.report(), alone.endorsements, roots=vendor.anchors.amd, now=alone.at)
+    assert claims.issued is None
+    held = kept(replace(vendor, revoked=[middle.certificate]).endorsement(AMD_CRL))
+    chosen = choose(vendor, held, sent, quote=vendor.chip.report(), tee="snp")
+    with pytest.raises(EvidenceRefusedError, match="is revoked"):
+        snp.verify(vendor.chip.report(), chosen.endorsements, roots=vendor.anchors.amd, now=chosen.at)
 
 
 def test_a_list_that_ran_out_revokes_still_and_stops_nobody_else(vendor: Vendor) -> None:

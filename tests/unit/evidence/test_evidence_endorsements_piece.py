@@ -139,6 +139,12 @@ def test_a_list_of_another_ca_is_refused(vendor: Vendor) -> None:
     refused(piece, vendor, "revocation list of another CA")
 
 
+def test_the_roots_list_is_not_that_of_the_ca_of_platforms(vendor: Vendor) -> None:
+    """It is signed by a key that counts, and revokes no platform."""
+    piece = Piece(part=PCK_CRL, data=vendor.piece(ROOT_CRL).data, chain=vendor.piece(PCK_CRL).chain)
+    refused(piece, vendor, "pck-crl/platform is the revocation list of the root, which revokes no platform")
+
+
 @pytest.mark.parametrize("part", [TCB_INFO, PCK_CRL, VCEK], ids=str)
 def test_a_chain_with_anything_but_ascii_is_refused(vendor: Vendor, part: Part) -> None:
     """It verifies, as what stands between certificates is left out, and could not be written down."""
@@ -213,6 +219,15 @@ def test_a_session_may_demand_younger_statements_than_the_vendor(vendor: Vendor)
     made = vendor.endorsement(TCB_INFO)
     with pytest.raises(EvidenceRefusedError, match="could be used until"):
         made.require(made.issued + 2 * DAY, DAY)
+
+
+def test_the_list_of_intels_root_comes_once_a_year_and_counts_as_long(vendor: Vendor) -> None:
+    """As `max_age` is held against the claims, whose date leaves it out; a longer age makes it last longer, too."""
+    made = vendor.endorsement(ROOT_CRL)
+    made.require(made.until - timedelta(seconds=1), DAY)
+    with pytest.raises(EvidenceRefusedError, match="could be used until"):
+        made.require(made.until, DAY)
+    made.require(made.until + DAY, 22 * DAY)
 
 
 def test_no_age_makes_certificates_last_longer(vendor: Vendor) -> None:

@@ -13,7 +13,7 @@ from tests.simulators.nitro_host import PCRS, Host, make_host
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
 from ostiary.evidence.claims import Claims
-from ostiary.evidence.nitro.layout import MAX_DOCUMENT_BYTES, parse_document, shown
+from ostiary.evidence.nitro.layout import MAX_DEPTH, MAX_DOCUMENT_BYTES, parse_document, shown
 from ostiary.evidence.nitro.verify import Verifier, verify
 from ostiary.evidence.roots import nitro_root
 
@@ -146,16 +146,22 @@ PAYLOAD = cbor2.dumps(HOST.members())
         (b"", "not CBOR that can be read"),
         (b"\xff", "not CBOR that can be read"),
         (b"\x81" * 5000 + b"\x00", "not CBOR that can be read"),
-        (b"\xd8\x23\x61(", "not CBOR that can be read"),
+        (b"\x81" * (MAX_DEPTH + 1) + b"\x00", "not CBOR that can be read"),
+        (b"\x81" * MAX_DEPTH + b"\x00", "expected COSE_Sign1, an array of four"),
+        (b"\xd8\x23\x61a", "not CBOR that can be read"),
+        (b"\xc2\x41\x01", "not CBOR that can be read"),
+        (b"\xd2" + cbor2.dumps(cbor2.CBORTag(18, HOST.sign(PAYLOAD))), "not CBOR that can be read"),
+        (cbor2.dumps(cbor2.CBORTag(0x9999, HOST.sign(PAYLOAD))), "not CBOR that can be read"),
         (HOST.document() + b"\x00", "1 bytes after its end, expected none"),
         (bytes(MAX_DOCUMENT_BYTES + 1), "32769 bytes, expected at most 32768"),
         (cbor2.dumps({}), "expected COSE_Sign1, an array of four"),
         (cbor2.dumps([1, 2, 3]), "expected COSE_Sign1, an array of four"),
-        (cbor2.dumps(cbor2.CBORTag(98, HOST.sign(PAYLOAD))), "expected COSE_Sign1"),
+        (cbor2.dumps(cbor2.CBORTag(98, HOST.sign(PAYLOAD))), "not CBOR that can be read"),
         (cbor2.dumps(HOST.sign(PAYLOAD, bytes.fromhex("a10126"))), r"the protected header \{1: -35\}, ES384"),
         (cbor2.dumps([bytes.fromhex("a1013822"), {1: -35}, PAYLOAD, bytes(96)]), "and no other header"),
         (cbor2.dumps([bytes.fromhex("a1013822"), {}, "x", bytes(96)]), "payload: expected bytes"),
         (cbor2.dumps([bytes.fromhex("a1013822"), {}, PAYLOAD, bytes(95)]), "signature: expected 96 bytes"),
+        (cbor2.dumps(HOST.sign(cbor2.dumps(cbor2.CBORTag(258, [])))), "payload: not CBOR that can be read"),
         (cbor2.dumps(HOST.sign(b"\xff")), "payload: not CBOR that can be read"),
         (cbor2.dumps(HOST.sign(PAYLOAD + b"\x00")), "payload: 1 bytes after its end"),
         (cbor2.dumps(HOST.sign(cbor2.dumps([]))), "payload: expected a map of"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -104,3 +105,10 @@ def test_evidence_of_a_tpm_in_its_wire_form_may_lie_in_a_file() -> None:
         verify_files(data, {}, roots=ROOTS, issuer=None, now=NOW)
     with pytest.raises(EvidenceRefusedError, match="name different AKs"):
         verify_files(data, {"ak_pub.pem": Tpm().pem}, roots=ROOTS, issuer=None, now=NOW)
+
+
+@pytest.mark.parametrize(("tee", "case"), [pair for pair in ALL if pair[0] != "maa" and pair[1].valid][::9], ids=str)
+def test_a_root_counts_for_its_own_tees(tee: str, case: Case) -> None:
+    others = [replace(root, tees=root.tees - {tee}) for root in ROOTS]
+    with pytest.raises(EvidenceRefusedError, match="a root that this service does not trust"):
+        verify_files(case.files[EVIDENCE[tee]], case.files, roots=others, issuer=None, now=case.verify_at)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from dcap_qvl import QuotePolicy, QuoteVerifier, verify_with_root_ca  # type: ignore[import-untyped]
 from tests.simulators.genuine import cases
 from tests.simulators.sgx_platform import (
@@ -24,6 +26,7 @@ from tests.simulators.sgx_platform import (
 )
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError, OstiaryError
+from ostiary.evidence.chain import MAX_CERTIFICATE_BYTES
 from ostiary.evidence.claims import Claims
 from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import TrustedRoot, intel_root
@@ -325,3 +328,96 @@ def test_endorsements_that_a_platform_signed_are_refused(platform: SgxPlatform) 
     )
     error = _refusal(platform.quote(), broken.collateral(), platform.software_root)
     assert str(error) == "the endorsements are signed by a platform, expected Intel's TCB signer"
+
+
+def _as_version_4(quote: bytes, platform: SgxPlatform) -> bytes:
+    """An SGX quote of version 4, which no version of dcap-qvl decides about, of one of version 3."""
+    signed = (4).to_bytes(2, "little") + quote[2:0x1B0]
+    key, certified = quote[0x1F4:0x234], quote[0x234:]
+    signature = sign_raw(platform.keys.attestation, signed) + key
+    signature += (6).to_bytes(2, "little") + len(certified).to_bytes(4, "little") + certified
+    return signed + len(signature).to_bytes(4, "little") + signature
+
+
+def _in_front(platform: SgxPlatform, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The PCK chain behind a certificate that anybody made, of another platform with higher versions."""
+    stranger = pki.Keys(**{name: ec.generate_private_key(ec.SECP256R1()) for name in vars(platform.keys)})
+    with monkeypatch.context() as later:
+        later.setattr(pki, "CPU_SVN", bytes([200]) * 16)
+        extension = pki._sgx_extension(stranger)
+    key = stranger.platform
+    front = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=extension)
+    return front.public_bytes(Encoding.PEM) + platform.certificates.pck_chain
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_platform_has_the_versions_of_the_certificate_that_was_verified(
+    platform: SgxPlatform, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    chain = _in_front(platform, monkeypatch)
+    quotes = [platform.quote(), with_pck_chain(platform.quote(), chain)]
+    genuine, changed = (_as_version_4(quote, platform) if version == 4 else quote for quote in quotes)
+    collateral = platform.collateral()
+    expected = verify(genuine, collateral, roots=[platform.hardware_root], now=NOW)
+    try:
+        claims = verify(changed, collateral, roots=[platform.hardware_root], now=NOW)
+    except EvidenceRefusedError:
+        return
+    assert claims == expected
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_the_roots_revocation_list_does_not_stand_in_for_that_of_the_platforms_ca(
+    platform: SgxPlatform, version: int
+) -> None:
+    """The platform is revoked, by the list that is kept back."""
+    collateral = json.loads(platform.collateral(revoked=[platform.certificates.platform]))
+    collateral["pck_crl"] = collateral["root_ca_crl"]
+    collateral["pck_crl_issuer_chain"] = platform.certificates.root.public_bytes(Encoding.PEM).decode()
+    quote = _as_version_4(platform.quote(), platform) if version == 4 else platform.quote()
+    error = _refusal(quote, json.dumps(collateral).encode(), platform.hardware_root)
+    assert "revocation list of who issued a certificate" in str(error)
+
+
+def test_the_list_of_the_platforms_ca_does_not_stand_in_for_that_of_the_root(platform: SgxPlatform, path: str) -> None:
+    collateral = json.loads(platform.collateral(revoked=[platform.certificates.issuer]))
+    collateral["root_ca_crl"] = collateral["pck_crl"]
+    error = _refusal(platform.quote(), json.dumps(collateral).encode(), platform.hardware_root)
+    assert ("not signed by the trusted root" if path == "dcap-qvl" else "who issued a certificate") in str(error)
+
+
+def test_a_platforms_certificate_is_not_hidden_behind_pem_headers(platform: SgxPlatform) -> None:
+    """dcap-qvl reads such blocks, and would take the platform for the signer of its own TCB info."""
+    collateral = json.loads(platform.collateral())
+    pem = platform.certificates.platform.public_bytes(Encoding.PEM).decode()
+    hidden = pem.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nA: b\n\n", 1)
+    collateral["tcb_info_issuer_chain"] = hidden + platform.certificates.pck_chain.decode().removeprefix(pem)
+    signature = sign_raw(platform.keys.platform, collateral["tcb_info"].encode())
+    collateral["tcb_info_signature"] = signature.hex()
+    error = _refusal(platform.quote(), json.dumps(collateral).encode(), platform.hardware_root)
+    assert str(error) == "SGX quote: the issuer chain has PEM blocks that are no plain certificates"
+
+
+def test_the_roots_key_counts_where_a_certificate_has_it_as_its_own_only(platform: SgxPlatform) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mention = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), platform.hardware_root.public_key)
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=mention)
+    chain = [platform.certificates.platform, platform.certificates.issuer, beside]
+    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+    error = _refusal(with_pck_chain(platform.quote(), pem), platform.collateral(), platform.hardware_root)
+    assert "lead to a root that this service does not trust" in str(error)
+
+
+@pytest.mark.parametrize("member", ["pck", "tcb_info_issuer_chain", "qe_identity_issuer_chain"])
+def test_certificates_are_bounded_whoever_decides(platform: SgxPlatform, member: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    large = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(MAX_CERTIFICATE_BYTES))
+    beside = pki._certificate("x", key, None, key, LIFETIME, authority=True, extension=large)
+    pem = beside.public_bytes(Encoding.PEM)
+    quote, collateral = platform.quote(), json.loads(platform.collateral())
+    if member == "pck":
+        quote = with_pck_chain(quote, platform.certificates.pck_chain + pem)
+    else:
+        collateral[member] += pem.decode()
+    error = _refusal(quote, json.dumps(collateral).encode(), platform.hardware_root)
+    assert f"expected at most {MAX_CERTIFICATE_BYTES}" in str(error)

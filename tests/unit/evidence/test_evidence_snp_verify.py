@@ -211,7 +211,10 @@ def test_a_guest_that_may_have_a_migration_agent_says_so(policy: int, conditions
 
 
 def test_endorsements_are_as_old_as_the_oldest_revocation_list() -> None:
-    """Without any, nobody says how old they are."""
+    """Without one of the root, nobody says how old they are."""
     assert judged(CHIP).issued is None
-    older, newer = (revoke(CHIP.middle, start=NOW - timedelta(hours=hours)) for hours in (5, 2))
+    older, newer = (revoke(CHIP.root, start=NOW - timedelta(hours=hours)) for hours in (5, 2))
+    between = revoke(CHIP.middle, start=NOW - timedelta(hours=3))
     assert judged(CHIP, more=pem(older) + pem(newer)).issued == NOW - timedelta(hours=5)
+    assert judged(CHIP, more=pem(between) + pem(newer)).issued == NOW - timedelta(hours=3)
+    assert judged(CHIP, more=pem(between)).issued is None

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from dcap_qvl import parse_pck_extension_from_pem  # type: ignore[import-untyped]
 
 from ostiary.errors import EndorsementsMissingError, EvidenceFormatError, EvidenceRefusedError, OstiaryError
@@ -23,6 +23,7 @@ from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, Pi
 from ostiary.evidence.endorsements.vendors import read_thim
 from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote, parse_signed_quote
+from ostiary.evidence.intel.verify import named_root
 from ostiary.evidence.roots import AMD_PRODUCTS
 from ostiary.evidence.snp.layout import Report, parse_report, tcb_parts
 from ostiary.evidence.snp.verify import SigningKey, verify_endorsements
@@ -124,7 +125,7 @@ class Chooser:
             except EndorsementsMissingError as error:
                 missing[part] = error.chain if part in own else ()
         if missing:
-            if not self._names_a_root(quote):
+            if named_root(quote.certification, self._anchors.intel) is None:
                 # The verification refuses it for that, and says what the owner could do.
                 return Chosen(endorsements=sent, at=now)
             # Nobody is asked about a platform that is none.
@@ -137,13 +138,6 @@ class Chooser:
             _require_in_force(quote, now)
         endorsements = sent if set(chosen) == set(own.values()) else assemble(tuple(chosen))
         return Chosen(endorsements=endorsements, at=at, parts=parts, sent=_of_hardware(own.values()))
-
-    def _names_a_root(self, quote: SignedQuote) -> bool:
-        keys = {root.public_key for root in self._anchors.intel}
-        return any(
-            certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) in keys
-            for certificate in parse_certificates(quote.certification)
-        )
 
     def _pick(self, part: Part, own: Endorsement | None, now: datetime, max_age: timedelta | None) -> Endorsement:
         """The copy of a part to use. Raises EndorsementsMissingError, which says what is wrong with it."""
@@ -212,7 +206,8 @@ class Chooser:
     ) -> tuple[bytes, datetime]:
         """These certificates with AMD's revocation list, and when to judge them.
 
-        The list that is kept counts, in place of older ones that were sent; without a kept one those that were sent.
+        The list that is kept counts, in place of what was sent without one of the root that is as new; without a kept
+        one those that were sent.
         One that is too old cannot be judged with; but what it revokes stays revoked. AMD's lists are not required.
         Raises EvidenceRefusedError for what an old list revokes.
         """
@@ -220,9 +215,11 @@ class Chooser:
         if kept is None:
             return pem, now
         ours, bundle = kept.endorsement, parse_bundle(pem)
-        if any(sent.last_update_utc >= ours.issued for sent in bundle.revocation_lists):
-            return pem, now
         revocations = parse_revocation_list(ours.piece.data, str(ours.part))
+        # Of the root: who has the key of a CA that the root revoked can sign lists as well.
+        of_root = [sent for sent in bundle.revocation_lists if sent.issuer == revocations.issuer]
+        if any(sent.last_update_utc >= ours.issued for sent in of_root):
+            return pem, now
         at = min(now, ours.until - _JUST_BEFORE)
         if (now < ours.until or now < ours.last_use(max_age)) and at >= key.chain.not_before:
             certificates = b"".join(one.public_bytes(Encoding.PEM) for one in bundle.chain)

@@ -102,11 +102,13 @@ class Endorsement:
         """Until when it may be used; not any more at that time itself.
 
         max_age: how long after its date a statement may be used, be that before or after its `nextUpdate`; None:
-        until `nextUpdate`. Certificates behind it must be in force in any case.
+        until `nextUpdate`. The list of Intel's root, which comes once a year, may be used until `nextUpdate` in any
+        case: a short age says nothing of it. Certificates behind it must be in force in any case.
         """
         if max_age is None or not self.part.is_statement:
             return min(self.until, self.chain_until)
-        return min(self.issued + min(max_age, MOST_AGE), self.chain_until)
+        last = self.issued + min(max_age, MOST_AGE)
+        return min(max(last, self.until) if self.part.kind == "root-crl" else last, self.chain_until)
 
     def require(self, now: datetime, max_age: timedelta | None) -> None:
         """Raises EvidenceRefusedError unless it may be used at `now`."""
@@ -130,7 +132,7 @@ def verify_piece(piece: Piece, anchors: Anchors, *, now: datetime) -> Endorsemen
     1. The certificates behind it lead to a key of `anchors` of its vendor and are in force at `now`.
     2. TCB info and identities are signed by a certificate that the root issued itself, and that is no platform's:
        whoever breaks one platform has a PCK key, and must not be able to rate platforms with it. Revocation lists are
-       signed by the CA that they name; lists of a root by the root.
+       signed by the CA that they name, those of PCKs by another than the root; lists of a root by the root.
     3. It is what `piece.part` says: this TEE and kind of platform; this CA; this product, chip and TCB version.
     4. It says when it was made, which is not after `now`, and when it ends.
     Does not guarantee that it is in force (`Endorsement.require`), nor that none of the certificates behind it is
@@ -232,6 +234,8 @@ def _pck_ca(
             f"{what} comes with {len(issuers)} certificates of the CA that signed it, expected one"
         )
     chain = verify_chain(issuers, roots=anchors.intel, now=now)
+    if _public_key(chain.leaf) == chain.root.public_key:
+        raise EvidenceRefusedError(f"{what} is the revocation list of the root, which revokes no platform")
     if pck_ca(revocations.issuer) != piece.part.name:
         raise EvidenceRefusedError(f"{what} is the revocation list of another CA")
     return chain.leaf, chain.root, chain.not_after

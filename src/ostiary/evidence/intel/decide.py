@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 from dcap_qvl import PckExtension, QuoteCollateralV3, parse_pck_extension_from_pem  # type: ignore[import-untyped]
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
@@ -49,8 +50,9 @@ class Decision:
 def decide(quote: SignedQuote, collateral: QuoteCollateralV3, *, root: TrustedRoot, now: datetime) -> Decision:
     """Decide whether a quote is authentic under one root, whatever the program says of itself.
 
-    1. The quote's certificates lead from the PCK to `root`, hold at `now`, and none is revoked; both revocation lists
-       are there, signed, and in force.
+    1. The quote's certificates lead from the PCK to `root`, hold at `now`, and none is revoked; the revocation lists of
+       the root and of the CA that issued the PCK are there, signed, and in force. The platform's versions are read from
+       that very PCK certificate.
     2. TCB info and QE identity are signed by a TCB signer that leads to `root` and is not revoked, were issued before
        `now`, are not past `nextUpdate`, and are for this TEE; the TCB info is for this FMSPC and PCE.
     3. The QE report is signed by the PCK; the QE is that of the QE identity; it names the attestation key.
@@ -65,9 +67,9 @@ def decide(quote: SignedQuote, collateral: QuoteCollateralV3, *, root: TrustedRo
         parse_revocation_list(der, "revocation list") for der in (collateral.root_ca_crl, collateral.pck_crl)
     ]
     # 1.
-    pck_pem = _pck_chain(quote)
-    pck = verify_chain(_chain(pck_pem), roots=[root], revocation_lists=revocations, now=now).leaf
-    extension = _extension(pck_pem)
+    chain = _chain(_pck_chain(quote))
+    pck = verify_chain(chain, roots=[root], revocation_lists=revocations, now=now, revocation_required=True).leaf
+    extension = _extension(pck)
     # 2.
     tcb_info = _signed_json(
         collateral.tcb_info, collateral.tcb_info_signature, collateral.tcb_info_issuer_chain, "TCB info",
@@ -126,9 +128,10 @@ def _chain(pem: bytes) -> Sequence[x509.Certificate]:
     return in_order([parse_certificate(der, "a certificate of a chain") for der in ders])
 
 
-def _extension(pem: bytes) -> PckExtension:
+def _extension(pck: x509.Certificate) -> PckExtension:
+    """Of this certificate alone: of a whole chain, the parser takes the first, whoever that is."""
     try:
-        return parse_pck_extension_from_pem(pem)
+        return parse_pck_extension_from_pem(pck.public_bytes(Encoding.PEM))
     except ValueError as error:
         raise EvidenceFormatError("the PCK certificate has no SGX extension that can be read") from error
 
@@ -143,8 +146,13 @@ def _signed_json(
     revocation_list: x509.CertificateRevocationList,
     now: datetime,
 ) -> Mapping[str, object]:
-    lists = [revocation_list]
-    signer = verify_chain(_chain(issuer_chain.encode()), roots=[root], revocation_lists=lists, now=now).leaf
+    signer = verify_chain(
+        _chain(issuer_chain.encode()),
+        roots=[root],
+        revocation_lists=[revocation_list],
+        now=now,
+        revocation_required=True,
+    ).leaf
     _verify(signer, signature, text.encode(), f"the {what} in the endorsements is not signed by its signer")
     try:
         members = json.loads(text)

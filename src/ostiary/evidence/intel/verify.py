@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from binascii import Error as Base64Error
@@ -12,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dcap_qvl import QuoteCollateralV3, verify_with_root_ca  # type: ignore[import-untyped]
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
@@ -22,12 +24,13 @@ from ostiary.evidence.intel.quote import PCK_CHAIN, SGX_EXTENSION, SignedQuote
 from ostiary.evidence.roots import TrustedRoot
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_BEGIN = b"-----BEGIN"
 _REFUSED_BY_ITSELF = ("Debug mode is enabled", "SEPT_VE_DISABLE", "MR service TD", "Failed to decode TcbInfo")
 """What dcap-qvl says when it refuses what a session may tolerate by name, and TCB info of version 2."""
 _FIRST_VERSION_OF_OURS_ALONE = 4
 """dcap-qvl knows SGX quotes of version 3 only."""
-CHAINS_REMEMBERED = 16
-"""Of TCB signers; Intel has one at a time."""
+CHAINS_REMEMBERED = 64
+"""Chains of certificates whose reading is remembered: of TCB signers, which are few, and of platforms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,9 @@ def verify_quote(
 
     Checks, in this order:
     1. Form: the endorsements have all parts (`collateral`).
-    2. The quote's PCK certificate chain holds the public key of one of `roots`. Names are not looked at. No certificate
-       behind TCB info and QE identity is a platform's (a PCK): it leads to the same root, and whoever breaks one
-       platform has its key.
+    2. A certificate of the quote's PCK chain has the public key of one of `roots`. Names are not looked at. No
+       certificate behind TCB info and QE identity is a platform's (a PCK): it leads to the same root, and whoever
+       breaks one platform has its key. Chains are nothing but plain certificates in PEM.
     3. dcap-qvl under that one root:
        a) certificates of PCK, TCB signer and CAs lead to that root, hold at `now`, none is revoked; both CRLs are
           there, signed, and not past `nextUpdate`;
@@ -146,20 +149,16 @@ def _decide_here(quote: SignedQuote, collateral: QuoteCollateralV3, root: Truste
 
 @lru_cache(maxsize=CHAINS_REMEMBERED)
 def _require_no_platform(issuer_chain: str) -> None:
-    for der in _certificates(issuer_chain.encode(), "issuer"):
-        certificate = parse_certificate(der, "endorsements: a certificate")
+    for certificate in _certificates(issuer_chain.encode(), "issuer"):
         if any(extension.oid == SGX_EXTENSION for extension in certificate.extensions):
             raise EvidenceRefusedError("the endorsements are signed by a platform, expected Intel's TCB signer")
 
 
 def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
-    """The root whose key stands in the chain. No trust comes of it: dcap-qvl verifies the chain under this root."""
-    certificates = _certificates(pck_chain, "PCK")
-    for certificate in reversed(certificates):
-        for root in roots:
-            if root.public_key in certificate:
-                return root
-    fingerprint = hashlib.sha256(certificates[-1]).hexdigest()
+    root = named_root(pck_chain, roots)
+    if root is not None:
+        return root
+    fingerprint = _certificates(pck_chain, "PCK")[-1].fingerprint(SHA256()).hex()
     raise EvidenceRefusedError(
         "the quote's certificates lead to a root that this service does not trust",
         f"SHA-256 of that certificate is {fingerprint}; if it is the root.pem of a software platform for development, "
@@ -167,14 +166,32 @@ def _pick_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot:
     )
 
 
-def _certificates(chain: bytes, what: str) -> list[bytes]:
+def named_root(pck_chain: bytes, roots: Sequence[TrustedRoot]) -> TrustedRoot | None:
+    """The root of which a certificate in the chain has the key. No trust comes of it: dcap-qvl verifies the chain
+    under this root. Raises EvidenceFormatError.
+    """
+    for certificate in reversed(_certificates(pck_chain, "PCK")):
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for root in roots:
+            if root.public_key == key:
+                return root
+    return None
+
+
+@lru_cache(maxsize=CHAINS_REMEMBERED)
+def _certificates(chain: bytes, what: str) -> tuple[x509.Certificate, ...]:
+    """All certificates of a chain in PEM. dcap-qvl sees blocks with headers too, so there must be none of another form
+    beside those that are looked at here. Raises EvidenceFormatError.
+    """
     try:
-        certificates = [a2b_base64(match[1]) for match in _CERTIFICATE.finditer(chain)]
+        ders = [a2b_base64(match[1]) for match in _CERTIFICATE.finditer(chain)]
     except Base64Error as error:
         raise EvidenceFormatError(f"SGX quote: a certificate of the {what} chain is not base64") from error
-    if not certificates:
+    if not ders:
         raise EvidenceFormatError(f"SGX quote: the {what} chain holds no certificate, expected PEM text")
-    return certificates
+    if len(ders) != chain.count(_BEGIN):
+        raise EvidenceFormatError(f"SGX quote: the {what} chain has PEM blocks that are no plain certificates")
+    return tuple(parse_certificate(der, f"a certificate of the {what} chain") for der in ders)
 
 
 _EXPLANATIONS = (
@@ -185,6 +202,10 @@ _EXPLANATIONS = (
     ("CertRevoked", "a certificate of the evidence or its endorsements is revoked"),
     ("status is invalid: Revoked", "the TCB level of this platform is revoked"),
     ("No matching TCB level", "the platform meets no TCB level of the endorsements"),
+    (
+        "UnknownRevocationStatus",
+        "there is no revocation list of who issued a certificate; have the platform fetch new endorsements",
+    ),
     ("CrlExpired", "a revocation list in the endorsements has run out; have the platform fetch new endorsements"),
     ("expired", "the endorsements have run out; have the platform fetch new ones"),
     ("CertExpired", "a certificate of the quote or its endorsements has run out; have the platform fetch new ones"),

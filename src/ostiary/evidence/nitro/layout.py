@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import cbor2
@@ -16,9 +16,12 @@ MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_CABUNDLE_CERTIFICATES = 7
 MAX_PCR = 31
 SIGNATURE_BYTES = 96
+MAX_DEPTH = 8
+"""Arrays and maps within each other; documents have three."""
 
 # The protected header {1: -35}: ES384, and nothing else.
 _PROTECTED = bytes.fromhex("a1013822")
+_TAG_18 = b"\xd2"
 _DIGEST_BYTES = {"SHA256": 32, "SHA384": 48, "SHA512": 64}
 _MEMBERS = {"module_id", "digest", "timestamp", "pcrs", "certificate", "cabundle"}
 _OPTIONAL = {"public_key", "user_data", "nonce"}
@@ -56,7 +59,8 @@ class Document:
 def parse_document(data: bytes) -> Document:
     """Split a document into fields. Authenticates nothing.
 
-    CBOR (RFC 8949): the array of COSE_Sign1 (RFC 9052 section 4.2), with or without its tag 18:
+    CBOR (RFC 8949): the array of COSE_Sign1 (RFC 9052 section 4.2), with or without its tag 18 in one byte, and
+    without any other tag:
         0  protected header, bytes: {1: -35}, ES384      1  unprotected header: {}
         2  payload, bytes of a map:
                module_id text, digest "SHA256" | "SHA384" | "SHA512", timestamp uint (ms), pcrs {0 to 31: bytes},
@@ -70,9 +74,7 @@ def parse_document(data: bytes) -> Document:
     """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise EvidenceFormatError(f"Nitro document: {len(data)} bytes, expected at most {MAX_DOCUMENT_BYTES}")
-    outer = _decode(data, "Nitro document")
-    if isinstance(outer, cbor2.CBORTag) and outer.tag == 18:
-        outer = outer.value
+    outer = _decode(data.removeprefix(_TAG_18), "Nitro document")
     if not isinstance(outer, list | tuple) or len(outer) != 4:
         raise EvidenceFormatError("Nitro document: expected COSE_Sign1, an array of four")
     protected, unprotected, payload, signature = outer
@@ -126,12 +128,32 @@ def shown(document: Document) -> dict[str, JsonValue]:
     }
 
 
+class _NoTags(Mapping[int, Callable[[object, bool], object]]):
+    """For every tag a decoder that refuses it. Documents have none within, and the library knows dozens, among them
+    regular expressions, which it compiles, and numbers that take long to work out.
+    """
+
+    def __getitem__(self, tag: int) -> Callable[[object, bool], object]:
+        return _refuse_tag
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _refuse_tag(_value: object, _immutable: bool) -> object:
+    raise ValueError("a tag within the document")
+
+
 def _decode(data: bytes, what: str) -> object:
     stream = io.BytesIO(data)
     try:
-        value: object = cbor2.CBORDecoder(stream, read_size=1).decode()
+        decoder = cbor2.CBORDecoder(stream, read_size=1, max_depth=MAX_DEPTH, semantic_decoders=_NoTags())
+        value: object = decoder.decode()
     except Exception as error:
-        # The decoder knows many tags, each with errors of its own; whatever they are, this is no document.
+        # Whatever errors the decoder has, this is no document.
         raise EvidenceFormatError(f"{what}: not CBOR that can be read") from error
     if stream.tell() != len(data):
         raise EvidenceFormatError(f"{what}: {len(data) - stream.tell()} bytes after its end, expected none")
