@@ -18,7 +18,7 @@ from ostiary.appraisal.form import read_advice
 from ostiary.appraisal.patch import Operation, apply_operations, change_in_place
 from ostiary.broker.statement import MAX_STATEMENT_BYTES, verify_denial
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
-from ostiary.cli.connection import CONNECTION, connect, read_text
+from ostiary.cli.connection import CONNECTION, connect, read_certificates, read_text
 from ostiary.cli.explain_page import page, summary
 from ostiary.cli.terminal import Terminal
 from ostiary.errors import InputError, NotFoundError, OutsideError
@@ -102,8 +102,11 @@ def _verified(file: str, arguments: Arguments) -> tuple[dict[str, Any], dict[str
             text = stream.read(MAX_STATEMENT_BYTES + 1)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
-    root = read_text(arguments.cas_ca, "--cas-ca")
-    denial = verify_denial(text, root, now=datetime.now(UTC))
+    root = read_certificates(arguments.cas_ca)
+    try:
+        denial = verify_denial(text, root, now=datetime.now(UTC))
+    except InputError as error:
+        raise InputError(f"{file} cannot be verified", *error.chain) from error
     return json.loads(text), denial
 
 

@@ -165,9 +165,27 @@ def test_a_file_without_evidence_is_refused(shop: Shop) -> None:
     for data in (b"garbage", bytes(1184), bytes(100_000)):
         (shop.directory / "x").write_bytes(data)
         refused(shop.fetch(shop.path("x"), "--to", shop.bundle), EvidenceFormatError, "no SGX or TDX quote and no SNP")
-    refused(
-        shop.fetch("--chip", "Milan/00/00", "--to", shop.bundle), EvidenceFormatError, "no endorsement has the name"
-    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--chip", "Milan/00/00", "--chip 'Milan/00/00': expected PRODUCT/CHIP/TCB in lower-case hex digits"),
+        ("--fmspc", "606a", "--fmspc '606a': expected 12 hex digits"),
+    ],
+)
+def test_a_platform_that_no_vendor_names_so_is_refused_by_the_option(
+    shop: Shop, option: str, value: str, says: str
+) -> None:
+    refused(shop.fetch(option, value, "--to", shop.bundle), ConfigurationError, says)
+
+
+def test_a_file_that_is_no_bundle_is_named(shop: Shop) -> None:
+    for data in (b"name: shop\n", b'{"tcb_info": ""}'):
+        (shop.directory / "x").write_bytes(data)
+        shown = shop.run("show", shop.path("x"))
+        refused(shown, EvidenceFormatError, f"{shop.path('x')}: no bundle of endorsements: ")
+        refused(shown, EvidenceFormatError, "expected a file of `ostiary endorsements export`")
 
 
 def test_a_bundle_that_does_not_verify_is_left_as_it_is(shop: Shop) -> None:
