@@ -26,9 +26,6 @@ from ostiary.errors import StoreError
 # What the TSS would print by itself, it raises as well, and we say it in our own words. Read at its first call.
 os.environ.setdefault("TSS2_LOG", "all+none")
 
-DEFAULT_TCTI = "device:/dev/tpmrm0"
-"""The kernel's device with resource manager, in the notation of the TSS: NAME or NAME:OPTIONS."""
-
 NAME_BYTES = 34
 """The name of an object or index: algorithm, u16 big-endian, then SHA-256 of its public area."""
 

@@ -112,7 +112,8 @@ def test_a_variant_of_the_right_tee_is_widened_and_not_one_of_another(tee: Tee) 
     document: dict[str, Any] = {"version": "0.3.12", "name": "law", "services": [service]}
     evidence = Claims(
         tee=tee,
-        measurements={"pcrs": b"\1" * 32} | {one: b"\1" * size for one, size in SIZES[tee].items()},
+        measurements=({"pcrs": b"\1" * 32} if tee == "tpm" else {})
+        | {one: b"\1" * size for one, size in SIZES[tee].items()},
         signer=None,
         product_id=None,
         svn=None,
@@ -126,3 +127,46 @@ def test_a_variant_of_the_right_tee_is_widened_and_not_one_of_another(tee: Tee) 
     )
     (operation,) = advise(refused(parse_session(write_yaml(document)), evidence)).operations
     assert (operation.action, operation.path) == ("add", f"services[0].attestation[1].{name}")
+
+
+def test_one_more_event_is_added_to_those_that_a_register_may_have() -> None:
+    allowed, new = b"\1" * 32, b"\2" * 32
+    variant = {"tpm": {"events": {"sha256": {"4": [allowed.hex()]}}}}
+    evidence = _booted("tpm", {"pcrs": b"\1" * 32, "sha256:4": b"\3" * 32}, {"sha256:4": (allowed, new)})
+    (operation,) = advise(refused(_with(variant), evidence)).operations
+    assert (operation.action, operation.path) == ("add", "services[0].attestation[0].tpm.events.sha256.4")
+    assert operation.value == new.hex()
+
+
+def test_a_guest_with_a_vtpm_is_named_by_its_firmware_and_its_registers() -> None:
+    measured = {"measurement": b"\1" * 48, "pcrs": b"\1" * 32, "sha256:4": b"\3" * 32}
+    evidence = _booted("snp", measured, {})
+    parsed = _with({"snp": {"measurement": "01" * 48}})
+    (operation,) = advise(refused(parsed, evidence)).operations
+    assert (operation.action, operation.path) == ("add", "services[0].attestation")
+    assert operation.value == {
+        "snp": {"measurement": ["01" * 48], "pcrs": {"sha256": {"4": ["03" * 32]}}},
+    }
+
+
+def _with(variant: dict[str, Any]) -> ParsedSession:
+    service: dict[str, Any] = {"name": "web", "attestation": [variant]}
+    return parse_session(write_yaml({"version": "0.3.12", "name": "law", "services": [service]}))
+
+
+def _booted(tee: Tee, measured: dict[str, bytes], events: dict[str, tuple[bytes, ...]]) -> Claims:
+    return Claims(
+        tee=tee,
+        measurements=measured,
+        signer=None,
+        product_id=None,
+        svn=None,
+        report_data=BINDING,
+        debug=False,
+        software=False,
+        tcb_status="UpToDate",
+        advisories=frozenset(),
+        tcb_date=None,
+        platform_id="",
+        events=events,
+    )

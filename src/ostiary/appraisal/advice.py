@@ -15,12 +15,14 @@ from typing import Any
 from ostiary.appraisal.appraise import ADVISORY_OF_SHORTCUT, examine
 from ostiary.appraisal.patch import Operation, Wisdom
 from ostiary.appraisal.variants import judge_variant
+from ostiary.appraisal.wording import AND
 from ostiary.errors import AppraisalReport, InputError, JudgedVariant, Mismatch
 from ostiary.evidence.claims import Claims
 from ostiary.session import ParsedSession, language, parse_session
 from ostiary.session.duration import parse_duration
 from ostiary.session.model import SecurityAttestation, Service, Variable
 from ostiary.session.normal import JsonValue
+from ostiary.session.tee import steps_to
 from ostiary.session.yaml_text import write_yaml
 
 _ADVISORY = re.compile(r"INTEL-SA-[0-9]{5}")
@@ -348,6 +350,8 @@ def _identifying(claims: Claims) -> Iterator[dict[str, Any]]:
         return
     # Without these the kernel of a TDX guest and its command line might be any.
     beside = {"rtmr1", "rtmr2"} & own.keys() if claims.tee == "tdx" else set()
+    if claims.has_vtpm:
+        beside |= next((names for names in language.IDENTIFYING["tpm"] if names <= own.keys()), set())
     for identifying in language.IDENTIFYING[claims.tee]:
         names = identifying | beside
         if names <= own.keys():
@@ -386,7 +390,7 @@ def _widened(path: str, form: dict[str, Any], judged: JudgedVariant) -> Iterator
     parent = _at(form, way)
     if parent is None:
         return
-    if isinstance(parent.get(last), list):
+    if isinstance(parent.get(last), list) and " " not in mismatch.found:
         operation = _measurement(".".join([path, *way, last]), mismatch.found)
         yield _Candidate(variant=_lean(form, judged), operation=operation)
     # A factor of SNP is named by its bound, one of SGX stands for both.
@@ -407,8 +411,12 @@ def _lean(form: dict[str, Any], judged: JudgedVariant) -> dict[str, Any]:
     for factor in judged.factors:
         *way, last = _steps(factor.factor)
         parent = _at(variant, way)
-        if parent is not None and isinstance(parent.get(last), list):
+        if parent is None or not isinstance(parent.get(last), list):
+            continue
+        if "events" not in way:
             parent[last] = [factor.found]
+        elif isinstance(factor, Mismatch):
+            parent[last] += factor.found.split(AND)
     return variant
 
 
@@ -420,7 +428,8 @@ _BOUNDS = {
 
 def _steps(factor: str) -> list[str]:
     """Where a factor stands in a variant: `signer.mrsigner`, and `tpm.sha256:4` at tpm, pcrs, sha256, 4."""
-    return factor.replace("tpm.", "tpm.pcrs.", 1).replace(":", ".").split(".")
+    *way, last = factor.split(".")
+    return [*way, *steps_to(last)]
 
 
 def _measurement(path: str, value: str) -> Operation:

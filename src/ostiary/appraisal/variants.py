@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ostiary.appraisal.wording import any_of, found, judged, shown, unresolved
+from ostiary.appraisal.wording import AND, any_of, found, judged, shown, unresolved
 from ostiary.errors import OTHER_TEE, Factor, JudgedVariant, Mismatch
 from ostiary.evidence.claims import IDENTITIES, Claims, Tee
 from ostiary.session.model import Service, Signer, TeeFactors, TeeVariant, Variable, Variant
-from ostiary.session.tee import MAX_GUEST_SVN, MAX_VMPL, telling
+from ostiary.session.tee import EVENTS, MAX_GUEST_SVN, MAX_VMPL, pcr_of, telling
 
 _FIRST_FACTORS: Mapping[Tee, str] = {
     "sgx": "mrenclave or signer",
@@ -78,7 +78,18 @@ def _judge_factors(claims: Claims, tee: str, factors: TeeFactors | Variable) -> 
         return
     if not telling(tee, factors):
         yield without_factors(claims)
+    if claims.has_vtpm:
+        yield judged(
+            bool(telling("tpm", factors)),
+            factor=f"{tee}.pcrs",
+            found="a guest whose firmware its cloud gives to all",
+            expected="PCR 4, or 7 with 9 or 11, which tell one system from another",
+            advice=f"name the guest's own system as well: add pcrs or events to {tee} in the variant",
+        )
     for name, values in factors.measurements:
+        if name.startswith(EVENTS):
+            yield _judge_events(claims, tee, name, values)
+            continue
         own = claims.measurements.get(name)
         yield judged(
             own is not None and own in values,
@@ -91,6 +102,18 @@ def _judge_factors(claims: Claims, tee: str, factors: TeeFactors | Variable) -> 
         yield from _judge_bound(tee, "guest_svn_min", claims.svn, factors.guest_svn_min, MAX_GUEST_SVN)
     if factors.vmpl_max is not None:
         yield from _judge_bound(tee, "vmpl_max", _vmpl(claims), 0, factors.vmpl_max)
+
+
+def _judge_events(claims: Claims, tee: str, name: str, values: tuple[bytes | Variable, ...]) -> Factor:
+    events = claims.events.get(pcr_of(name), ())
+    others = [digest for digest in dict.fromkeys(events) if digest not in values]
+    return judged(
+        bool(events) and not others,
+        factor=f"{tee}.{name}",
+        found=AND.join(digest.hex() for digest in others or dict.fromkeys(events)) or "no event log of this PCR",
+        expected=f"no events but {any_of(values, shown)}",
+        advice="start what was measured and send its event log, or update the session if the change is meant",
+    )
 
 
 def _judge_bound(tee: str, name: str, own: int | None, least: int | Variable, most: int | Variable) -> Iterator[Factor]:

@@ -10,6 +10,8 @@ from ostiary.session.model import Variable
 
 _Value = TypeVar("_Value")
 
+AND = " and "
+"""Between digests that were found together."""
 MAX_TOLD_VALUES = 16
 """Reference values of one factor that a report names."""
 

@@ -199,7 +199,7 @@ async def _attest(
         max_age = None if isinstance(security.max_age, Variable) else security.max_age
         chosen = await cas.endorsements.choose(request.tee, request.evidence, request.endorsements, max_age=max_age)
         claims = cas.verifier.verify(request.tee, request.evidence, chosen.endorsements, now=chosen.at)
-    attempt.claims, attempt.binding, attempt.stage = claims, _binding(request, claims), "appraisal"
+    attempt.claims, attempt.binding, attempt.stage = claims, _binding(request), "appraisal"
     refuse_unprovable(service, security, singleton_enclaves=admission.singleton_enclaves)
     result = appraise(claims, service, security, binding=attempt.binding, now=now)
     if chosen is not None:
@@ -207,10 +207,10 @@ async def _attest(
     return result
 
 
-def _binding(request: Request, claims: Claims) -> bytes:
+def _binding(request: Request) -> bytes:
     """What evidence of this TEE must have been made over."""
     data = report_data(nonce=request.nonce, client_spki=request.client_spki, server_spki=request.server_spki)
-    return qualifying_data(data) if claims.tee == "tpm" else data
+    return qualifying_data(data) if request.tee == "tpm" else data
 
 
 def _learn(cas: Cas, session: Session, service: Service, request: Request, chosen: Chosen, claims: Claims) -> None:
@@ -218,7 +218,7 @@ def _learn(cas: Cas, session: Session, service: Service, request: Request, chose
     if claims.software:
         return
     cas.endorsements.accept(chosen)
-    if claims.tee not in FORESEEN:
+    if request.tee not in FORESEEN:
         return
     cas.last_evidence.note(
         LastEvidence(

@@ -35,7 +35,7 @@ from ostiary.session.model import (
 )
 from ostiary.session.normal import count_nodes
 from ostiary.session.placeholder import Placeholder
-from ostiary.session.tee import measurement_bytes
+from ostiary.session.tee import measurement_bytes, steps_to
 
 Lookup = Callable[[Placeholder], JsonValue]
 """What a placeholder stands for; raises ReleaseRefusedError if nothing can be had."""
@@ -410,13 +410,14 @@ def _with_identity(tee: str, name: str, value: JsonValue) -> JsonValue:
     (identity,) = language.IDENTIFYING[tee][0]
     given: dict[str, JsonValue] = {identity: "ff" * measurement_bytes(tee, identity)}
     given[name] = value
-    if tee != "tpm":
-        return given
-    banks: dict[str, dict[str, JsonValue]] = {}
-    for pcr, digest in given.items():
-        bank, _, number = pcr.partition(":")
-        banks.setdefault(bank, {})[number] = digest
-    return {"pcrs": banks}
+    nested: dict[str, JsonValue] = {}
+    for factor, digest in given.items():
+        *way, last = steps_to(factor)
+        parent: dict[str, JsonValue] = nested
+        for step in way:
+            parent = parent.setdefault(step, {})  # type: ignore[assignment]
+        parent[last] = digest
+    return nested
 
 
 def _as_list(value: JsonValue) -> Sequence[JsonValue]:

@@ -49,6 +49,8 @@ class Claims:
                these to the measurements of SNP and TDX
     signer: who signed the program: of SGX the mrsigner, 32 bytes; of SNP the id_key_digest; of Nitro PCR8; None if
     nobody did. product_id, svn: 0 to 2^32 - 1, None where the TEE has none.
+    events: what was extended into PCRs, by the names that they have in the measurements, in order, one digest or more;
+    of those whose quoted value the event log leads to.
     report_data: what the program bound into the evidence: 64 bytes of SGX, TDX and SNP; of Nitro the user data; of TPM
     and Azure's vTPM the nonce, at most 66 bytes.
     debug: the program's memory is open to its host: a debug enclave or guest, or any evidence of a software root.
@@ -91,7 +93,13 @@ class Claims:
     superseded: datetime | None = None
     mended: frozenset[str] = frozenset()
     issued: datetime | None = None
+    events: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
     raw: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def has_vtpm(self) -> bool:
+        """A guest with a TPM of its cloud, as Azure's: its own system is told by the PCRs, the firmware by the rest."""
+        return self.tee in ("snp", "tdx") and IDENTITIES["tpm"] in self.measurements
 
     @property
     def identity(self) -> bytes:

@@ -42,8 +42,6 @@ from ostiary.store.vault import Vault
 OWNER_RECORD = "owner"
 ANCHOR_RECORD = "anchor"
 
-OwnerKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
-
 
 @runtime_checkable
 class Recoverable(Anchor, Protocol):

@@ -54,6 +54,7 @@ from ostiary.session.model import (
     VolumeExport,
 )
 from ostiary.session.pem import certificate_key_hash
+from ostiary.session.tee import EVENTS
 
 _SHOWN_DIGITS = 16
 _MAX_SVN = 0xFFFF
@@ -218,13 +219,13 @@ def _split(tee: str, factors: TeeFactors | Variable) -> Iterator[_Guest]:
         yield _Guest(tee=tee, program=factors)
         return
     names = [name for name, _ in factors.measurements]
-    choices = [dict.fromkeys(values) for _, values in factors.measurements]
+    # The events of a PCR may be any of the digests together, so that such a list is no choice of one.
+    choices: list[list[frozenset[bytes | Variable]]] = [
+        [frozenset(values)] if name.startswith(EVENTS) else [frozenset({value}) for value in dict.fromkeys(values)]
+        for name, values in factors.measurements
+    ]
     whole = prod(len(values) for values in choices) > MAX_SPLIT
-    programs = (
-        [tuple(frozenset(values) for values in choices)]
-        if whole
-        else (tuple(frozenset({value}) for value in chosen) for chosen in product(*choices))
-    )
+    programs = [tuple(frozenset(values) for _, values in factors.measurements)] if whole else product(*choices)
     for program in programs:
         yield _Guest(
             tee=tee,

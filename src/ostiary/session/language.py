@@ -61,18 +61,19 @@ KEYS: Mapping[str, Mapping[str, int]] = {
         (
             *("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrseam", "mrsignerseam"),
             *("mrconfigid", "mrowner", "mrownerconfig", "mrservicetd"),
+            *("pcrs", "events"),
         ),
         12,
     ),
     "snp": dict.fromkeys(
         (
             *("measurement", "host_data", "id_key_digest", "author_key_digest", "family_id", "image_id"),
-            *("guest_svn_min", "vmpl_max"),
+            *("guest_svn_min", "vmpl_max", "pcrs", "events"),
         ),
         12,
     ),
     "nitro": dict.fromkeys(("pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr8"), 12),
-    "tpm": {"pcrs": 12},
+    "tpm": {"pcrs": 12, "events": 12},
     "tpm pcrs": {"sha256": 12, "sha384": 12},
     "signer": {"mrsigner": 7, "isvprodid": 7, "isvsvn": 7, "isvsvn_min": 7, "isvsvn_max": 7},
     "image": {"name": V0_1, "injection_files": V0_1, "volumes": V0_1, "provide_secrets": 11},
@@ -211,17 +212,13 @@ TOLERATE: Mapping[str, int] = {
     "migration-agent": 12,
     "td-relaunch-advised": 12,
 }
-OWN_TOLERATE = frozenset(
-    {"software-platform", "sept-ve-disable-off", "service-td", "migration-agent", "td-relaunch-advised"}
-)
-"""Values of `tolerate` that are Ostiary's and not SCONE's."""
 UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected": 2, "ephemeral": 2, "no_rollback_protection": 2}
 FSPF_UPDATE_POLICIES: Mapping[str, int] = {"rollback_protected_reinitializable": 11, "no_rollback_protection": 11}
 VOLUME_FILES: Mapping[str, int] = {"encrypted": 11, "authenticated-only": 11}
 
 NULL_IS_A_MISTAKE = frozenset(
     {
-        *("platforms", "provide_secrets", "max_age", "pcrs"),
+        *("platforms", "provide_secrets", "max_age"),
         *(key for place in (*TEES, "tpm pcrs") for key in KEYS[place]),
         *PCRS,
     }

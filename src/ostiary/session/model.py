@@ -69,7 +69,8 @@ class Variant:
 class TeeFactors:
     """What a variant for another TEE than SGX asks for; all of it must hold.
 
-    measurements: by the names of `evidence.claims.Claims`, in the order of the language; any of the values. The parser
+    measurements: by the names of `evidence.claims.Claims`, in the order of the language; any of the values. With
+    `tee.EVENTS` before its name, a PCR's events: each of them has one of these digests. The parser
     refuses a variant without any of `language.IDENTIFYING`.
     guest_svn_min, vmpl_max: of SNP alone, inclusive; None leaves that open.
     """

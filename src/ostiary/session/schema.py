@@ -148,6 +148,8 @@ def _hex(size: int) -> JsonObject:
 
 def _factor(tee: str, name: str) -> JsonObject:
     """What stands under a key of a TEE other than SGX."""
+    if name in ("pcrs", "events"):
+        return _to("tpm pcrs")
     most = {"guest_svn_min": MAX_GUEST_SVN, "vmpl_max": MAX_VMPL}.get(name)
     if most is not None:
         return _or_variable({"type": "integer", "minimum": 0, "maximum": most})
@@ -174,7 +176,6 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "service": ("name",),
     "signer": ("mrsigner", "isvprodid"),
     "tdx": ("mrtd",),
-    "tpm": ("pcrs",),
     "tcb": ("grace",),
     "image": ("name",),
     "injection file": ("path",),
@@ -229,8 +230,7 @@ PROPERTIES: Mapping[str, Mapping[str, JsonObject]] = {
         "signer": _or_variable(_to("signer")),
         **{tee: _or_variable(_to(tee)) for tee in language.TEES},
     },
-    **{tee: {name: _factor(tee, name) for name in language.KEYS[tee]} for tee in ("tdx", "snp", "nitro")},
-    "tpm": {"pcrs": _to("tpm pcrs")},
+    **{tee: {name: _factor(tee, name) for name in language.KEYS[tee]} for tee in language.TEES},
     "tpm pcrs": {bank: _pcrs(size) for bank, size in BANK_BYTES.items()},
     "signer": {
         "mrsigner": _DIGEST,

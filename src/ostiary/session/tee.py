@@ -21,7 +21,7 @@ MAX_GUEST_SVN = 0xFFFF_FFFF
 MAX_VMPL = 3
 
 _BYTES: Mapping[str, Mapping[str, int]] = {
-    "tdx": dict.fromkeys(language.KEYS["tdx"], 48),
+    "tdx": dict.fromkeys((name for name in language.KEYS["tdx"] if name not in ("pcrs", "events")), 48),
     "snp": {
         "measurement": 48,
         "host_data": 32,
@@ -35,12 +35,27 @@ _BYTES: Mapping[str, Mapping[str, int]] = {
 BANK_BYTES: Mapping[str, int] = {"sha256": 32, "sha384": 48}
 """Of one PCR, by its bank."""
 
+EVENTS = "events:"
+"""What the name of a PCR begins with where a variant names the digests that may have been extended into it."""
+
 _Written = tuple[str, tuple[bytes | Variable, ...]]
 
 
 def measurement_bytes(tee: str, name: str) -> int:
     """How long a measurement is, by its name in `TeeFactors`."""
-    return BANK_BYTES[name.partition(":")[0]] if tee == "tpm" else _BYTES[tee][name]
+    return BANK_BYTES[pcr_of(name).partition(":")[0]] if ":" in name else _BYTES[tee][name]
+
+
+def pcr_of(name: str) -> str:
+    """Bank and number of the PCR that a name in `TeeFactors` is about, whether it is its value or its events."""
+    return name.removeprefix(EVENTS)
+
+
+def steps_to(name: str) -> list[str]:
+    """Where a measurement stands in the text below its TEE: `sha256:4` at pcrs, sha256, 4."""
+    if ":" not in name:
+        return [name]
+    return ["events" if name.startswith(EVENTS) else "pcrs", *pcr_of(name).split(":")]
 
 
 def telling(tee: str, factors: TeeFactors) -> frozenset[str]:
@@ -50,7 +65,7 @@ def telling(tee: str, factors: TeeFactors) -> frozenset[str]:
     they count: enclaves in debug mode have them, and nothing but `debug-mode` admits those.
     """
     given = {
-        name
+        pcr_of(name)
         for name, values in factors.measurements
         if values and (name == "pcr0" or not any(_is_zero(value) for value in values))
     }
@@ -64,7 +79,10 @@ def read_tee_variant(reading: Reading, tee: str, node: Node) -> tuple[TeeVariant
         return TeeVariant(tee=tee, factors=variable), {tee: str(variable.placeholder)}
     fields = reading.fields(node, tee)
     form: dict[str, JsonValue] = {}
-    found = _read_pcrs(reading, fields, form) if tee == "tpm" else _read_measurements(reading, tee, fields, form)
+    found = [*_read_measurements(reading, tee, fields, form)]
+    if "pcrs" in language.KEYS[tee]:
+        found += _read_pcrs(reading, fields, "pcrs", form)
+        found += _read_pcrs(reading, fields, "events", form)
     factors = TeeFactors(measurements=tuple(found))
     if tee == "snp":
         factors = replace(
@@ -78,15 +96,15 @@ def read_tee_variant(reading: Reading, tee: str, node: Node) -> tuple[TeeVariant
 
 
 def _read_measurements(reading: Reading, tee: str, fields: Fields, form: dict[str, JsonValue]) -> Iterator[_Written]:
-    for name, size in _BYTES[tee].items():
+    for name, size in _BYTES.get(tee, {}).items():
         node = fields.get(name)
         if node is not None:
             values, form[name] = _read_values(reading, node, size)
             yield name, values
 
 
-def _read_pcrs(reading: Reading, fields: Fields, form: dict[str, JsonValue]) -> Iterator[_Written]:
-    node = fields.get("pcrs")
+def _read_pcrs(reading: Reading, fields: Fields, key: str, form: dict[str, JsonValue]) -> Iterator[_Written]:
+    node = fields.get(key)
     if node is None:
         return
     banks = reading.fields(node, "tpm pcrs")
@@ -101,11 +119,11 @@ def _read_pcrs(reading: Reading, fields: Fields, form: dict[str, JsonValue]) -> 
             pcr = pcrs.get(number)
             if pcr is not None:
                 values, of_bank[number] = _read_values(reading, pcr, size)
-                yield f"{bank}:{number}", values
+                yield f"{EVENTS if key == 'events' else ''}{bank}:{number}", values
         if not of_bank and not pcrs.mistaken:
             reading.findings.error(bank_node, "no PCR, which would demand nothing; name one, or leave the bank out")
         written[bank] = of_bank
-    form["pcrs"] = written
+    form[key] = written
 
 
 def _read_values(reading: Reading, node: Node, size: int) -> tuple[tuple[bytes | Variable, ...], list[JsonValue]]:
@@ -149,7 +167,7 @@ def _check(reading: Reading, tee: str, node: Node, factors: TeeFactors) -> None:
     given = {name for name, _ in factors.measurements}
     if not telling(tee, factors):
         reading.findings.error(node, f"this would admit any program; {_NEEDED[tee]}; zeros name none")
-    elif tee == "tdx" and not given & {"rtmr1", "rtmr2"}:
+    elif tee == "tdx" and not given & {"rtmr1", "rtmr2"} and not telling("tpm", factors):
         reading.findings.warning(
             node, "mrtd says nothing about the kernel and its command line; add rtmr1 and rtmr2, which measure them"
         )

@@ -65,12 +65,12 @@ def variant(
     vmpl_max: int | Variable | None = None,
     **measurements: bytes | Variable | tuple[bytes | Variable, ...],
 ) -> TeeVariant:
-    """Names of PCRs are written with `_` for `:`."""
+    """Names of PCRs and of their events are written with `_` for `:`."""
     return TeeVariant(
         tee=tee,
         factors=TeeFactors(
             measurements=tuple(
-                (name.replace("_", ":") if tee == "tpm" else name, values if isinstance(values, tuple) else (values,))
+                (name.replace("_", ":") if "sha" in name else name, values if isinstance(values, tuple) else (values,))
                 for name, values in measurements.items()
             ),
             guest_svn_min=guest_svn_min,
@@ -224,6 +224,92 @@ EACH = [
 ]
 
 
+LOADER, KERNEL, SEPARATOR = b"l" * 32, b"k" * 32, b"s" * 32
+BOOTED = {"sha256:4": (SEPARATOR, LOADER, KERNEL, LOADER), "sha256:7": (SEPARATOR,)}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        variant("tpm", events_sha256_4=(KERNEL, LOADER, SEPARATOR)),
+        variant("tpm", events_sha256_4=(KERNEL, LOADER, SEPARATOR, b"x" * 32), sha256_4=A[:32]),
+        variant("tpm", events_sha256_7=SEPARATOR, sha256_11=C[:32]),
+    ],
+)
+def test_a_boot_of_nothing_but_named_events_is_admitted(asked: TeeVariant) -> None:
+    service = Service(name="web", attestation=(asked,))
+    result = appraise(claims("tpm", events=BOOTED), service, SecurityAttestation(), binding=BINDING, now=NOW)
+    assert result.variant == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ((LOADER, KERNEL), SEPARATOR.hex()),
+        ((LOADER,), f"{SEPARATOR.hex()} and {KERNEL.hex()}"),
+        ((X, LOADER, SEPARATOR), KERNEL.hex()),
+        ((), f"{SEPARATOR.hex()} and {LOADER.hex()} and {KERNEL.hex()}"),
+    ],
+)
+def test_an_event_that_is_not_named_is_refused(asked: tuple[bytes | Variable, ...], found: str) -> None:
+    (mismatch, *_) = mismatches("tpm", variant("tpm", sha256_4=A[:32], events_sha256_4=asked), events=BOOTED)
+    assert (mismatch.factor, mismatch.found) == ("tpm.events:sha256:4", found)
+    assert mismatch.expected.startswith("no events but ")
+
+
+@pytest.mark.parametrize("events", [{}, {"sha256:7": (LOADER,)}, {"sha256:4": ()}])
+def test_without_a_log_of_that_register_nothing_is_known_of_its_events(events: dict[str, tuple[bytes, ...]]) -> None:
+    (mismatch,) = mismatches("tpm", variant("tpm", events_sha256_4=LOADER), events=events)
+    assert mismatch.found == "no event log of this PCR"
+
+
+VTPM = {"pcrs": A[:32], "sha256:4": A[:32], "sha256:7": B[:32], "sha256:11": C[:32]}
+
+
+@pytest.mark.parametrize(
+    ("tee", "asked"),
+    [
+        ("snp", variant("snp", measurement=A, sha256_4=A[:32])),
+        ("snp", variant("snp", measurement=A, vmpl_max=1, sha256_7=B[:32], sha256_11=C[:32])),
+        ("snp", variant("snp", measurement=A, events_sha256_4=(LOADER, KERNEL, SEPARATOR))),
+        ("tdx", variant("tdx", mrtd=A, sha256_4=A[:32])),
+    ],
+)
+def test_a_guest_with_a_vtpm_is_admitted_by_its_measurement_and_its_registers(tee: Tee, asked: TeeVariant) -> None:
+    evidence = claims(tee, measurements={**MEASUREMENTS[tee], **VTPM}, events=BOOTED)
+    service = Service(name="web", attestation=(asked,))
+    assert appraise(evidence, service, SecurityAttestation(), binding=BINDING, now=NOW).variant == 0
+
+
+@pytest.mark.parametrize(
+    ("tee", "asked"),
+    [
+        ("snp", variant("snp", measurement=A)),
+        ("snp", variant("snp", measurement=A, sha256_7=B[:32])),
+        ("snp", variant("snp", measurement=A, sha256_4=ZERO[:32])),
+        ("tdx", variant("tdx", mrtd=A, rtmr1=B, rtmr2=C)),
+    ],
+)
+def test_the_firmware_of_a_cloud_alone_names_no_guest(tee: Tee, asked: TeeVariant) -> None:
+    """Every customer's guest has that measurement: what it runs, its registers tell."""
+    found = mismatches(tee, asked, measurements={**MEASUREMENTS[tee], **VTPM})
+    assert found[0].factor == f"{tee}.pcrs"
+    assert found[0].expected == "PCR 4, or 7 with 9 or 11, which tell one system from another"
+
+
+@pytest.mark.parametrize("tee", ["snp", "tdx"])
+def test_registers_are_asked_of_evidence_that_has_them(tee: Tee) -> None:
+    asked = variant("snp", measurement=A, sha256_4=A[:32]) if tee == "snp" else variant("tdx", mrtd=A, sha256_4=A[:32])
+    (mismatch,) = mismatches(tee, asked)
+    assert (mismatch.factor, mismatch.found) == (f"{tee}.sha256:4", "none in evidence of this TEE")
+
+
+def test_registers_alone_name_no_guest() -> None:
+    """A guest of anybody's may name a key of anybody's, and with it any registers."""
+    evidence = {**MEASUREMENTS["snp"], **VTPM}
+    assert mismatches("snp", variant("snp", sha256_4=A[:32]), measurements=evidence)[0].factor == "attestation"
+
+
 def _mismatches(evidence: Claims, asked: Variant | TeeVariant) -> list[Mismatch]:
     return [factor for factor in judge_variant(evidence, asked) if isinstance(factor, Mismatch)]
 
@@ -234,6 +320,8 @@ def test_evidence_of_another_tee_is_a_mismatch(tee: Tee, asked: Variant | TeeVar
     """Even if the bytes of its measurement were the same: a digest means what its TEE makes it mean."""
     wanted = asked.tee if isinstance(asked, TeeVariant) else "sgx"
     everything = {name: value for measurements in MEASUREMENTS.values() for name, value in measurements.items()}
+    if tee != "tpm":
+        del everything["pcrs"]
     found = _mismatches(claims(tee, measurements=everything), asked)
     if tee == wanted:
         assert not found

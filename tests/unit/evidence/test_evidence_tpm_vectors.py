@@ -31,7 +31,7 @@ TRUST = {
 }
 OF_AZURE = {"hcl_user_data", "vm_unique_id"}
 MORE = {
-    "snp": {*OF_AZURE, "snp_measurement", "snp_reported_tcb", "snp_chip_id", "snp_report"},
+    "snp": {*OF_AZURE, "snp_measurement", "snp_reported_tcb", "snp_chip_id", "snp_report", "vmpl"},
     "tdx": {*OF_AZURE, "td_quote"},
 }
 """Fields beyond those of the MANIFEST, by who vouches for the AK; not every case of the MANIFEST lists the same."""
@@ -68,6 +68,7 @@ def test_genuine_quotes_give_the_expected_verdict_and_claims(case: Case) -> None
     assert finding.fields["ak_trust"] == trust
     claims = finding.claims
     assert claims is not None
+    assert claims.has_vtpm is (trust in ("snp", "tdx"))
     assert claims.raw == finding.fields
     assert claims.measurements["pcrs"].hex() == case.claims["pcr_digest"]
     assert claims.report_data.hex() == case.claims["nonce"]

@@ -112,12 +112,30 @@ def test_the_key_of_a_tpm_may_be_pinned() -> None:
         Verifier(ROOTS, frozenset({Tpm().spki})).verify("tpm", evidence, b"", now=NOW)
 
 
-def test_azures_vtpm_is_not_taken_as_a_tpm() -> None:
-    """Anybody's SNP guest can name any AK, and no session can demand its measurement beside PCRs."""
-    case = next(case for case in cases("tpm") if case.name == "tpm-azure-snp-milan")
+AZURE = next(case for case in cases("tpm") if case.name == "tpm-azure-snp-milan")
+
+
+def azure(verifier: Verifier, tee: str = "tpm") -> Claims:
     members = {"quote": "quote.msg", "signature": "quote.sig", "hcl_report": "hcl_report.bin"}
-    evidence = wire({member: case.files[file] for member, file in members.items()})
-    bundle = pem_of({name: data for name, data in case.files.items() if name.endswith(".der")})
-    endorsements = wire({"snp": bundle.decode()})
+    evidence = wire({member: AZURE.files[file] for member, file in members.items()})
+    bundle = pem_of({name: data for name, data in AZURE.files.items() if name.endswith(".der")})
+    return verifier.verify(tee, evidence, wire({"snp": bundle.decode()}), now=AZURE.verify_at)
+
+
+def test_azures_vtpm_is_taken_for_the_guest_that_it_belongs_to() -> None:
+    """Anybody's SNP guest can name any AK: the claims are of the guest, whose measurement a session must name."""
+    claims = azure(Verifier(vendor_roots()))
+    assert (claims.tee, claims.has_vtpm) == ("snp", True)
+
+
+def test_a_guest_with_a_vtpm_needs_the_roots_of_its_own_vendor() -> None:
+    others = tuple(root for root in vendor_roots() if "snp" not in root.tees)
     with pytest.raises(EvidenceRefusedError, match="a root that this service does not trust"):
-        Verifier(ROOTS).verify("tpm", evidence, endorsements, now=case.verify_at)
+        azure(Verifier((*others, MAKER.root())))
+
+
+@pytest.mark.parametrize("tee", ["snp", "tdx", "sgx", "nitro"])
+def test_a_vtpm_under_the_name_of_its_guest_is_refused(tee: str) -> None:
+    """Its quote is made over something else than a report of the guest."""
+    with pytest.raises(EvidenceFormatError):
+        azure(Verifier(vendor_roots()), tee)

@@ -80,6 +80,10 @@ def tdx(*mrtd: bytes | Variable, rtmr1: tuple[bytes, ...] = (C,)) -> TeeVariant:
     return TeeVariant(tee="tdx", factors=TeeFactors(measurements=(("mrtd", mrtd), ("rtmr1", rtmr1))))
 
 
+def booted(*digests: bytes) -> TeeVariant:
+    return TeeVariant(tee="tpm", factors=TeeFactors(measurements=(("events:sha256:4", digests),)))
+
+
 def snp(least: int | Variable | None = None, most: int | Variable | None = None) -> TeeVariant:
     factors = TeeFactors(measurements=(("measurement", (A,)),), guest_svn_min=least, vmpl_max=most)
     return TeeVariant(tee="snp", factors=factors)
@@ -358,6 +362,10 @@ DAY = timedelta(days=1)
     (attested(snp(2)), attested(snp(VARIABLE)),
      [("wider: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2 "
       "becomes snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min $$SCONE::v$$")]),
+    (attested(booted(A), booted(B)), attested(booted(A, B)),
+     ["wider: admits to service app: tpm events:sha256:4 aaaaaaaaaaaaaaaa… or bbbbbbbbbbbbbbbb…",
+      "narrower: does not admit to service app any more: tpm events:sha256:4 aaaaaaaaaaaaaaaa…",
+      "narrower: does not admit to service app any more: tpm events:sha256:4 bbbbbbbbbbbbbbbb…"]),
     (attested(snp()), attested(TeeVariant(tee="snp", factors=VARIABLE)),
      ["wider: admits to service app: snp $$SCONE::v$$",
       "narrower: does not admit to service app any more: snp measurement aaaaaaaaaaaaaaaa…"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from ostiary.session import ParsedSession, language, parse_session
 from ostiary.session.model import SecurityAttestation, TcbRules, TeeFactors, TeeVariant, Variable, Variant
 from ostiary.session.placeholder import Placeholder
 from ostiary.session.schema import schema
-from ostiary.session.tee import measurement_bytes
+from ostiary.session.tee import EVENTS, measurement_bytes, steps_to
 
 A, B = "ab" * 48, "cd" * 48
 PCR = "ef" * 32
@@ -78,6 +79,21 @@ def factors(*measurements: tuple[str, str | Variable], **bounds: int | Variable)
             "tpm",
             factors(("sha256:7", PCR), ("sha256:11", PCR), ("sha384:4", A)),
         ),
+        (
+            f"{{tpm: {{events: {{sha256: {{4: {PCR}, 7: $$SCONE::x$$}}}}, pcrs: {{sha256: {{7: {PCR}}}}}}}}}",
+            "tpm",
+            factors(("sha256:7", PCR), ("events:sha256:4", PCR), ("events:sha256:7", X)),
+        ),
+        (
+            f"{{snp: {{measurement: {A}, pcrs: {{sha256: {{4: {PCR}}}}}, vmpl_max: 0}}}}",
+            "snp",
+            factors(("measurement", A), ("sha256:4", PCR), vmpl_max=0),
+        ),
+        (
+            f"{{tdx: {{mrtd: {A}, events: {{sha384: {{4: {A}}}}}}}}}",
+            "tdx",
+            factors(("mrtd", A), ("events:sha384:4", A)),
+        ),
     ],
 )  # fmt: skip
 def test_factors_are_read_in_the_order_of_the_language(text: str, tee: str, expected: TeeFactors) -> None:
@@ -121,6 +137,19 @@ ONE_TEE = "services[0].attestation: a variant is of one TEE, and mrenclave and s
         (f"{{tpm: {{pcrs: {{sha256: {{7: {PCR}}}}}}}}}", [NEEDS_TPM]),
         (f"{{tpm: {{pcrs: {{sha256: {{4: '{ZERO[:64]}'}}}}}}}}", [NEEDS_TPM]),
         ("{tpm: {}}", [NEEDS_TPM]),
+        (f"{{tpm: {{events: {{sha256: {{7: {PCR}}}}}}}}}", [NEEDS_TPM]),
+        (f"{{tpm: {{events: {{sha256: {{4: [{PCR}, '{ZERO[:64]}']}}}}}}}}", [NEEDS_TPM]),
+        (f"{{snp: {{pcrs: {{sha256: {{4: {PCR}}}}}}}}}", [NEEDS_SNP]),
+        (f"{{tdx: {{events: {{sha256: {{4: {PCR}}}}}}}}}", [NEEDS_MRTD]),
+        (
+            f"{{tpm: {{pcrs: {{sha256: {{4: {PCR}}}}}, events: {{sha256: {{4: []}}}}}}}}",
+            [("services[0].attestation.tpm.events.sha256.4: the list of measurements is empty, which would admit "
+             "nobody; add one")],
+        ),
+        (
+            f"{{nitro: {{pcr0: {A}, pcrs: {{sha256: {{4: {PCR}}}}}}}}}",
+            ['services[0].attestation.nitro.pcrs: unknown key "pcrs" in nitro: did you mean pcr8?'],
+        ),
         (f"{{tpm: {{pcrs: {{sha256: {{9: {PCR}, 10: {PCR}, 11: {PCR}}}}}}}}}", [NEEDS_TPM]),
         (f"{{tpm: {{pcrs: {{sha256: {{7: {PCR}}}, sha384: {{11: {A}}}}}}}}}", [NEEDS_TPM]),
         (f"{{tpm: {{pcrs: {{sha256: {{7: {PCR}, 11: '{ZERO[:64]}'}}}}}}}}", [NEEDS_TPM]),
@@ -358,22 +387,25 @@ def variants(draw: st.DrawFn) -> dict[str, object]:
     identity = draw(st.sampled_from(sorted(sorted(together) for together in language.IDENTIFYING[tee])))
     known = (
         [f"{bank}:{number}" for bank in language.KEYS["tpm pcrs"] for number in language.PCRS]
-        if tee == "tpm"
-        else [name for name in language.KEYS[tee] if not name.endswith(("_min", "_max"))]
+        if "pcrs" in language.KEYS[tee]
+        else []
     )
+    known += [f"{EVENTS}{name}" for name in known]
+    known += [name for name in language.KEYS[tee] if not name.endswith(("_min", "_max", "pcrs", "events"))]
     names = {*identity, *draw(st.lists(st.sampled_from(known), max_size=4))}
     flat: dict[str, object] = {}
     for name in sorted(names, key=lambda _: draw(st.integers(0, 99))):
         size = measurement_bytes(tee, name)
         value = st.binary(min_size=size, max_size=size).filter(any).map(bytes.hex)
         flat[name] = draw(st.one_of(value, value.map(str.upper), st.lists(value, min_size=1, max_size=3)))
-    if tee != "tpm":
-        return {tee: flat}
-    banks: dict[str, dict[str, object]] = {}
+    nested: dict[str, object] = {}
     for name, found in flat.items():
-        bank, _, number = name.partition(":")
-        banks.setdefault(bank, {})[number] = found
-    return {tee: {"pcrs": banks}}
+        *way, last = steps_to(name)
+        parent = nested
+        for step in way:
+            parent = cast("dict[str, object]", parent.setdefault(step, {}))
+        parent[last] = found
+    return {tee: nested}
 
 
 @given(st.lists(variants(), min_size=1, max_size=3))

@@ -7,7 +7,7 @@ the digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,14 +62,14 @@ class EventLog:
         return {bank: replay(self, bank) for bank in self.banks}
 
     @cached_property
-    def digests(self) -> Mapping[Hash, Mapping[int, Sequence[str]]]:
-        """Of each bank what was extended into each PCR, in order, in hex."""
-        found: dict[Hash, dict[int, list[str]]] = {bank: {} for bank in self.banks}
+    def digests(self) -> Mapping[Hash, Mapping[int, tuple[bytes, ...]]]:
+        """Of each bank what was extended into each PCR, in order."""
+        found: dict[Hash, dict[int, list[bytes]]] = {bank: {} for bank in self.banks}
         for event in self.events:
             if event.extends:
                 for bank, pcrs in found.items():
-                    pcrs.setdefault(event.pcr, []).append(event.digests[bank].hex())
-        return found
+                    pcrs.setdefault(event.pcr, []).append(event.digests[bank])
+        return {bank: {pcr: tuple(digests) for pcr, digests in pcrs.items()} for bank, pcrs in found.items()}
 
 
 def parse_event_log(data: bytes) -> EventLog:

@@ -300,11 +300,18 @@ def _verify(
     replayed = {} if parsed.log is None else _replayed(parsed.log, values)
     fields = _fields(parsed, ak, trust, replayed)
     quoted = {"pcrs": parsed.quote.pcr_digest, **{f"{bank}:{pcr}": value for (bank, pcr), value in values.items()}}
+    events = {
+        f"{bank}:{pcr}": parsed.log.digests[bank][pcr]
+        for bank, pcrs in replayed.items()
+        for pcr in pcrs
+        if parsed.log is not None
+    }
     conditions = frozenset({SHA1}) if _needs_sha1(parsed) else frozenset[str]()
     if parsed.hcl is not None and platform is not None:
         return replace(
             platform,
             measurements={**platform.measurements, **quoted},
+            events=events,
             report_data=parsed.quote.nonce,
             conditions=platform.conditions | conditions,
             raw={**fields, **_platform_fields(parsed.hcl, platform)},
@@ -323,6 +330,7 @@ def _verify(
         tcb_date=None,
         platform_id=hashlib.sha256(ak).hexdigest(),
         conditions=conditions,
+        events=events,
         raw=fields,
     )
 
@@ -484,7 +492,9 @@ def _fields(
     if parsed.log is not None:
         bank, values = next(iter(replayed.items()))
         fields["event_log_pcrs"] = [*sorted(values)]
-        fields["events"] = {str(pcr): [*parsed.log.digests[bank][pcr]] for pcr in sorted(values)}
+        fields["events"] = {
+            str(pcr): [digest.hex() for digest in parsed.log.digests[bank][pcr]] for pcr in sorted(values)
+        }
     return fields
 
 
@@ -495,6 +505,7 @@ def _platform_fields(hcl: HclReport, platform: Claims) -> dict[str, JsonValue]:
     return {
         **fields,
         "hcl_claims_bind_to_report": True,
+        "vmpl": platform.raw["vmpl"],
         "snp_measurement": platform.raw["measurement"],
         "snp_reported_tcb": platform.raw["reported_tcb"],
         "snp_chip_id": platform.raw["chip_id"],
