@@ -402,3 +402,10 @@ def _failing(*_arguments: object, **_named: object) -> None:
 def test_the_time_is_that_of_the_system() -> None:
     assert abs((options.time_of(None) - datetime.now(UTC)).total_seconds()) < 60
     assert options.time_of("2026-12-31T12:00:00+01:00").hour == 11
+
+
+def test_where_nothing_is_people_are_told_so_and_stdout_is_empty(shop: Shop) -> None:
+    shop.bundle.write_bytes(write_bundle([]))
+    shown = shop.run("show", shop.bundle)
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", "no endorsements are there\n")
+    assert shop.run("show", shop.bundle, "--json").stdout == "[]\n"
