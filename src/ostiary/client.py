@@ -199,6 +199,8 @@ class Client:
             return members
         told = _sentences(None if members is None else members.get("msg"))
         refusal = _REFUSALS.get(status)
+        if status >= 500 and told:
+            raise OutsideError(f"CAS {self.address.authority} failed at {doing}", *told)
         if refusal is None or not told:
             raise self._strange(f"its answer has status {status}", *told)
         raise refusal(f"CAS {self.address.authority} refused {doing}", *told)

@@ -259,7 +259,9 @@ class ConfigurationError(OstiaryError):
 
 
 class StoreError(OstiaryError):
-    """The database cannot be read or written."""
+    """The database cannot be read or written. outcome_open: of a commit that may stand all the same."""
+
+    outcome_open = False
 
 
 class TamperedError(StoreError):

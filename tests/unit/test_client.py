@@ -67,6 +67,14 @@ def test_hash_and_encryption_key_are_asked_for_by_address(tmp_path: Path, waits:
     assert server.requests[1].startswith(b"GET /v1/session_encryption_key HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_trouble_of_the_cas_is_told_in_its_words(tmp_path: Path, waits: list[float], status: int) -> None:
+    says = r"^CAS .* failed at reading session 'a': not now: read again$"
+    canned = answer(status, {"msg": ["not now", "read again"]})
+    with serving(tmp_path, [canned]) as server, pytest.raises(OutsideError, match=says):
+        client(server, waits).read("a")
+
+
 @pytest.mark.parametrize("value", [{}, {"hash": "12", "session_encryption_key": 5}, {"hash": None}])
 def test_an_answer_without_hash_or_key_is_none_that_a_cas_gives(
     tmp_path: Path, waits: list[float], value: object
@@ -109,7 +117,7 @@ def test_a_refusal_is_an_error_of_its_kind_with_the_words_of_the_service(
 @pytest.mark.parametrize("canned", [
     answer(404, b"<html>nginx</html>"),
     answer(404, {"detail": "no"}),
-    answer(500, {"msg": ["internal"]}),
+    answer(500, {"message": ["internal"]}),
     answer(302, {"msg": ["over there"]}),
     answer(200, b""),
     answer(200, b"[" * 100_000),

@@ -29,7 +29,7 @@ class Wisdom(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One change. action: "add" `value` to the list at `path`, "set" what stands there, or "remove" it.
+    """One change. action: "add" `value` to the list at `path` that has it not, "set" what stands there, or "remove" it.
 
     path: as in `services[0].attestation[1].mrenclave`, in the session's text. why: what speaks for or against it.
     """
@@ -155,8 +155,9 @@ def _change(parent: Any, last: str | int, operation: Operation) -> None:
     elif operation.action == "add":
         there = parent.get(last)
         if isinstance(there, MutableSequence):
-            there.append(operation.value)
-        else:
+            if operation.value not in there:
+                there.append(operation.value)
+        elif there != operation.value:
             parent[last] = [operation.value] if there is None else [there, operation.value]
     else:
         raise InputError(f"{operation.path}: no operation {operation.action[:20]!r}")

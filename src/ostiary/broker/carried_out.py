@@ -1,8 +1,7 @@
 """What a session may say and this version of Ostiary does not carry out: it is refused by name, never ignored.
 
-What can work without being carried out stays: an export to another CAS, a signer in an access policy whose signatures
-no upload carries yet, a toleration that is never needed. Imports from another CAS are refused where a value is asked
-for, by `resolution`.
+What can work without being carried out stays: an export to another CAS, a toleration that is never needed. Imports from
+another CAS are refused where a value is asked for, by `resolution`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from ostiary.broker.vendors import VendorError, Vendors
 from ostiary.errors import (
     ConfigurationError,
     EndorsementsMissingError,
+    EvidenceFormatError,
     OstiaryError,
 )
 from ostiary.evidence.endorsements.bundle_file import MAX_BUNDLE_FILE_BYTES, read_bundle
@@ -301,4 +302,8 @@ def read_bundle_file(path: Path, anchors: Anchors, *, now: datetime) -> tuple[En
             data = file.read(MAX_BUNDLE_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", "name a file of `ostiary endorsements export`") from error
-    return tuple(verify_piece(piece, anchors, now=now) for piece in read_bundle(data))
+    try:
+        pieces = read_bundle(data)
+    except EvidenceFormatError as error:
+        raise EvidenceFormatError(f"{path}: no bundle of endorsements", *error.chain) from error
+    return tuple(verify_piece(piece, anchors, now=now) for piece in pieces)

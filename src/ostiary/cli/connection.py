@@ -99,6 +99,18 @@ def read_text(file: str, option: str) -> str:
         raise ConfigurationError(f"{option} {file}: it is no text in UTF-8") from None
 
 
+def read_certificates(file: str) -> str:
+    """The text of the file of `--cas-ca`, one or more certificates in PEM. Raises ConfigurationError."""
+    text = read_text(file, "--cas-ca")
+    try:
+        x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ConfigurationError(
+            f"--cas-ca {file}: no PEM certificate can be read", "give the cas-ca.pem that `ostiary serve` wrote"
+        ) from None
+    return text
+
+
 def _find(arguments: Arguments, terminal: Terminal) -> tuple[Address, KnownCas | None]:
     entry = find_known(arguments.cas, terminal.configuration.known())
     if entry is not None:
@@ -119,7 +131,7 @@ def _same_address(entry: KnownCas, text: str) -> bool:
 
 def _anchors(arguments: Arguments, address: Address, entry: KnownCas | None) -> str:
     if arguments.cas_ca is not None:
-        return read_text(arguments.cas_ca, "--cas-ca")
+        return read_certificates(arguments.cas_ca)
     if entry is not None and entry.chain:
         return _root(entry)
     raise ConfigurationError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ostiary.cli.root_file import MADE_BY_PLATFORM, read_root
 from ostiary.errors import ConfigurationError, EvidenceFormatError, EvidenceRefusedError
 
 if TYPE_CHECKING:
@@ -100,9 +101,13 @@ def verify(
     from ostiary.evidence.roots import ak_root, amd_roots, google_tpm_roots, intel_root, nitro_root, software_root
 
     data, files, now = _read(file), _read_all(endorsements, file), _instant(at)
-    own = [software_root(_read(path)) for path in trust_root or ()]
+    own = [
+        read_root(path, "--trust-software-root", software_root, next_step=MADE_BY_PLATFORM) for path in trust_root or ()
+    ]
     roots = [intel_root(), *amd_roots(), nitro_root(), *own]
-    ak_roots = [*google_tpm_roots(), *(ak_root(_read(path)) for path in trust_ak_root or ()), *own]
+    step = "give the certificate of whoever certifies the TPMs' keys"
+    named = [read_root(path, "--trust-root", ak_root, next_step=step) for path in trust_ak_root or ()]
+    ak_roots = [*google_tpm_roots(), *named, *own]
     try:
         finding = verify_files(data, files, roots=roots, issuer=issuer, now=now, name=file.name, ak_roots=ak_roots)
     except (EvidenceFormatError, EvidenceRefusedError) as error:
@@ -111,6 +116,8 @@ def verify(
         else:
             print("invalid")
             print(error, file=sys.stderr)
+            if endorsements is None and (missing := _needs(data)):
+                print(f"no --endorsements DIR was given; expected one with {missing}", file=sys.stderr)
         raise typer.Exit(EXIT_INVALID) from None
     judged = {} if finding.claims is None else _judged(finding.claims)
     if as_json:
@@ -145,6 +152,22 @@ def tpm_ak(
     made = TpmAttester(str(device or DEVICE), pcrs=(0,)).attest(bytes(64), None)
     area = a2b_base64(json.loads(made.evidence)["ak_public"])
     print(pem_of_key(parse_public_area(area)), end="")
+
+
+def _needs(data: bytes) -> str:
+    """What evidence of this kind is verified with, beside the vendor's root; empty if nothing or if nobody knows."""
+    from ostiary.evidence.offline import detect
+
+    collateral = "Intel's collateral for this platform in one JSON file"
+    try:
+        return {
+            "sgx": collateral,
+            "tdx": collateral,
+            "snp": "the VCEK or VLEK certificate and AMD's chain, PEM or DER",
+            "maa": "the key set of the attestation service, JSON",
+        }.get(detect(data), "")
+    except EvidenceFormatError:
+        return ""
 
 
 def _judged(claims: Claims) -> dict[str, object]:

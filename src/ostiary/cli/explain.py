@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from ostiary.appraisal.form import read_advice
 from ostiary.appraisal.patch import Operation, apply_operations, change_in_place
 from ostiary.broker.statement import MAX_STATEMENT_BYTES, verify_denial
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
-from ostiary.cli.connection import CONNECTION, connect, read_text
+from ostiary.cli.connection import CONNECTION, connect, read_certificates, read_text
 from ostiary.cli.explain_page import page, summary
 from ostiary.cli.terminal import Terminal
 from ostiary.errors import InputError, NotFoundError, OutsideError
@@ -25,6 +26,7 @@ from ostiary.session import MAX_DOCUMENT_BYTES, parse_session
 from ostiary.session.yaml_text import write_yaml
 
 _INDENTED_LIST = re.compile(r"^( *)[A-Za-z_]+:[ \t]*\n(?: *#.*\n)*\1  - ", re.MULTILINE)
+_SERVICE = re.compile(r"services\[[0-9]+\]")
 
 EXIT_UNKNOWN = 2
 """No such denial, or not for us."""
@@ -71,7 +73,7 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
         signed, denial = _asked(arguments.words[0], arguments, terminal)
     patched = arguments.value("patched")
     if patched is not None:
-        return Outcome(stdout=_patched(patched, denial))
+        return Outcome(stdout=_patched(patched, denial, terminal))
     if arguments.as_json:
         return Outcome(stdout=_json(signed))
     return Outcome(stdout=page(denial), on_terminal=page(denial, colours=not os.environ.get("NO_COLOR")))
@@ -100,12 +102,15 @@ def _verified(file: str, arguments: Arguments) -> tuple[dict[str, Any], dict[str
             text = stream.read(MAX_STATEMENT_BYTES + 1)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
-    root = read_text(arguments.cas_ca, "--cas-ca")
-    denial = verify_denial(text, root, now=datetime.now(UTC))
+    root = read_certificates(arguments.cas_ca)
+    try:
+        denial = verify_denial(text, root, now=datetime.now(UTC))
+    except InputError as error:
+        raise InputError(f"{file} cannot be verified", *error.chain) from error
     return json.loads(text), denial
 
 
-def _patched(file: str, denial: dict[str, Any]) -> str:
+def _patched(file: str, denial: dict[str, Any], terminal: Terminal) -> str:
     """The author's text with the change, as little else touched as the YAML library can."""
     advice = None if denial.get("advice") is None else read_advice(denial["advice"])
     if advice is None or not advice.suffices:
@@ -127,11 +132,30 @@ def _patched(file: str, denial: dict[str, Any]) -> str:
     name = document.get("name") if isinstance(document, dict) else None
     if not isinstance(name, str) or (name != denial.get("session") and "$" not in name):
         raise InputError(f"{file} is not session {denial.get('session')!r}, which denied the start")
+    _require_service(file, document, denial.get("service"), advice.operations)
+    before = copy.deepcopy(document)
     change_in_place(document, advice.operations)
+    if document == before:
+        terminal.warn(f"{file} has this change already", "the CAS has it once you upload it: `ostiary session update`")
     stream = io.StringIO()
     yaml.dump(document, stream)
     _require_same(file, text, stream.getvalue(), advice.operations)
     return stream.getvalue()
+
+
+def _require_service(file: str, document: dict[str, Any], denied: object, operations: tuple[Operation, ...]) -> None:
+    """Operations count services; in another version of the session the same number is perhaps another service's."""
+    written = document.get("services")
+    services = written if isinstance(written, list) else [written]
+    for place in sorted({found[0] for one in operations if (found := _SERVICE.match(one.path)) is not None}):
+        index = int(place[len("services[") : -1])
+        service = services[index] if index < len(services) else None
+        name = service.get("name") if isinstance(service, dict) else None
+        if name != denied and "$" not in str(name):
+            raise InputError(
+                f"{file}: {place} is {name!r}, expected {denied!r}, which was denied",
+                "the file is another version of the session; merge the patch that `ostiary explain` shows",
+            )
 
 
 def _require_same(file: str, before: str, after: str, operations: tuple[Operation, ...]) -> None:

@@ -98,6 +98,7 @@ COMMANDS = (
         summary="Print the services that we know, one a line; * marks the default.",
         run=_list,
         failing="Listing the services failed",
+        examples=("cas list",),
     ),
     Command(
         words=("cas", "set-default"),
@@ -105,6 +106,7 @@ COMMANDS = (
         run=_set_default,
         failing="Setting the default CAS failed",
         positionals=("CAS",),
+        examples=("cas set-default cas.example.com",),
     ),
     Command(
         words=("cas", "show-certificate"),
@@ -112,6 +114,7 @@ COMMANDS = (
         run=_show_certificate,
         failing="Showing the certificate failed",
         positionals=("[CAS]",),
+        examples=("cas show-certificate cas.example.com > chain.pem",),
     ),
     Command(
         words=("cas", "show-identification"),

@@ -47,30 +47,35 @@ COMMANDS = (
         summary="Print our certificate, its key hash, and the public key that we sign sessions with.",
         run=_show,
         failing=_FAILING,
+        examples=("self show",),
     ),
     Command(
         words=("self", "show-certificate"),
         summary="Print our certificate, PEM.",
         run=_show_certificate,
         failing=_FAILING,
+        examples=("self show-certificate > me.pem",),
     ),
     Command(
         words=("self", "show-certificate-hash"),
         summary="Print the SHA-256 of our certificate's PEM text, as sha256sum does. Deprecated: use the key hash.",
         run=_show_certificate_hash,
         failing=_FAILING,
+        examples=("self show-certificate-hash",),
     ),
     Command(
         words=("self", "show-key-hash"),
         summary="Print the hash of our key, for access policies.",
         run=_show_key_hash,
         failing=_FAILING,
+        examples=("self show-key-hash",),
     ),
     Command(
         words=("self", "show-session-signing-key"),
         summary="Print the public key that we sign sessions with, PEM.",
         run=_show_session_signing_key,
         failing=_FAILING,
+        examples=("self show-session-signing-key > signer.pem",),
     ),
     Command(
         words=("cert", "show-key-hash"),
@@ -78,5 +83,6 @@ COMMANDS = (
         run=_show_key_hash_of_file,
         failing="Showing the key hash failed",
         positionals=("FILE",),
+        examples=("cert show-key-hash colleague.pem",),
     ),
 )

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from ostiary import __version__
@@ -44,6 +45,8 @@ CONFIG = Option(
 )
 OUTPUT = Option(flags=("-o",), attribute="output", metavar="FILE", help="Write there what would go to stdout.")
 VERSION = Option(flags=("-V", "--version"), attribute="version", help="Print the version and exit.")
+CLOSE = 0.8
+"""How much of a mistyped command must be right for a guess at what was meant; 1 is all of it."""
 TOP_OPTIONS = (CONFIG, OUTPUT, HELP, VERSION)
 
 _TAKE_A_VALUE = ("-c", "-o", "--c", "--co", "--con", "--conf", "--confi", "--config")
@@ -64,8 +67,7 @@ def run(words: Sequence[str], program: str) -> int:
     try:
         return _run(expand_argument_files(words), program)
     except UsageError as error:
-        _tell(f"{program}: {error.message}", *error.causes, f"`{program} --help` says more")
-        return EXIT_USAGE
+        return _misused(error, program, program)
     except OstiaryError as error:
         _tell(*error.chain)
         return EXIT_FAILED
@@ -122,13 +124,12 @@ def _run(words: list[str], program: str) -> int:
 
 
 def _execute(command: Command, words: list[str], top: Arguments, program: str) -> int:
-    arguments = command.parse(words)
-    if arguments.help:
-        return _print(Outcome(stdout=command.help(program)), top)
     try:
-        outcome = command.run(arguments, open_terminal(top.config))
-    except UsageError:
-        raise
+        arguments = command.parse(words)
+        help_page = Outcome(stdout=command.help(program)) if arguments.help else None
+        outcome = help_page or command.run(arguments, open_terminal(top.config))
+    except UsageError as error:
+        return _misused(error, program, " ".join((program, *command.words)))
     except OstiaryError as error:
         _tell(command.failing, *error.chain)
         return next((code for kind, code in command.codes.items() if isinstance(error, kind)), EXIT_FAILED)
@@ -146,9 +147,12 @@ def _unknown(rest: list[str], program: str) -> int:
     elif tuple(rest[:2]) in NOT_YET or tuple(rest[:1]) in NOT_YET:
         _tell(f"{program} {named} is not part of this version of Ostiary yet")
     elif rest[0] in GROUPS and len(rest) == 1:
-        raise UsageError(f"{named} needs a command: {', '.join(one.words[1] for one in _group(named))}")
+        needs = UsageError(f"{named} needs a command: {', '.join(one.words[1] for one in _group(named))}")
+        return _misused(needs, program, f"{program} {named}")
     else:
-        raise UsageError(f"there is no command {named!r}")
+        known = [" ".join(one.words) for one in _group(rest[0])] or [one.words[0] for one in COMMANDS]
+        near = get_close_matches(named, known, n=1, cutoff=CLOSE)
+        raise UsageError(f"there is no command {named!r}", *(f"did you mean {word!r}?" for word in near))
     return EXIT_USAGE
 
 
@@ -167,6 +171,12 @@ def _print(outcome: Outcome, top: Arguments) -> int:
     except OSError as error:
         raise ConfigurationError(f"-o {top.output}: {error.strerror}") from error
     return outcome.code
+
+
+def _misused(error: UsageError, program: str, page: str) -> int:
+    """Tell what is wrong with the command line, and whose help page says more."""
+    _tell(f"{program}: {error.message}", *error.causes, f"`{page} --help` says more")
+    return EXIT_USAGE
 
 
 def _tell(what: str, *causes: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from ostiary.cli.address import parse_listen_address, show_address
 from ostiary.cli.endorsements.options import CaOption, KdsOption, PcsOption, sources_of
+from ostiary.cli.root_file import MADE_BY_PLATFORM, read_root
 from ostiary.cli.storage_options import StorageOptions, storage_document
 from ostiary.errors import ConfigurationError
 
@@ -307,13 +308,7 @@ def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
 
     roots = [*vendor_roots()]
     for path in software:
-        try:
-            roots.append(software_root(path.read_bytes()))
-        except OSError as error:
-            raise ConfigurationError(
-                f"--trust-software-root {path}: {error.strerror}",
-                "name the root.pem that `ostiary platform serve` made",
-            ) from error
+        roots.append(read_root(path, "--trust-software-root", software_root, next_step=MADE_BY_PLATFORM))
         _warn(f"evidence of the software platform {path} is trusted by configuration: it protects nothing")
     return tuple(roots)
 
@@ -321,7 +316,8 @@ def _roots(software: list[Path]) -> tuple[TrustedRoot, ...]:
 def _tpm_roots(paths: list[Path]) -> tuple[TrustedRoot, ...]:
     from ostiary.evidence.roots import ak_root
 
-    return tuple(ak_root(_named(path, "--trust-tpm-root")) for path in paths)
+    step = "give the certificate of whoever certifies the TPMs' keys"
+    return tuple(read_root(path, "--trust-tpm-root", ak_root, next_step=step) for path in paths)
 
 
 def _aks(paths: list[Path]) -> frozenset[bytes]:

@@ -52,6 +52,10 @@ def refusal(status: int, *chain: str, **members: str | None) -> Answer:
     return answer(status, {"msg": list(chain), **members, "version": __version__})
 
 
+_UNCHANGED = "the service cannot do this now; its log says why, and nothing was changed"
+_OPEN = "the service cannot say now whether this was carried out; its log says why: read again before another try"
+
+
 def error_answer(error: OstiaryError, *, doing: str = "") -> Answer:
     """What the caller is told about `error`; `doing` says what failed, as "Failed to read session 'x'".
 
@@ -60,7 +64,7 @@ def error_answer(error: OstiaryError, *, doing: str = "") -> Answer:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     chain = error.chain
     if status >= 500:
-        chain = ("the service cannot do this now; its log says why, and nothing was changed",)
+        chain = (_OPEN if isinstance(error, StoreError) and error.outcome_open else _UNCHANGED,)
     if not doing:
         return refusal(status, *chain)
     # Some clients look for the cause in the first element only, others in the second: it stands in both.

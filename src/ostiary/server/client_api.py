@@ -85,7 +85,7 @@ async def _guarded(cas: Cas, request: Request, handler: _Handler) -> Answer:
         return refusal(503, "the service is ending; read again later whether the request was carried out")
     except Exception:
         _log.exception("%s %s failed", request.method, request.url.path)
-        return refusal(500, "internal error: nothing was changed; the service's log has the details")
+        return refusal(500, "internal error, of which the service's log has the details; read again before another try")
 
 
 def _response(told: Answer) -> Response:

@@ -604,7 +604,9 @@ class Store:
     def _failure(self, error: Exception) -> StoreError:
         """A new exception for each future, as one raised in several threads would mix their tracebacks."""
         if isinstance(error, _OpenOutcomeError):
-            return _told(self._backend.place, error.cause, "whether the commit stands is open, read again")
+            told = _told(self._backend.place, error.cause, "whether the commit stands is open, read again")
+            told.outcome_open = True
+            return told
         return _told(self._backend.place, error, "nothing was changed")
 
 

@@ -165,9 +165,27 @@ def test_a_file_without_evidence_is_refused(shop: Shop) -> None:
     for data in (b"garbage", bytes(1184), bytes(100_000)):
         (shop.directory / "x").write_bytes(data)
         refused(shop.fetch(shop.path("x"), "--to", shop.bundle), EvidenceFormatError, "no SGX or TDX quote and no SNP")
-    refused(
-        shop.fetch("--chip", "Milan/00/00", "--to", shop.bundle), EvidenceFormatError, "no endorsement has the name"
-    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--chip", "Milan/00/00", "--chip 'Milan/00/00': expected PRODUCT/CHIP/TCB in lower-case hex digits"),
+        ("--fmspc", "606a", "--fmspc '606a': expected 12 hex digits"),
+    ],
+)
+def test_a_platform_that_no_vendor_names_so_is_refused_by_the_option(
+    shop: Shop, option: str, value: str, says: str
+) -> None:
+    refused(shop.fetch(option, value, "--to", shop.bundle), ConfigurationError, says)
+
+
+def test_a_file_that_is_no_bundle_is_named(shop: Shop) -> None:
+    for data in (b"name: shop\n", b'{"tcb_info": ""}'):
+        (shop.directory / "x").write_bytes(data)
+        shown = shop.run("show", shop.path("x"))
+        refused(shown, EvidenceFormatError, f"{shop.path('x')}: no bundle of endorsements: ")
+        refused(shown, EvidenceFormatError, "expected a file of `ostiary endorsements export`")
 
 
 def test_a_bundle_that_does_not_verify_is_left_as_it_is(shop: Shop) -> None:
@@ -384,3 +402,10 @@ def _failing(*_arguments: object, **_named: object) -> None:
 def test_the_time_is_that_of_the_system() -> None:
     assert abs((options.time_of(None) - datetime.now(UTC)).total_seconds()) < 60
     assert options.time_of("2026-12-31T12:00:00+01:00").hour == 11
+
+
+def test_where_nothing_is_people_are_told_so_and_stdout_is_empty(shop: Shop) -> None:
+    shop.bundle.write_bytes(write_bundle([]))
+    shown = shop.run("show", shop.bundle)
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", "no endorsements are there\n")
+    assert shop.run("show", shop.bundle, "--json").stdout == "[]\n"

@@ -140,13 +140,35 @@ def test_the_signature_belongs_to_the_quote_by_its_name() -> None:
         (["verify", SAMPLE / "quote.bin", "--at", "2026-01-01T00:00:00"], "has no time zone; add Z for UTC"),
         (
             ["verify", SAMPLE / "quote.bin", "--trust-software-root", SAMPLE / "quote.bin"],
-            "the root is not a certificate",
+            "--trust-software-root .*quote.bin: no root can be read: the root is not a certificate",
         ),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str | Path], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "says"),
+    [
+        ("sgx/sgx-signal-svr2-2026/quote.bin", "expected one with Intel's collateral for this platform"),
+        ("tdx/tdx-dcapqvl-sample/quote.bin", "expected one with Intel's collateral for this platform"),
+        ("snp/snp-dstack-2026/report.bin", "expected one with the VCEK or VLEK certificate"),
+        ("maa/maa-sgx-sharedeus/token.jwt", "expected one with the key set of the attestation service"),
+    ],
+)
+def test_who_gives_no_endorsements_is_told_which_are_needed(evidence: str, says: str) -> None:
+    code, out, err = run("verify", VECTORS / evidence)
+    assert (code, out) == (1, "invalid\n")
+    assert says in err
+
+
+@pytest.mark.parametrize("evidence", ["nitro/nitro-dstack-2025/attestation.cbor", "sgx/MANIFEST.json"])
+def test_what_needs_no_endorsements_or_is_no_evidence_asks_for_none(evidence: str) -> None:
+    code, out, err = run("verify", VECTORS / evidence)
+    assert (code, out) == (1, "invalid\n")
+    assert "--endorsements" not in err
 
 
 def test_files_that_are_too_large_or_too_many_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,3 +217,23 @@ class TestPatched:
         assert shown.code == 0
         assert "  command: $COMMAND # of the day\n" in shown.out
         assert shown.out.endswith("security:\n  attestation:\n    tolerate:\n    - debug-mode\n")
+
+    def test_no_other_service_is_widened_than_the_one_that_was_denied(self, explained: Callable[..., Any]) -> None:
+        """The author has put a service before it since; the advice counts services as they were."""
+        document = denial(with_(measurements={"mrenclave": B}))
+        text = (HEAD + ADMITTING).replace("services:\n", "services:\n- name: newest\n", 1)
+        shown = explained(text, document)
+        assert (shown.code, shown.out) == (1, "")
+        assert "session.yml: services[1] is 'first', expected 'web', which was denied" in shown.err
+        assert "merge the patch that `ostiary explain` shows" in shown.err
+        assert explained(HEAD.split("services:")[0], document).code == 1
+
+    def test_a_change_that_is_there_already_is_not_made_twice(self, explained: Callable[..., Any]) -> None:
+        program = bytes([12]) * 32
+        document = denial(with_(measurements={"mrenclave": program}))
+        once = explained(HEAD + ADMITTING, document)
+        assert (once.code, once.err) == (0, "")
+        assert once.out.count(program.hex()) == 1
+        twice = explained(once.out, document)
+        assert (twice.code, twice.out) == (0, once.out)
+        assert "Warning: session.yml has this change already" in twice.err

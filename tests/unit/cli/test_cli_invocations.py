@@ -126,3 +126,19 @@ def test_what_is_not_understood_is_told_and_has_its_code(scone: Scone, line: str
 
 def test_no_command_at_all_shows_the_overview() -> None:
     assert run([], "scone") == 64
+
+
+@pytest.mark.parametrize(("line", "causes"), [
+    ("session check", ["`scone session check --help` says more"]),
+    ("session check --nonsense F", ["`scone session check --help` says more"]),
+    ("explain --verify F", ["`scone explain --help` says more"]),
+    ("session", ["`scone session --help` says more"]),
+    ("session chek F", ["did you mean 'session check'?", "`scone --help` says more"]),
+    ("sesion check F", ["did you mean 'session'?", "`scone --help` says more"]),
+    ("session nonsense", ["`scone --help` says more"]),
+    ("-c", ["`scone --help` says more"]),
+])  # fmt: skip
+def test_wrong_usage_ends_with_the_help_page_of_that_command(scone: Scone, line: str, causes: list[str]) -> None:
+    shown = scone(*line.split())
+    assert (shown.code, shown.out) == (64, "")
+    assert shown.err.splitlines()[1:] == [f"Caused by: {cause}" for cause in causes]

@@ -156,6 +156,11 @@ def test_diff_of_files_says_what_the_change_means(scone: Scone) -> None:
     assert scone.good("session", "diff", first, first) == ""
     assert json.loads(scone.good("session", "diff", "--json", first, first)) == []
     assert scone("session", "diff", first).code == 64
+    mistyped = scone("session", "diff", first, "c.yml")
+    assert mistyped.code == 1
+    assert "'c.yml' is no file, so it would be a session on a CAS\nCaused by: no CAS is named" in mistyped.err
+    wrong = (first, "c.yml", "--cas", "a", "--retries", "x", "--only_for_testing-disable-attestation-verification")
+    assert scone("session", "diff", *wrong).code == 64
 
 
 def test_self_shows_the_identity_in_all_its_forms(scone: Scone) -> None:
@@ -215,7 +220,7 @@ def test_attest_is_refused_with_the_ways_there_are(scone: Scone) -> None:
     (("read", "x", "--cas", "a b"), "is no address of a CAS"),
     (("read", "x", "--cas", "x", "--cas-ca", "missing.pem"), "--cas-ca missing.pem: No such file"),
     (("read", "x", "--cas", "x", "--cas-ca", "binary"), "it is no text in UTF-8"),
-    (("read", "x", "--cas", "x", "--cas-ca", "s.yml"), "the certificate of the CAS cannot be read"),
+    (("read", "x", "--cas", "x", "--cas-ca", "s.yml"), "--cas-ca s.yml: no PEM certificate can be read"),
     (("read", "x", "--cas", "broken"), "the chain of cas_db entry 'broken' is no PEM certificate"),
     (("read", "x", "--cas", "odd:1"), "was not attested"),
 ])  # fmt: skip

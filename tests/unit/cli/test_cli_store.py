@@ -376,6 +376,20 @@ def test_nothing_is_made_where_there_is_nothing(cas: Cas, command: str, tmp_path
         assert "there is no store, expected one" in cas.run(command, expect=1, options=others)
 
 
+@pytest.mark.parametrize("command", [("verify",), ("stats",), ("compact",), ("export-encrypted", "copy.sqlite")])
+def test_an_empty_file_is_no_database_and_stays_empty(cas: Cas, command: tuple[str, ...], tmp_path: Path) -> None:
+    """The database engine would make a database of it; commands that look at one may not."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "database.key").write_bytes(KEY)
+    (tmp_path / "empty" / "database.key").chmod(0o600)
+    file = tmp_path / "empty" / "records.sqlite"
+    file.touch()
+    said = cas.run(*command, expect=65, options=("--data", str(file.parent)))
+    assert "records.sqlite: missing: the file is empty, expected a database" in said
+    assert file.read_bytes() == b""
+    assert not (tmp_path / "copy.sqlite").exists()
+
+
 def test_a_password_on_the_command_line_is_refused(cas: Cas, postgresql: PostgresqlServer) -> None:
     said = cas.run("stats", expect=64, options=("--store", postgresql.conninfo))
     assert "which everyone on this machine can read" in said

@@ -47,6 +47,16 @@ def test_trouble_of_ours_is_told_without_its_inside(kind: type[errors.OstiaryErr
     assert b"errno" not in told.body
 
 
+def test_that_nothing_was_changed_is_told_only_where_it_is_known() -> None:
+    """A commit whose acknowledgement failed may stand."""
+    trouble = errors.StoreError("the witness is down")
+    assert b"and nothing was changed" in error_answer(trouble).body
+    trouble.outcome_open = True
+    told = error_answer(trouble).body
+    assert b"nothing was changed" not in told
+    assert b"cannot say now whether this was carried out; its log says why: read again before another try" in told
+
+
 def test_a_body_is_in_no_repr() -> None:
     assert "hidden" not in repr(answer(200, {"value": "hidden"}))
 

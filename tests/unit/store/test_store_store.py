@@ -237,8 +237,9 @@ def test_a_failed_transaction_changes_nothing_and_the_store_goes_on(faulty: tupl
     put(store, "a", b"1")
     head = store.head
     backend.before_commit = [DISK_FULL]
-    with pytest.raises(StoreError, match=r"disk full: nothing was changed"):
+    with pytest.raises(StoreError, match=r"disk full: nothing was changed") as told:
         put(store, "a", b"2", expected=1)
+    assert not told.value.outcome_open
     assert (store.head, version(store, "a")) == (head, 1)
     assert put(store, "a", b"3", expected=1).seq == head.seq + 1
 
@@ -289,8 +290,9 @@ def test_an_open_outcome_is_said_and_looked_up_before_the_next_commit(faulty: tu
     backend, store = faulty
     backend.after_commit = [StoreError("connection lost")]
     backend.on_head = [StoreError("still no connection")]
-    with pytest.raises(StoreError, match="connection lost: whether the commit stands is open, read again"):
+    with pytest.raises(StoreError, match="connection lost: whether the commit stands is open, read again") as told:
         put(store, "a", b"1")
+    assert told.value.outcome_open
     assert put(store, "a", b"2", expected=1).seq == 2
 
 

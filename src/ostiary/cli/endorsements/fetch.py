@@ -23,7 +23,7 @@ from ostiary.cli.endorsements.options import (
     sources_of,
     time_of,
 )
-from ostiary.errors import ConfigurationError
+from ostiary.errors import ConfigurationError, EvidenceFormatError
 
 if TYPE_CHECKING:
     from ostiary.evidence.endorsements.part import Part
@@ -118,10 +118,19 @@ def _parts(evidence: Sequence[Path], fmspc: Sequence[str], chip: Sequence[str]) 
 
     found = [part for path in evidence for part in parts_of(*read_evidence(path))]
     for text in fmspc:
-        for tee in ("sgx", "tdx"):
-            found += parts_of_platform(tee, text, "processor", "platform")
+        try:
+            for tee in ("sgx", "tdx"):
+                found += parts_of_platform(tee, text, "processor", "platform")
+        except EvidenceFormatError:
+            raise ConfigurationError(f"--fmspc {text!r}: expected 12 hex digits, such as 00606a000000") from None
     for text in chip:
-        part = Part(kind="vcek", name=text)
+        try:
+            part = Part(kind="vcek", name=text)
+        except EvidenceFormatError:
+            raise ConfigurationError(
+                f"--chip {text!r}: expected PRODUCT/CHIP/TCB in lower-case hex digits",
+                "128 for the chip, of Turin 16, and 16 for the TCB; or name its report as EVIDENCE",
+            ) from None
         found += [part, Part(kind="amd-crl", name=part.words[0])]
     return found
 

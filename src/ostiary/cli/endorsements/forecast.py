@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -230,6 +231,8 @@ def _print(foreseen: tuple[Foreseen, ...], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_object(one) for one in foreseen], indent=1))
         return
+    if not foreseen:
+        print("no evidence of hardware is kept, so there is nothing to foresee", file=sys.stderr)
     for one in foreseen:
         last = one.last
         name = f"{last.session}/{last.service}" if last.session else last.service

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ostiary.cli.root_file import read_root
 from ostiary.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def _now() -> datetime:
 def _root(path: Path, option: str, *tees: Tee) -> TrustedRoot:
     from ostiary.evidence.roots import software_root
 
-    return replace(software_root(_read(path, option)), software=False, tees=frozenset(tees))
+    root = read_root(path, option, software_root, next_step="name a file with one root certificate")
+    return replace(root, software=False, tees=frozenset(tees))
 
 
 def _read(path: Path, option: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,8 @@ def show(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    if not rows:
+        print("no endorsements are there", file=sys.stderr)
     for row in rows:
         print(f"{row['part']}  {row['state']}  {row['number']}  {row['issued']}  {row['until']}  {row['origin']}")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ostiary.cli.arguments import Arguments, Command, Option, Outcome
+from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.session.options import TEMPLATE, TEMPLATE_DETAILS
 from ostiary.cli.session.read import parse_hash
 from ostiary.cli.session.source import load_session
 from ostiary.cli.session.stored import parse_stored
 from ostiary.cli.terminal import Terminal
-from ostiary.errors import NotFoundError
+from ostiary.errors import ConfigurationError, NotFoundError
 from ostiary.session import Session
 from ostiary.session.diff import Difference, differences
 
@@ -39,7 +39,13 @@ def _session(name: str, arguments: Arguments, terminal: Terminal) -> Session:
         return load_session(name, arguments, terminal).parsed.session
     session, at, digest = name.partition("@")
     try:
-        stored = connect(arguments, terminal).read(session, session_hash=parse_hash(digest) if at else None)
+        client = connect(arguments, terminal)
+    except UsageError:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name!r} is no file, so it would be a session on a CAS", *error.chain) from error
+    try:
+        stored = client.read(session, session_hash=parse_hash(digest) if at else None)
     except NotFoundError as error:
         raise NotFoundError(f"{name!r} is neither a file nor a session", *error.chain) from error
     return parse_stored(stored, session).session

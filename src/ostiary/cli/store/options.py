@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ostiary.errors import ConfigurationError, StoreError
+from ostiary.errors import ConfigurationError, StoreError, TamperedError
 
 if TYPE_CHECKING:
     from ostiary.broker.storage import Storage
@@ -102,6 +102,9 @@ def _sqlite(path: Path, *, create: bool) -> Iterator[Opened]:
 
     if not create and not path.is_file():
         raise StoreError(f"there is no database {path}, expected one: look at --data, --file or --store")
+    if not create and not path.stat().st_size:
+        # The engine would make a database of it, and these commands only look.
+        raise TamperedError(f"{path}: missing: the file is empty, expected a database; restore a backup that you trust")
     backend = SqliteBackend(path)
     try:
         yield Opened(backend=backend, disk_bytes=lambda: _file_bytes(path))

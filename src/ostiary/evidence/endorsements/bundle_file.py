@@ -43,7 +43,9 @@ def read_bundle(data: bytes) -> tuple[Piece, ...]:
     except (ValueError, RecursionError) as error:
         raise EvidenceFormatError("bundle: not JSON, expected a file of `ostiary endorsements export`") from error
     if not isinstance(members, dict) or members.get("form") != _FORM:
-        raise EvidenceFormatError(f"bundle: no JSON object with form {_FORM}")
+        raise EvidenceFormatError(
+            f"bundle: no JSON object with form {_FORM}, expected a file of `ostiary endorsements export`"
+        )
     entries = members.get("endorsements")
     if not isinstance(entries, list) or len(entries) > MAX_BUNDLE_PIECES:
         raise EvidenceFormatError(f"bundle: endorsements is not a list of at most {MAX_BUNDLE_PIECES}")

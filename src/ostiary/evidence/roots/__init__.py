@@ -48,7 +48,7 @@ class TrustedRoot:
         try:
             key = x509.load_der_x509_certificate(self.certificate_der).public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise ConfigurationError("the root is not a certificate in DER or PEM form; give root.pem") from error
+            raise ConfigurationError("the root is not a certificate in DER or PEM form") from error
         object.__setattr__(self, "public_key", key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
@@ -130,7 +130,7 @@ def _to_der(certificate: bytes) -> bytes:
     try:
         loaded = x509.load_pem_x509_certificates(certificate)
     except ValueError as error:
-        raise ConfigurationError("the root is not a certificate in DER or PEM form; give root.pem") from error
+        raise ConfigurationError("the root is not a certificate in DER or PEM form") from error
     if len(loaded) != 1:
         raise ConfigurationError(f"the root file holds {len(loaded)} certificates, expected exactly one")
     return loaded[0].public_bytes(Encoding.DER)
