@@ -16,13 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.simulators.chains import NOW, issue, revoke
 from tests.simulators.chains import pem as crl_pem
+from tests.simulators.genuine import VECTORS
 from tests.simulators.tpm import ATTRIBUTES, Tpm
 from tests.simulators.tpm_maker import AK_PURPOSE, EK_PURPOSE, certify, ek_area, offer_text, pem
 
+from ostiary.attester.tpm import pem_text
+from ostiary.attester.tpm_enrolment import _without_padding
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
+from ostiary.evidence.roots import TrustedRoot, ek_root
 from ostiary.evidence.tpm.credential import make_credential
 from ostiary.evidence.tpm.endorsement_key import (
     MAX_PUBLIC_BYTES,
+    EndorsementKey,
     ek_certificate,
     parse_endorsement_key,
     shown_tpm,
@@ -110,6 +115,27 @@ class TestOffer:
 
     def test_a_certificate_that_does_not_limit_the_use_of_its_key(self) -> None:
         verified(pem(certify(spki(RSA_EK), ROOT, use="")))
+
+    def test_what_makers_write_into_their_own_certificates(self) -> None:
+        """Intel's are critical: the policy that it issues by, and that it certifies EKs."""
+        policies = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("2.5.29.32.0"), None)])
+        purpose = x509.ExtendedKeyUsage([EK_PURPOSE])
+        middle = issue("TPM maker, 2026", ROOT, extensions=[(policies, True), (purpose, True)])
+        verified(pem(certify(spki(RSA_EK), middle)) + middle.pem)
+
+    @pytest.mark.parametrize("critical", [False, True])
+    def test_an_issuer_of_certificates_for_something_else_is_refused(self, critical: bool) -> None:
+        middle = issue("AK maker", ROOT, extensions=[(x509.ExtendedKeyUsage([AK_PURPOSE]), critical)])
+        said = refused(pem(certify(spki(RSA_EK), middle)) + middle.pem)
+        assert said.startswith("an issuer of the EK's certificate may not certify endorsement keys")
+        assert "AK maker" in said
+
+    def test_an_issuer_with_a_critical_extension_that_nobody_knows_is_refused(self) -> None:
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), b"\x05\x00")
+        middle = issue("TPM maker, 2026", ROOT, extensions=[(unknown, True)])
+        assert "has the critical extension 1.2.3, unknown here" in refused(
+            pem(certify(spki(RSA_EK), middle)) + middle.pem
+        )
 
     def test_a_maker_whom_nobody_named_is_refused(self) -> None:
         said = refused(pem(certify(spki(RSA_EK), STRANGER)))
@@ -247,6 +273,37 @@ class TestEndorsementKey:
     def test_it_is_the_certificate_that_was_verified(self) -> None:
         ek = parse_endorsement_key(ek_area(RSA_EK))
         assert verify_ek_certificate(CHAIN, ek, roots=[ROOT.root()], now=NOW) == CERTIFICATE
+
+
+@pytest.mark.parametrize("name", ["st-rsa", "st-ecc"])
+class TestGenuineCertificates:
+    """Certificates that STMicroelectronics gave its TPMs: tests/vectors/tpm-ek/README.md."""
+
+    def parts(self, name: str) -> tuple[bytes, EndorsementKey, TrustedRoot]:
+        directory = VECTORS / "tpm-ek" / name
+        leaf = pem_text(_without_padding((directory / "ek.nv").read_bytes())).encode()
+        key = ek_certificate(leaf).public_key()
+        assert isinstance(key, Key)
+        ek = parse_endorsement_key(ek_area(key))
+        return leaf + (directory / "issuers.pem").read_bytes(), ek, ek_root((directory / "root.pem").read_bytes())
+
+    def test_they_lead_to_the_makers_root(self, name: str) -> None:
+        certificates, ek, root = self.parts(name)
+        leaf = verify_ek_certificate(certificates, ek, roots=[root], now=NOW)
+        assert shown_tpm(leaf) == {"manufacturer": "id:53544D20", "model": "ST33HTPHAHB4", "version": "id:00490004"}
+
+    def test_they_run_out(self, name: str) -> None:
+        certificates, ek, root = self.parts(name)
+        with pytest.raises(EvidenceRefusedError, match="has run out"):
+            verify_ek_certificate(certificates, ek, roots=[root], now=NOW.replace(year=2029))
+
+    def test_a_changed_one_is_refused(self, name: str) -> None:
+        certificates, ek, root = self.parts(name)
+        der = bytearray(ek_certificate(certificates).public_bytes(Encoding.DER))
+        der[-1] ^= 1
+        changed = pem_text(bytes(der)).encode() + certificates[certificates.index(b"-----END") :].split(b"\n", 1)[1]
+        with pytest.raises(EvidenceRefusedError, match="a certificate is not signed by the next one"):
+            verify_ek_certificate(changed, ek, roots=[root], now=NOW)
 
 
 class TestAnswer:

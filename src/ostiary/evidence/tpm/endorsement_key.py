@@ -26,6 +26,8 @@ EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 # The name of the TPM, in an extension that is critical where the subject is empty (3.2.9 of the profile), decides
 # nothing; what the key is for is looked at here.
 _UNDERSTOOD = frozenset({ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.EXTENDED_KEY_USAGE})
+# Makers name the policy that they issue by, which nothing here rests on, and what their keys are for: looked at here.
+_UNDERSTOOD_OF_ISSUERS = frozenset({ExtensionOID.CERTIFICATE_POLICIES, ExtensionOID.EXTENDED_KEY_USAGE})
 # Named by SHA-256; fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt; the policy that is
 # PolicySecret(TPM_RH_ENDORSEMENT); AES-128-CFB; no scheme.
 _COMMON = bytes.fromhex(
@@ -105,7 +107,8 @@ def verify_ek_certificate(
 
     Guarantees: the certificate
     1. leads to one of `roots`, is in force and not revoked (`verify_chain`);
-    2. says that it is that of an EK (extended key usage), whose use, where it is limited, is not signing;
+    2. says that it is that of an EK (extended key usage), whose use, where it is limited, is not signing; its issuers,
+       where they say what they certify, say the same;
     3. is for this very key.
     So the key is what the maker calls an EK: it never leaves its TPM, which gives out a credential only while it holds
     the key that the credential names. Does not guarantee which machine the TPM is in, nor that a revocation list was
@@ -117,7 +120,12 @@ def verify_ek_certificate(
     # 1.
     try:
         leaf = verify_chain(
-            bundle.chain, roots=roots, revocation_lists=bundle.revocation_lists, now=now, understood=_UNDERSTOOD
+            bundle.chain,
+            roots=roots,
+            revocation_lists=bundle.revocation_lists,
+            now=now,
+            understood=_UNDERSTOOD,
+            understood_of_issuers=_UNDERSTOOD_OF_ISSUERS,
         ).leaf
     except EvidenceRefusedError as error:
         raise EvidenceRefusedError(
@@ -125,6 +133,13 @@ def verify_ek_certificate(
         ) from error
     # 2.
     _require_endorsement(leaf)
+    for issuer in bundle.chain[1:]:
+        purposes = _purposes(issuer)
+        if purposes and EK_CERTIFICATE not in purposes:
+            raise EvidenceRefusedError(
+                "an issuer of the EK's certificate may not certify endorsement keys: its extended key usage says what",
+                issuer.subject.rfc4514_string()[:200],
+            )
     # 3.
     if leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != ek.spki:
         raise EvidenceRefusedError(
@@ -143,11 +158,7 @@ def ek_certificate(certificates: bytes) -> x509.Certificate:
 
 
 def _require_endorsement(leaf: x509.Certificate) -> None:
-    try:
-        purposes = [*leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value]
-    except x509.ExtensionNotFound:
-        purposes = []
-    if EK_CERTIFICATE not in purposes:
+    if EK_CERTIFICATE not in _purposes(leaf):
         raise EvidenceRefusedError(
             "the certificate is not that of an endorsement key: its extended key usage does not name it",
             f"expected {EK_CERTIFICATE.dotted_string}",
@@ -158,6 +169,14 @@ def _require_endorsement(leaf: x509.Certificate) -> None:
         return
     if not (usage.key_encipherment or usage.key_agreement):
         raise EvidenceRefusedError("the EK's certificate is for a key that may not decrypt: it is that of another key")
+
+
+def _purposes(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    """Extended key usage; nothing if it is not limited."""
+    try:
+        return [*certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value]
+    except x509.ExtensionNotFound:
+        return []
 
 
 def shown_tpm(certificate: x509.Certificate) -> dict[str, str]:
