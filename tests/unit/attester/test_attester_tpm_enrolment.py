@@ -179,6 +179,9 @@ class TestOffer:
         challenge, pending = challenge_for(make_offer(new_machine))
         accepted = accept_answer(make_answer(challenge, new_machine), pending, now=NOW)
         assert accepted == pem_of_key(parse_public_area(area))
+        command(new_machine, 0x129, (ENDORSEMENT,), sized(b"password"))  # TPM2_HierarchyChangeAuth
+        with pytest.raises(OutsideError, match="the TPM makes no endorsement key; .* may have a password"):
+            make_answer(challenge, new_machine)
 
 
 class TestAnswer:
