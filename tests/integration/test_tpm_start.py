@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.simulators.processes import ostiary, serve_process
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.quoting_tpm import extend, running_tpm
 from tests.simulators.service import Answer, Client, RunningService, running_service
+from tests.simulators.tpm_maker import certify, ek_spki, pem
 
 from ostiary.attester import Evidence
 from ostiary.attester.tpm import TpmAttester
@@ -196,6 +198,64 @@ def test_the_owner_names_keys_and_roots_in_files(tmp_path_factory: pytest.TempPa
     options = ("--trust-tpm-ak", str(directory / "ak.pem"), "--trust-tpm-root", str(directory / "root.pem"))
     with serve_process(directory / "data", *options) as served:
         assert served["enclave"]
+
+
+def test_a_key_that_was_enrolled_is_admitted(
+    tmp_path: Path, machines: tuple[Machine, Machine], alice: Client, eve: Client
+) -> None:
+    """The machine that nobody knew proves that its key is in a TPM of a maker whom the owner believes."""
+    machine = machines[1]
+    now = datetime.now(UTC)
+    since, until = now - timedelta(days=1), now + timedelta(days=1)
+    maker = issue("TPM maker", start=since, end=until)
+    middle = issue("TPM maker, 2026", maker, start=since, end=until)
+    files = {name: tmp_path / name for name in ("ek", "root", "middle", "offer", "challenge", "kept", "answer", "ak")}
+    files["ek"].write_bytes(pem(certify(ek_spki(machine.path, "ecc"), middle, start=since, end=until)))
+    files["root"].write_bytes(maker.pem)
+    files["middle"].write_bytes(middle.pem)
+
+    def step(name: str, *arguments: str, to: str) -> None:
+        files[to].write_text(ostiary("tpm", name, *(str(files.get(word, word)) for word in arguments)))
+
+    step("offer", "--tpm", machine.path, "--ek-certificate", "ek", "--ek", "ecc", to="offer")
+    step(
+        *("challenge", "offer", "--ek-root", "root", "--certificates", "middle", "--keep", "kept"),
+        to="challenge",
+    )
+    step("answer", "challenge", "--tpm", machine.path, to="answer")
+    step("accept", "answer", "--kept", "kept", to="ak")
+
+    accepted = frozenset({pinned_ak(files["ak"].read_bytes())})
+    with running_service(tmp_path / "data", aks=accepted) as service, attesting(service, eve) as program:
+        text = TEXT.replace("NAME", "tpm-enrolled").replace("PCRS", f"{{4: '{VALUES[4]}'}}")
+        assert alice.request(service.client_port, "POST", "/session", text.encode()).status == 201
+        assert start(program, machine, "tpm-enrolled/web").status == 200
+        refused(start(program, machines[0], "tpm-enrolled/web"), "nobody vouches for the key that signed the quote")
+
+
+def test_the_answer_of_another_machine_is_refused_with_its_own_exit_code(
+    tmp_path: Path, machines: tuple[Machine, Machine]
+) -> None:
+    now = datetime.now(UTC)
+    since, until = now - timedelta(days=1), now + timedelta(days=1)
+    maker = issue("TPM maker", start=since, end=until)
+    offer, challenge, root = tmp_path / "offer", tmp_path / "challenge", tmp_path / "root"
+    certificate = pem(certify(ek_spki(machines[0].path, "rsa"), maker, start=since, end=until))
+    (tmp_path / "ek").write_bytes(certificate)
+    root.write_bytes(maker.pem)
+    offer.write_text(ostiary("tpm", "offer", "--tpm", machines[0].path, "--ek-certificate", str(tmp_path / "ek")))
+    kept = str(tmp_path / "kept")
+    challenge.write_text(ostiary("tpm", "challenge", str(offer), "--ek-root", str(root), "--keep", kept))
+    said = ostiary("tpm", "answer", str(challenge), "--tpm", machines[1].path, expect=77)
+    assert "the challenge is for another attestation key than this machine's" in " ".join(said.split())
+    stranger = tmp_path / "stranger"
+    stranger.write_bytes(issue("Another maker", start=since, end=until).pem)
+    said = ostiary("tpm", "challenge", str(offer), "--ek-root", str(stranger), "--keep", f"{kept}2", expect=77)
+    assert "the EK's certificate does not hold under the roots that were named" in said
+    said = ostiary("tpm", "answer", str(offer), "--tpm", machines[0].path, expect=64)
+    assert "this is not a challenge of `ostiary tpm challenge`" in said
+    said = ostiary("tpm", "offer", "--tpm", machines[0].path, expect=69)
+    assert "the TPM holds no certificate of an endorsement key" in said
 
 
 def test_a_machine_without_a_tpm_has_no_key_to_name(tmp_path: Path) -> None:

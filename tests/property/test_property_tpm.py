@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from tests.property.test_property_evidence import changed
 from tests.simulators.chains import NOW
 from tests.simulators.tpm import Tpm, event, hcl_report, old_event, spec_id, wire
+from tests.simulators.tpm_maker import ek_area, offer_text
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.offline import show
+from ostiary.evidence.tpm.endorsement_key import parse_endorsement_key
+from ostiary.evidence.tpm.enrolment import Pending, accept_answer, parse_offer, parse_pending, pending_text
 from ostiary.evidence.tpm.eventlog import parse_event_log, replay
 from ostiary.evidence.tpm.hcl import parse_hcl_report
 from ostiary.evidence.tpm.layout import parse_public_area, parse_quote, parse_signature
@@ -27,6 +31,17 @@ VERIFIER = Verifier((), TrustedAks(keys=frozenset({TPM.spki})))
 CLAIMS = VERIFIER.verify(EVIDENCE, b"", now=NOW)
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
+SECRET = bytes(32)
+PENDING = Pending(
+    id=bytes(16),
+    made=NOW,
+    ak=TPM.pem.decode(),
+    ak_name=b"name",
+    ek_certificate_sha256=bytes(32),
+    secret_sha256=hashlib.sha256(SECRET).digest(),
+)
+ANSWER = wire({"format": "ostiary-tpm-answer-v1", "id": PENDING.id.hex(), "secret": SECRET})
+
 SAMPLES: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "quote": (parse_quote, TPM.attest(SELECTED)),
     "signature": (parse_signature, TPM.sign(b"x")),
@@ -36,6 +51,11 @@ SAMPLES: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "evidence": (parse_evidence, EVIDENCE),
     "endorsements": (parse_endorsements, wire({"ak": "x", "snp": "y"})),
     "PCR values": (parse_pcrs, b'{"sha256": {"0": "' + b"00" * 32 + b'"}}'),
+    "EK public area": (parse_endorsement_key, ek_area(RSA_KEY.public_key())),
+    "EK public area of ECC": (parse_endorsement_key, ek_area(TPM.key.public_key())),
+    "offer": (parse_offer, offer_text(b"", ek_area(RSA_KEY.public_key()), TPM.public_area())),
+    "kept challenge": (parse_pending, pending_text(PENDING)),
+    "answer": (lambda text: accept_answer(text, PENDING, now=NOW), ANSWER),
     "shown quote": (show, TPM.attest(SELECTED)),
     "shown evidence": (show, EVIDENCE),
 }
@@ -51,7 +71,7 @@ def test_every_parser_gives_fields_or_its_documented_error(name: str, data: st.D
     except EvidenceFormatError:
         return
     except EvidenceRefusedError:
-        assert name.startswith("shown")  # a key of a kind that no AK is
+        assert name == "answer" or name.startswith("shown")  # a key of a kind that no AK is
 
 
 @given(

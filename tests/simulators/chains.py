@@ -68,24 +68,29 @@ def issue(
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=path_length if ca else None), True)
     if usage:
-        uses = dict.fromkeys(
-            (
-                "digital_signature",
-                "content_commitment",
-                "key_encipherment",
-                "data_encipherment",
-                "key_agreement",
-                "key_cert_sign",
-                "crl_sign",
-                "encipher_only",
-                "decipher_only",
-            ),
-            False,
-        )
-        builder = builder.add_extension(x509.KeyUsage(**{**uses, usage: True}), True)
+        builder = builder.add_extension(key_usage(usage), True)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return Holder(certificate=builder.sign((issuer.key if issuer else key), hashes.SHA384()), key=key)
+
+
+def key_usage(use: str) -> x509.KeyUsage:
+    """keyUsage that allows one use only."""
+    uses = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(**{**uses, use: True})
 
 
 def revoke(

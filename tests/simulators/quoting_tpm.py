@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.simulators.tpm import sized
+
 from ostiary.attester.tpm2 import SHA256, Tpm
 
 START_SECONDS = 60.0
+OWNER = 0x40000001
 
 
 @contextmanager
@@ -47,7 +50,21 @@ def _listens(path: Path) -> bool:
     return True
 
 
+def command(path: str, code: int, handles: tuple[int, ...], parameters: bytes) -> None:
+    """A command that only tests send, with an empty password for its first handle."""
+    with Tpm(path) as device:
+        device._command("a test's command", code, list(handles), parameters)
+
+
+def define(path: str, index: int, data: bytes) -> None:
+    """TPM2_NV_DefineSpace, TPM2_NV_Write: an index that anybody may read."""
+    attributes = 1 << 1 | 1 << 17 | 1 << 18 | 1 << 2  # OWNERWRITE, OWNERREAD, AUTHREAD, AUTHWRITE
+    public = struct.pack(">IHIHH", index, SHA256, attributes, 0, len(data))
+    command(path, 0x12A, (OWNER,), sized(b"") + sized(public))
+    for start in range(0, len(data), 512):
+        command(path, 0x137, (OWNER, index), sized(data[start : start + 512]) + struct.pack(">H", start))
+
+
 def extend(path: str, pcr: int, digest: bytes) -> None:
     """TPM2_PCR_Extend of the SHA-256 bank."""
-    with Tpm(path) as device:
-        device._command("TPM2_PCR_Extend", 0x182, [pcr], struct.pack(">IH", 1, SHA256) + digest)
+    command(path, 0x182, (pcr,), struct.pack(">IH", 1, SHA256) + digest)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from binascii import b2a_base64
+from dataclasses import dataclass
 
 from ostiary.attester.binding import qualifying_data
 from ostiary.attester.evidence import Evidence
@@ -93,27 +94,22 @@ class TpmAttester:
     def _attest(self, tpm: Tpm, nonce: bytes) -> Evidence:
         evidence: dict[str, object] = {}
         endorsements: dict[str, str] = {}
-        hcl_report = None if self._ak_handle is not None else tpm.nv_read(AZURE_HCL_REPORT)
-        if hcl_report is not None:
-            evidence["hcl_report"] = _base64(hcl_report)
-        persistent = AZURE_AK if hcl_report is not None else self._ak_handle
-        if persistent is not None:
-            key, public = persistent, tpm.read_public(persistent)
-        else:
-            key, public, certificate = _primary_ak(tpm)
-            if certificate is not None:
-                endorsements["ak"] = _pem(certificate)
+        ak = attestation_key(tpm, self._ak_handle)
+        if ak.hcl_report is not None:
+            evidence["hcl_report"] = base64_text(ak.hcl_report)
+        if ak.certificate is not None:
+            endorsements["ak"] = pem_text(ak.certificate)
         try:
-            quote, signature, values = self._quote(tpm, key, nonce)
+            quote, signature, values = self._quote(tpm, ak.handle, nonce)
         finally:
-            if persistent is None:
-                tpm.flush(key)
-        evidence["quote"] = _base64(quote)
-        evidence["signature"] = _base64(signature)
-        evidence["ak_public"] = _base64(public)
+            if ak.transient:
+                tpm.flush(ak.handle)
+        evidence["quote"] = base64_text(quote)
+        evidence["signature"] = base64_text(signature)
+        evidence["ak_public"] = base64_text(ak.public)
         evidence["pcrs"] = {"sha256": {str(pcr): value.hex() for pcr, value in values.items()}}
         for log in self._read_event_log():
-            evidence["event_log"] = _base64(log)
+            evidence["event_log"] = base64_text(log)
         return Evidence(
             tee="tpm",
             evidence=json.dumps(evidence).encode(),
@@ -144,6 +140,31 @@ class TpmAttester:
             yield log
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttestationKey:
+    """The AK of a TPM, loaded. public: TPMT_PUBLIC. certificate: DER. transient: the caller flushes `handle`."""
+
+    handle: int
+    public: bytes
+    certificate: bytes | None = None
+    hcl_report: bytes | None = None
+    transient: bool = False
+
+
+def attestation_key(tpm: Tpm, handle: int | None = None) -> AttestationKey:
+    """The key that quotes of this TPM are signed with; `TpmAttester` says which. handle: of a persistent one.
+
+    Raises OutsideError: the TPM cannot be reached, or makes no such key.
+    """
+    if handle is not None:
+        return AttestationKey(handle=handle, public=tpm.read_public(handle))
+    hcl_report = tpm.nv_read(AZURE_HCL_REPORT)
+    if hcl_report is not None:
+        return AttestationKey(handle=AZURE_AK, public=tpm.read_public(AZURE_AK), hcl_report=hcl_report)
+    primary, public, certificate = _primary_ak(tpm)
+    return AttestationKey(handle=primary, public=public, certificate=certificate, transient=True)
+
+
 def _primary_ak(tpm: Tpm) -> tuple[int, bytes, bytes | None]:
     """Handle, public area and certificate (DER) of a primary AK: Google's if the TPM has one, else our own."""
     for template_index, certificate_index in GOOGLE_AKS:
@@ -164,11 +185,13 @@ def _without_size(template: bytes) -> bytes:
     return template[2:] if int.from_bytes(template[:2], "big") == len(template) - 2 else template
 
 
-def _pem(der: bytes) -> str:
+def pem_text(der: bytes) -> str:
+    """A certificate in PEM."""
     text = b2a_base64(der, newline=False).decode("ascii")
     lines = "\n".join(text[start : start + 64] for start in range(0, len(text), 64))
     return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
-def _base64(data: bytes) -> str:
+def base64_text(data: bytes) -> str:
+    """Standard base64, one line."""
     return b2a_base64(data, newline=False).decode("ascii")

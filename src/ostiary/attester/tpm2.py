@@ -1,9 +1,10 @@
-"""The few TPM 2.0 commands that a quote takes, as bytes to and from the device. Standard library only.
+"""The few TPM 2.0 commands that a quote or an enrolment takes, as bytes to and from the device. Standard library only.
 
-A command is `tag u16, size u32, code u32`, handles, for tag SESSIONS an authorisation area `size u32` with one session,
-parameters. An answer is `tag, size, code` (0: success), a handle if the command makes an object, for tag SESSIONS the
-size of the parameters u32, parameters, and sessions, which are not looked at. Integers are big-endian. Every entity
-that is used here has the empty password, so nothing secret passes.
+A command is `tag u16, size u32, code u32`, handles, for tag SESSIONS an authorisation area `size u32` with one session
+for each handle that needs one, parameters. An answer is `tag, size, code` (0: success), a handle if the command makes
+an object, for tag SESSIONS the size of the parameters u32, parameters, and sessions, which are not looked at. Integers
+are big-endian. Every entity that is used here has the empty password, so no password passes. A credential passes in the
+clear; it is worth nothing but the proof that this TPM opened it.
 
 Source: TCG, TPM 2.0 Library, part 1, "Command/Response Structure"; part 3 for each command.
 """
@@ -30,7 +31,10 @@ TRY_AGAIN_SECONDS = 0.01
 
 SHA256 = 0x000B
 ENDORSEMENT = 0x4000000B
+ACTIVATE = "TPM2_ActivateCredential"
+"""The name of this command, in `TpmError`."""
 _OWNER = 0x40000001
+_NO_HANDLE = 0x40000007
 
 _NO_SESSIONS = 0x8001
 _SESSIONS = 0x8002
@@ -39,12 +43,19 @@ _HEADER = struct.Struct(">HII")
 _EMPTY_PASSWORD = struct.pack(">IHBH", 0x40000009, 0, 0, 0)
 _NULL = 0x0010
 
+_POLICY_SESSION = 1
+_CONTINUE_SESSION = 1
+_NONCE_BYTES = 16
+
+_ACTIVATE_CREDENTIAL = 0x00000147
 _NV_READ = 0x0000014E
+_POLICY_SECRET = 0x00000151
 _QUOTE = 0x00000158
 _FLUSH_CONTEXT = 0x00000165
 _NV_READ_PUBLIC = 0x00000169
 _CREATE_PRIMARY = 0x00000131
 _READ_PUBLIC = 0x00000173
+_START_AUTH_SESSION = 0x00000176
 _PCR_READ = 0x0000017E
 
 _TRY_AGAIN = (0x908, 0x90A, 0x922)
@@ -55,10 +66,11 @@ _NOT_THERE = (0x18B, 0x28B)
 
 
 class TpmError(OutsideError):
-    """The TPM refused a command. code: TPM_RC."""
+    """The TPM refused a command. command: its name. code: TPM_RC."""
 
     def __init__(self, command: str, code: int) -> None:
         super().__init__(f"the TPM refuses {command} with code {code:#05x}")
+        self.command = command
         self.code = code
 
     @property
@@ -120,7 +132,7 @@ class Tpm:
         return self._command("TPM2_ReadPublic", _READ_PUBLIC, [handle], b"", sessions=False).sized()
 
     def flush(self, handle: int) -> None:
-        """TPM2_FlushContext: forget a key that `create_primary` made."""
+        """TPM2_FlushContext: forget a key that `create_primary` made, or a session."""
         self._command("TPM2_FlushContext", _FLUSH_CONTEXT, [], struct.pack(">I", handle), sessions=False)
 
     def quote(self, key: int, nonce: bytes, bank: int, pcrs: tuple[int, ...]) -> tuple[bytes, bytes]:
@@ -130,6 +142,35 @@ class Tpm:
         size = answer.number(4)
         attest = answer.sized()
         return attest, answer.take(size - 2 - len(attest))
+
+    def activate_credential(self, ak: int, ek: int, credential: bytes, encrypted_secret: bytes) -> bytes:
+        """TPM2_ActivateCredential: what was hidden for the key at `ek` and the name of the key at `ak`.
+
+        credential, encrypted_secret: contents of a TPM2B_ID_OBJECT and a TPM2B_ENCRYPTED_SECRET. The key at `ek` has
+        the policy of the TCG's EK templates: whoever has the authorization of the endorsement hierarchy may use it.
+        """
+        # Neither salted nor bound, and without a password: the nonce protects nothing.
+        start = struct.pack(">H", _NONCE_BYTES) + os.urandom(_NONCE_BYTES)
+        start += _sized(b"") + struct.pack(">BHH", _POLICY_SESSION, _NULL, SHA256)
+        answer = self._command(
+            "TPM2_StartAuthSession", _START_AUTH_SESSION, [_NO_HANDLE, _NO_HANDLE], start, sessions=False
+        )
+        session = answer.number(4)
+        try:
+            # nonceTPM, cpHashA and policyRef are empty; it does not expire.
+            unlimited = _sized(b"") * 3 + struct.pack(">i", 0)
+            self._command("TPM2_PolicySecret", _POLICY_SECRET, [ENDORSEMENT, session], unlimited)
+            answer = self._command(
+                ACTIVATE,
+                _ACTIVATE_CREDENTIAL,
+                [ak, ek],
+                _sized(credential) + _sized(encrypted_secret),
+                authorization=_EMPTY_PASSWORD + struct.pack(">IHBH", session, 0, _CONTINUE_SESSION, 0),
+            )
+            answer.number(4)
+            return answer.sized()
+        finally:
+            self.flush(session)
 
     def read_pcrs(self, bank: int, pcrs: tuple[int, ...]) -> dict[int, bytes]:
         """TPM2_PCR_Read, as often as it takes: the values of PCRs of a bank. Raises OutsideError without that bank."""
@@ -175,11 +216,18 @@ class Tpm:
         return data
 
     def _command(
-        self, name: str, code: int, handles: list[int], parameters: bytes, *, sessions: bool = True
+        self,
+        name: str,
+        code: int,
+        handles: list[int],
+        parameters: bytes,
+        *,
+        sessions: bool = True,
+        authorization: bytes = _EMPTY_PASSWORD,
     ) -> _Answer:
         body = b"".join(struct.pack(">I", one) for one in handles)
         if sessions:
-            body += struct.pack(">I", len(_EMPTY_PASSWORD)) + _EMPTY_PASSWORD
+            body += struct.pack(">I", len(authorization)) + authorization
         body += parameters
         command = _HEADER.pack(_SESSIONS if sessions else _NO_SESSIONS, _HEADER.size + len(body), code) + body
         for _ in range(MAX_TRIES):

@@ -185,10 +185,10 @@ def _print_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         text = value if isinstance(value, str) else json.dumps(value)
-        print(f"{name:{width}}  {_printable(text)}")
+        print(f"{name:{width}}  {printable(text)}")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """What a file says, for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 

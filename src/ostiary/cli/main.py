@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ostiary import __version__
-from ostiary.cli import demo, endorsements, evidence, measure, platform, scone, serve, store, witness
+from ostiary.cli import demo, endorsements, evidence, measure, platform, scone, serve, store, tpm, witness
 from ostiary.cli.client_commands import COMMANDS, GROUPS
 from ostiary.errors import ConfigurationError, InputError, OstiaryError, OutsideError, RefusedError, TamperedError
 
@@ -54,6 +54,7 @@ app.add_typer(witness.app, name="witness")
 app.add_typer(endorsements.app, name="endorsements")
 app.command(name="measure", context_settings={"ignore_unknown_options": True})(measure.measure)
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(tpm.app, name="tpm")
 app.command(name="demo")(demo.demo)
 
 

@@ -110,11 +110,13 @@ def verify_chain(
     revocation_lists: Sequence[x509.CertificateRevocationList] = (),
     now: datetime,
     understood: Collection[x509.ObjectIdentifier] = (),
+    understood_of_issuers: Collection[x509.ObjectIdentifier] = (),
     revocation_required: bool = False,
 ) -> VerifiedChain:
     """Decide whether a chain, leaf first, leads to the key of one of `roots`. Pure: `now` (aware) is the only clock.
 
     understood: critical extensions of the leaf that the caller looks at, or that say nothing which it relies on.
+    understood_of_issuers: the same of the certificates between it and the root.
     revocation_required: each certificate has to stand in no list of its own issuer, and that list has to be there.
 
     Guarantees on return:
@@ -139,7 +141,7 @@ def verify_chain(
         _require_issued(certificate, signer)
         # 3.
         _require_signer(signer, depth)
-        _require_known(certificate, understood if depth == 0 else ())
+        _require_known(certificate, understood if depth == 0 else understood_of_issuers)
     # 4.
     every = [*path, signers[-1]]
     ends = [certificate.not_valid_after_utc for certificate in every]

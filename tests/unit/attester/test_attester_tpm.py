@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.simulators.chains import NOW, issue
-from tests.simulators.quoting_tpm import extend, running_tpm
+from tests.simulators.quoting_tpm import OWNER, command, define, extend, running_tpm
 from tests.simulators.snp_chip import make_chip
 from tests.simulators.tpm import hcl_report, runtime_claims, sized, wire
 
@@ -40,7 +40,6 @@ from ostiary.evidence.tpm.verify import TrustedAks, verify
 from ostiary.evidence.tpm.wire import parse_evidence
 
 REPORT_DATA = bytes(range(64))
-OWNER = 0x40000001
 RSA_TEMPLATE = bytes.fromhex("0001 000b 00050072 0000 0010 0014 000b 0800 00000000 0000")
 
 
@@ -55,21 +54,6 @@ def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def own_tpm(tmp_path: Path) -> Iterator[str]:
     with running_tpm(tmp_path) as path:
         yield path
-
-
-def command(path: str, code: int, handles: tuple[int, ...], parameters: bytes) -> None:
-    """A command that only tests send, with an empty password for each of its first handles."""
-    with Tpm(path) as device:
-        device._command("a test's command", code, list(handles), parameters)
-
-
-def define(path: str, index: int, data: bytes) -> None:
-    """TPM2_NV_DefineSpace, TPM2_NV_Write: an index that anybody may read."""
-    attributes = 1 << 1 | 1 << 17 | 1 << 18 | 1 << 2  # OWNERWRITE, OWNERREAD, AUTHREAD, AUTHWRITE
-    public = struct.pack(">IHIHH", index, SHA256, attributes, 0, len(data))
-    command(path, 0x12A, (OWNER,), sized(b"") + sized(public))
-    for start in range(0, len(data), 512):
-        command(path, 0x137, (OWNER, index), sized(data[start : start + 512]) + struct.pack(">H", start))
 
 
 def quoted(path: str, **how: Any) -> tuple[dict[str, Any], bytes, bytes]:

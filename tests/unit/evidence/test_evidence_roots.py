@@ -15,6 +15,7 @@ from ostiary.evidence.roots import (
     MAX_ROOT_BYTES,
     TrustedRoot,
     ak_root,
+    ek_root,
     google_tpm_roots,
     intel_root,
     software_root,
@@ -75,6 +76,13 @@ def test_a_root_of_tpms_that_the_owner_names_is_no_software_root(platform: SgxPl
     assert not root.software
     with pytest.raises(ConfigurationError, match="not a certificate"):
         ak_root(b"x")
+
+
+def test_a_root_of_endorsement_keys_counts_for_no_evidence(platform: SgxPlatform) -> None:
+    root = ek_root(platform.certificates.root.public_bytes(Encoding.PEM))
+    assert (root.certificate_der, root.software, root.tees) == (platform.root_der, False, frozenset())
+    with pytest.raises(ConfigurationError, match="not a certificate"):
+        ek_root(b"x")
 
 
 def test_a_vendors_root_counts_for_the_vendors_own_tees() -> None:

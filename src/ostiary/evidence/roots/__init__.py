@@ -17,6 +17,7 @@ __all__ = [
     "TrustedRoot",
     "ak_root",
     "amd_roots",
+    "ek_root",
     "google_tpm_roots",
     "intel_root",
     "nitro_root",
@@ -122,6 +123,14 @@ def ak_root(certificate: bytes) -> TrustedRoot:
     Raises ConfigurationError: not one certificate, or over MAX_ROOT_BYTES.
     """
     return replace(software_root(certificate), software=False, tees=frozenset({"tpm"}))
+
+
+def ek_root(certificate: bytes) -> TrustedRoot:
+    """A root of a maker of TPMs, from PEM or DER: endorsement keys below it are believed. It counts for no evidence.
+
+    Raises ConfigurationError: not one certificate, or over MAX_ROOT_BYTES.
+    """
+    return replace(software_root(certificate), software=False, tees=frozenset())
 
 
 def _to_der(certificate: bytes) -> bytes:

@@ -64,7 +64,7 @@ def parse_evidence(data: bytes) -> Evidence:
     Raises EvidenceFormatError, and nothing else for any bytes: over MAX_EVIDENCE_BYTES, another form or member, a
     member twice.
     """
-    members = _object(data, MAX_EVIDENCE_BYTES, "TPM evidence")
+    members = json_object(data, MAX_EVIDENCE_BYTES, "TPM evidence")
     unknown = sorted(members.keys() - {"quote", "signature", "pcrs", *_BINARY})
     if unknown:
         raise EvidenceFormatError(f"TPM evidence: unknown member {unknown[0][:40]!r}")
@@ -84,7 +84,7 @@ def parse_endorsements(data: bytes) -> Endorsements:
     """
     if not data:
         return Endorsements()
-    members = _object(data, MAX_ENDORSEMENTS_BYTES, "TPM endorsements")
+    members = json_object(data, MAX_ENDORSEMENTS_BYTES, "TPM endorsements")
     unknown = sorted(members.keys() - {"ak", "snp", "tdx"})
     if unknown:
         raise EvidenceFormatError(f"TPM endorsements: unknown member {unknown[0][:40]!r}, expected ak, snp or tdx")
@@ -93,7 +93,7 @@ def parse_endorsements(data: bytes) -> Endorsements:
 
 def parse_pcrs(data: bytes) -> Values:
     """Read PCR values: the JSON object that `parse_evidence` has under `pcrs`. Raises EvidenceFormatError."""
-    return values_of(_object(data, MAX_EVIDENCE_BYTES, "PCR values"))
+    return values_of(json_object(data, MAX_EVIDENCE_BYTES, "PCR values"))
 
 
 def values_of(value: object) -> Values:
@@ -131,7 +131,8 @@ def _digest(text: object, bank: Hash, number: str) -> bytes:
     return digest
 
 
-def _object(data: bytes, most: int, what: str) -> dict[str, object]:
+def json_object(data: bytes, most: int, what: str) -> dict[str, object]:
+    """The members of a JSON object in UTF-8. Raises EvidenceFormatError: over `most` bytes, another form, one twice."""
     if len(data) > most:
         raise EvidenceFormatError(f"{what}: {len(data)} bytes, expected at most {most}")
     try:
