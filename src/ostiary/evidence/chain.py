@@ -25,7 +25,6 @@ MAX_CRL_BYTES = 4 * 1024 * 1024
 MAX_EXTENSIONS = 32
 """Of one certificate; vendors use at most a dozen."""
 
-_REVOKED = "a certificate of the evidence or its endorsements is revoked"
 _UNREADABLE = (
     ValueError,
     TypeError,

@@ -23,6 +23,7 @@ from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, Pi
 from ostiary.evidence.endorsements.vendors import read_thim
 from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote, parse_signed_quote
+from ostiary.evidence.intel.statement import parse_statement
 from ostiary.evidence.intel.verify import named_root
 from ostiary.evidence.roots import AMD_PRODUCTS
 from ostiary.evidence.snp.layout import Report, parse_report, tcb_parts
@@ -295,7 +296,8 @@ def parts_of_report(report: Report) -> tuple[Part, ...]:
 def read_collateral(data: bytes, anchors: Anchors, *, now: datetime) -> tuple[Endorsement, ...]:
     """The four parts of an attester's endorsements of a quote, each verified. Raises as `verify_piece`."""
     collateral = parse_collateral(data)
-    tcb_info, identity = _named(collateral.tcb_info, "TCB info"), _named(collateral.qe_identity, "QE identity")
+    tcb_info = parse_statement(collateral.tcb_info, "endorsements: TCB info")
+    identity = parse_statement(collateral.qe_identity, "endorsements: QE identity")
     issuer = parse_revocation_list(collateral.pck_crl, "pck_crl").issuer
     pieces = (
         Piece(
@@ -377,16 +379,6 @@ def _platform_of(pck_chain: bytes) -> tuple[str, str]:
     except ValueError as error:
         raise EvidenceFormatError("the PCK certificate has no SGX extension that can be read") from error
     return extension.fmspc.hex(), pck_ca(leaf.issuer)
-
-
-def _named(text: str, what: str) -> Mapping[str, object]:
-    try:
-        members = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError(f"endorsements: {what} is not JSON") from error
-    if not isinstance(members, dict):
-        raise EvidenceFormatError(f"endorsements: {what} is not a JSON object")
-    return members
 
 
 def _tee(members: Mapping[str, object]) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Self, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -21,13 +17,13 @@ from ostiary.evidence.bundle import parse_certificates
 from ostiary.evidence.chain import parse_certificate, parse_revocation_list, verify_chain
 from ostiary.evidence.endorsements.part import Part
 from ostiary.evidence.intel.quote import SGX_EXTENSION
+from ostiary.evidence.intel.statement import instant_of, parse_statement, require_p256_signature
 from ostiary.evidence.roots import TrustedRoot, amd_product
 from ostiary.evidence.snp.layout import tcb_parts
 from ostiary.evidence.snp.verify import verify_endorsements
 
 MAX_TEXT_BYTES = 192 * 1024
 """TCB info or an identity: JSON text."""
-SIGNATURE_BYTES = 64
 MOST_AGE = timedelta(days=3650)
 """No session makes a statement last longer."""
 
@@ -175,9 +171,9 @@ def _text(piece: Piece, anchors: Anchors, now: datetime) -> Endorsement:
     # 2. The chain given to `verify_chain` has no CA in between.
     if any(extension.oid == SGX_EXTENSION for extension in chain.leaf.extensions):
         raise EvidenceRefusedError(f"{what} is signed by the certificate of a platform, expected Intel's TCB signer")
-    _require_signed(chain.leaf, piece, what)
+    require_p256_signature(chain.leaf, piece.signature, piece.data, f"{what} is not signed by its signer")
     # 3.
-    members = _members(piece.data, what)
+    members = parse_statement(piece.data, what)
     tee = piece.part.words[0]
     expected = _IDS[piece.part.kind, tee]
     if members.get("id", "SGX") != expected:
@@ -192,8 +188,8 @@ def _text(piece: Piece, anchors: Anchors, now: datetime) -> Endorsement:
         piece=piece,
         root=chain.root,
         number=number,
-        issued=_instant(members, "issueDate", what),
-        until=_instant(members, "nextUpdate", what),
+        issued=instant_of(members, "issueDate", what),
+        until=instant_of(members, "nextUpdate", what),
         chain_until=chain.not_after,
     )
 
@@ -319,38 +315,6 @@ def _below_root(pem: bytes, roots: Sequence[TrustedRoot], what: str) -> x509.Cer
 def _require_product(root: TrustedRoot, product: str, what: str) -> None:
     if amd_product(root) not in (None, product):
         raise EvidenceRefusedError(f"{what} is signed by the root of another product")
-
-
-def _require_signed(signer: x509.Certificate, piece: Piece, what: str) -> None:
-    key = signer.public_key()
-    otherwise = f"{what} is not signed by its signer"
-    if not isinstance(key, ec.EllipticCurvePublicKey) or len(piece.signature) != SIGNATURE_BYTES:
-        raise EvidenceRefusedError(otherwise)
-    r, s = (int.from_bytes(piece.signature[start : start + 32], "big") for start in (0, 32))
-    try:
-        key.verify(encode_dss_signature(r, s), piece.data, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
-        raise EvidenceRefusedError(otherwise) from error
-
-
-def _members(data: bytes, what: str) -> Mapping[str, object]:
-    try:
-        members = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError(f"{what}: not JSON") from error
-    if not isinstance(members, dict):
-        raise EvidenceFormatError(f"{what}: not a JSON object")
-    return members
-
-
-def _instant(members: Mapping[str, object], name: str, what: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(str(members.get(name)))
-    except ValueError as error:
-        raise EvidenceFormatError(f"{what}: {name} is no instant") from error
-    if instant.tzinfo is None:
-        raise EvidenceFormatError(f"{what}: {name} has no time zone")
-    return instant.astimezone(UTC)
 
 
 def _public_key(certificate: x509.Certificate) -> bytes:

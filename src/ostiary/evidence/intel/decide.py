@@ -9,7 +9,6 @@ against each other wherever both may speak.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
@@ -18,10 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from dcap_qvl import PckExtension, QuoteCollateralV3, parse_pck_extension_from_pem  # type: ignore[import-untyped]
 
@@ -29,6 +25,7 @@ from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.bundle import in_order
 from ostiary.evidence.chain import parse_certificate, parse_revocation_list, verify_chain
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote
+from ostiary.evidence.intel.statement import instant_of, parse_statement, require_p256_signature
 from ostiary.evidence.intel.tcb import Platform, Rating, module_identity, rate_by_svn, rate_sgx, rate_tdx
 from ostiary.evidence.roots import TrustedRoot
 
@@ -83,7 +80,7 @@ def decide(quote: SignedQuote, collateral: QuoteCollateralV3, *, root: TrustedRo
     # 3.
     if quote.qe_vendor_id != _INTEL_QE:
         raise EvidenceRefusedError("the quote was not made by the quoting enclave that the endorsements describe")
-    _verify(
+    require_p256_signature(
         pck,
         quote.qe_report_signature,
         quote.qe_report,
@@ -94,7 +91,7 @@ def decide(quote: SignedQuote, collateral: QuoteCollateralV3, *, root: TrustedRo
     if quote.qe_report[0x140:0x160] != named:
         raise EvidenceRefusedError("the quoting enclave does not vouch for the attestation key of the quote")
     # 4.
-    _verify(
+    require_p256_signature(
         _attestation_key(quote.attestation_key), quote.signature, quote.signed,
         "the quote is not signed by its attestation key: it was changed after signing",
     )  # fmt: skip
@@ -153,33 +150,20 @@ def _signed_json(
         now=now,
         revocation_required=True,
     ).leaf
-    _verify(signer, signature, text.encode(), f"the {what} in the endorsements is not signed by its signer")
-    try:
-        members = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError(f"{what}: not JSON") from error
-    if not isinstance(members, dict):
-        raise EvidenceFormatError(f"{what}: not a JSON object")
-    if now < _instant(members, "issueDate", what):
+    require_p256_signature(
+        signer, signature, text.encode(), f"the {what} in the endorsements is not signed by its signer"
+    )
+    members = parse_statement(text, what)
+    if now < instant_of(members, "issueDate", what):
         raise EvidenceRefusedError(
             "the endorsements are from the future; compare the clocks of platform and service",
             f"the {what} was issued after now",
         )
-    if now > _instant(members, "nextUpdate", what):
+    if now > instant_of(members, "nextUpdate", what):
         raise EvidenceRefusedError(
             "the endorsements have run out; have the platform fetch new ones", f"the {what} is past its next update"
         )
     return members
-
-
-def _instant(members: Mapping[str, object], name: str, what: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(str(members.get(name)))
-    except ValueError as error:
-        raise EvidenceFormatError(f"{what}: {name} is no instant") from error
-    if instant.tzinfo is None:
-        raise EvidenceFormatError(f"{what}: {name} has no time zone")
-    return instant
 
 
 def _require_for(
@@ -231,19 +215,3 @@ def _attestation_key(point: bytes) -> ec.EllipticCurvePublicKey:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + point)
     except ValueError as error:
         raise EvidenceRefusedError("the attestation key of the quote is no point of P-256") from error
-
-
-def _verify(
-    signer: x509.Certificate | ec.EllipticCurvePublicKey, signature: bytes, data: bytes, otherwise: str
-) -> None:
-    """ECDSA P-256 with SHA-256; the signature is r and s, 32 bytes each. Raises EvidenceRefusedError(otherwise)."""
-    key = signer.public_key() if isinstance(signer, x509.Certificate) else signer
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise EvidenceRefusedError(otherwise, "its key is not of P-256")
-    if len(signature) != 64:
-        raise EvidenceRefusedError(otherwise, f"the signature has {len(signature)} bytes, expected 64")
-    r, s = (int.from_bytes(signature[half : half + 32], "big") for half in (0, 32))
-    try:
-        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
-        raise EvidenceRefusedError(otherwise) from error
