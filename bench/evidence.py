@@ -4,21 +4,25 @@
 
 For each TEE one genuine sample is verified again and again by a verifier that has seen its platform, and held against a
 session that admits it; beside it, in turns, the signatures alone that the evidence itself carries: of SGX and TDX the
-report of the quoting enclave and the quote, of SNP the report, of Nitro the document, of a TPM the quote. One core;
-medians.
+report of the quoting enclave and the quote, of SNP the report, of Nitro the document, of a TPM the quote. `tpm, own AK`
+is what our attester sends, from a TPM of software (swtpm), with its P-256 key; the other two are of a machine with an
+RSA key. One core; medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -26,8 +30,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
 from tests.simulators.genuine import Case, cases, pem
+from tests.simulators.quoting_tpm import extend, running_tpm
 
 from ostiary.appraisal import appraise
+from ostiary.attester.tpm import TpmAttester
 from ostiary.evidence.claims import Claims
 from ostiary.evidence.intel.quote import parse_signed_quote
 from ostiary.evidence.intel.verifier import Verifier as IntelVerifier
@@ -36,7 +42,7 @@ from ostiary.evidence.nitro.verify import Verifier as NitroVerifier
 from ostiary.evidence.roots import amd_roots, intel_root, nitro_root
 from ostiary.evidence.snp.layout import parse_report
 from ostiary.evidence.snp.verify import Verifier as SnpVerifier
-from ostiary.evidence.tpm.layout import parse_signature
+from ostiary.evidence.tpm.layout import parse_public_area, parse_signature
 from ostiary.evidence.tpm.verify import TrustedAks, pinned_ak
 from ostiary.evidence.tpm.verify import Verifier as TpmVerifier
 from ostiary.session.model import SecurityAttestation, Service, TeeFactors, TeeVariant, Variant
@@ -162,6 +168,26 @@ def tpm(*, log: bool) -> Subject:
     return Subject(name="tpm + log" if log else "tpm", judge=judge, bare=bare)
 
 
+def own_tpm(directory: Path) -> Subject:
+    """A quote by our attester: 24 PCRs, and the P-256 key that every TPM makes for it."""
+    with running_tpm(directory) as device:
+        for name in NAMED["tpm"]:
+            extend(device, int(name.partition(":")[2]), hashlib.sha256(name.encode()).digest())
+        sent = TpmAttester(device).attest(bytes(64), None)
+    members = {name: base64.b64decode(text) for name, text in json.loads(sent.evidence).items() if name != "pcrs"}
+    area, signature = parse_public_area(members["ak_public"]), parse_signature(members["signature"])
+    key, now = load_der_public_key(area.spki), datetime.now(UTC)
+    verifier = TpmVerifier((), TrustedAks(keys=frozenset({area.spki})))
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise TypeError("an AK of another type")
+
+    def bare() -> None:
+        key.verify(encode_dss_signature(signature.r, signature.s), members["quote"], ec.ECDSA(hashes.SHA256()))
+
+    judge = judging(lambda: verifier.verify(sent.evidence, sent.endorsements, now=now), now)
+    return Subject(name="tpm, own AK", judge=judge, bare=bare)
+
+
 def seconds(call: Callable[[], object]) -> float:
     """The time of one call, of a few in a row."""
     start = time.perf_counter()
@@ -175,11 +201,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200, help="rounds for each TEE (default: 200)")
     rounds = parser.parse_args().rounds
     worst = 0.0
+    with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as directory:
+        live = own_tpm(Path(directory))
     subjects = (
         intel("sgx", "sgx-dcapqvl-sample"),
         intel("tdx", "tdx-dcapqvl-sample"),
         snp(),
         nitro(),
+        live,
         tpm(log=False),
         tpm(log=True),
     )
@@ -189,7 +218,7 @@ def main() -> int:
         judged, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
         ratio = statistics.median(one / other for one, other in pairs)
         worst = max(worst, ratio)
-        print(f"{subject.name:10} {judged * 1e3:7.3f} ms   bare {bare * 1e3:7.3f} ms   ratio {ratio:5.2f}   aim {AIM}")
+        print(f"{subject.name:12} {judged * 1e3:7.3f} ms   bare {bare * 1e3:7.3f} ms   ratio {ratio:5.2f}   aim {AIM}")
     return 0 if worst <= AIM else 1
 
 

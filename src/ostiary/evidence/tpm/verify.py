@@ -226,6 +226,17 @@ def _bundle(certificates: bytes) -> Bundle:
     return parse_bundle(certificates)
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def _public_area(data: bytes) -> PublicArea:
+    """`parse_public_area`, which is pure, with its last answers remembered."""
+    return parse_public_area(data)
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def _hierarchy(area: PublicArea, qualified_signer: bytes) -> str | None:
+    return area.hierarchy(qualified_signer)
+
+
 def verify_ak_certificate(certificates: bytes, *, roots: Sequence[TrustedRoot], now: datetime) -> VerifiedChain:
     """Decide whether the end-entity certificate in a PEM bundle is that of an AK below one of `roots`.
 
@@ -268,7 +279,7 @@ def _verify(
     parsed = _Parsed(
         quote=parse_quote(evidence.quote),
         signature=parse_signature(evidence.signature),
-        public=None if evidence.ak_public is None else parse_public_area(evidence.ak_public),
+        public=None if evidence.ak_public is None else _public_area(evidence.ak_public),
         log=None if evidence.event_log is None else log_of(evidence.event_log),
         hcl=None if evidence.hcl_report is None else parse_hcl_report(evidence.hcl_report),
         certificates=_bundle(endorsements.ak) if endorsements.ak else None,
@@ -486,7 +497,7 @@ def _fields(
     fields = {**shown(parsed.quote), **shown_signature(parsed.signature), **shown_key(ak), "ak_trust": trust}
     if parsed.public is not None:
         fields["ak_name"] = parsed.public.name.hex()
-        fields["ak_hierarchy"] = parsed.public.hierarchy(parsed.quote.qualified_signer)
+        fields["ak_hierarchy"] = _hierarchy(parsed.public, parsed.quote.qualified_signer)
     if parsed.certificates is not None:
         fields["ak_cert_subject_empty"] = not list(parsed.certificates.chain[0].subject)
     if parsed.log is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from binascii import a2b_base64
+from binascii import a2b_base64, a2b_hex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -106,29 +106,29 @@ def values_of(value: object) -> Values:
             raise EvidenceFormatError(f"PCR values: bank {bank[:40]!r}, expected {', '.join(DIGEST_BYTES)}")
         if not isinstance(registers, dict):
             raise EvidenceFormatError(f"PCR values, {bank}: expected an object of values by number")
-        found[bank] = {_pcr(number, bank): _digest(text, bank, number) for number, text in registers.items()}
+        found[bank] = _registers(registers, bank)
     return found
 
 
-def _pcr(text: str, bank: Hash) -> int:
-    # Few spellings, so that no number occurs twice.
-    if text not in _NUMBERS:
-        raise EvidenceFormatError(f"PCR values, {bank}: {text[:40]!r} is no number of a PCR, 0 to {MAX_PCR}")
-    return int(text)
-
-
-_NUMBERS = frozenset(map(str, range(MAX_PCR + 1)))
-
-
-def _digest(text: object, bank: Hash, number: str) -> bytes:
+def _registers(texts: Mapping[str, object], bank: Hash) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
     size = DIGEST_BYTES[bank]
-    try:
-        digest = bytes.fromhex(text) if isinstance(text, str) and len(text) == 2 * size else b""
-    except ValueError:
-        digest = b""
-    if len(digest) != size:
-        raise EvidenceFormatError(f"PCR values, {bank}:{number}: expected {2 * size} hex digits")
-    return digest
+    for number, text in texts.items():
+        # Few spellings, so that no number occurs twice.
+        pcr = _NUMBERS.get(number)
+        if pcr is None:
+            raise EvidenceFormatError(f"PCR values, {bank}: {number[:40]!r} is no number of a PCR, 0 to {MAX_PCR}")
+        try:
+            digest = a2b_hex(text) if isinstance(text, str) else b""
+        except ValueError:
+            digest = b""
+        if len(digest) != size:
+            raise EvidenceFormatError(f"PCR values, {bank}:{number}: expected {2 * size} hex digits")
+        found[pcr] = digest
+    return found
+
+
+_NUMBERS = {str(number): number for number in range(MAX_PCR + 1)}
 
 
 def json_object(data: bytes, most: int, what: str) -> dict[str, object]:
