@@ -6,14 +6,16 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.simulators.chains import NOW
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, running_service
-from tests.simulators.snp_chip import MEASUREMENT, make_chip
+from tests.simulators.snp_chip import MEASUREMENT, Chip, make_chip
 from tests.simulators.tpm import Tpm, event, hcl_report, runtime_claims, spec_id, wire
+from tests.simulators.vendors import VCEK, Vendor, VendorServer
 
 from ostiary.attester.binding import qualifying_data
 
@@ -66,10 +68,10 @@ def upload(service: RunningService, alice: Client) -> Upload:
     return send
 
 
-def evidence(extra_data: bytes) -> bytes:
+def evidence(extra_data: bytes, chip: Chip = CHIP) -> bytes:
     """Of a guest that was started as LOG says, with the nonce that its program asked for."""
     claims = runtime_claims(AK.public_key())
-    report = CHIP.report({0x050: hashlib.sha256(claims).digest() + bytes(32)})
+    report = chip.report({0x050: hashlib.sha256(claims).digest() + bytes(32)})
     quote = TPM.attest({"sha256": (4,)}, nonce=extra_data, digest=hashlib.sha256(BOOTED).digest())
     return TPM.evidence(
         {},
@@ -130,3 +132,23 @@ def test_a_vtpm_under_the_name_of_its_guest_is_refused(program: AttestingProgram
     answer = start(program, upload(f"snp: {{{FIRMWARE}, {REGISTERS}}}"), tee="snp")
     assert answer.status in (400, 403)
     assert "argv" not in answer.body
+
+
+def test_a_guest_without_certificates_starts_with_those_that_the_service_fetches(
+    tmp_path: Path, alice: Client, eve: Client
+) -> None:
+    vendor = Vendor()
+    amd = VendorServer(tmp_path, vendor)
+    roots, data = vendor.anchors.amd, tmp_path / "data"
+    text = TEXT.replace("NAME", "a").replace("ATTESTATION", f"snp: {{{FIRMWARE}, {REGISTERS}}}")
+    with running_service(data, roots=roots, fixed_time=NOW, sources=amd.sources) as running:
+        assert alice.request(running.client_port, "POST", "/session", text.encode()).status == 201
+        for _ in range(2):
+            with attesting(running, eve) as program:
+                nonce = program.challenge()
+                made = evidence(qualifying_data(program.binding(nonce)), vendor.chip)
+                answer = program.configure(nonce, made, b"", "a/web", tee="tpm")
+            assert answer.status == 200, answer.body
+            assert sorted(set(amd.asked_parts())) == sorted(amd.asked_parts()), "a part was asked for twice"
+    assert VCEK in amd.asked_parts()
+    amd.server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +10,14 @@ from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.chains import issue, pem, revoke
 from tests.simulators.genuine import cases
 from tests.simulators.genuine import pem as to_pem
 from tests.simulators.sgx_platform import LIFETIME, NOW, make_platform, with_pck_chain
 from tests.simulators.snp_chip import CHIP_ID, make_chip
+from tests.simulators.tpm import Tpm, hcl_report, runtime_claims, wire
 from tests.simulators.vendors import (
     AMD_CHAIN,
     AMD_CRL,
@@ -32,6 +34,7 @@ from tests.simulators.vendors import (
 )
 
 from ostiary.errors import EndorsementsMissingError, EvidenceFormatError, EvidenceRefusedError
+from ostiary.evidence.claims import Claims
 from ostiary.evidence.endorsements import choice
 from ostiary.evidence.endorsements.choice import Chooser, Chosen, Kept, parts_of
 from ostiary.evidence.endorsements.part import Part
@@ -40,6 +43,8 @@ from ostiary.evidence.intel.collateral import parse_collateral
 from ostiary.evidence.roots import amd_roots, intel_root
 from ostiary.evidence.sgx.verify import verify
 from ostiary.evidence.snp import verify as snp
+from ostiary.evidence.tpm.verify import TrustedAks
+from ostiary.evidence.tpm.verify import Verifier as TpmVerifier
 from ostiary.platform import pki
 
 
@@ -187,14 +192,14 @@ def test_a_quote_without_certificates_is_left_to_the_verification(vendor: Vendor
     assert parts_of("sgx", case.files["quote.bin"]) == ()
 
 
-@pytest.mark.parametrize("tee", ["nitro", "maa", "tpm"])
+@pytest.mark.parametrize("tee", ["nitro", "maa"])
 def test_evidence_without_such_endorsements_is_left_alone(vendor: Vendor, tee: str) -> None:
     assert choose(vendor, {}, b"sent", quote=b"evidence", tee=tee).endorsements == b"sent"
     assert parts_of(tee, b"evidence") == ()
 
 
 def test_garbage_in_place_of_evidence_is_refused(vendor: Vendor) -> None:
-    for tee in ("sgx", "tdx", "snp"):
+    for tee in ("sgx", "tdx", "snp", "tpm"):
         with pytest.raises(EvidenceFormatError):
             choose(vendor, {}, quote=b"garbage", tee=tee)
 
@@ -468,3 +473,72 @@ def test_a_pck_certificate_without_its_extension_is_refused(vendor: Vendor) -> N
     quote = with_pck_chain(vendor.platform.quote(), vendor.chip.endorsements)
     with pytest.raises(EvidenceFormatError, match="no SGX extension that can be read"):
         choose(vendor, {}, quote=quote)
+
+
+# --- guests with a vTPM ----------------------------------------------------------------------------------------------
+
+AK = rsa.generate_private_key(65537, 2048)
+TPM = Tpm(key=AK, scheme="rsassa")
+
+
+def vouched(vendor: Vendor, **changes: object) -> bytes:
+    """Evidence of a vTPM of a guest on the vendor's chip."""
+    claims = runtime_claims(AK.public_key())
+    report = vendor.chip.report({0x050: hashlib.sha256(claims).digest() + bytes(32)})
+    hcl = hcl_report(AK.public_key(), report=report, claims=claims)
+    return TPM.evidence({"sha256": (4,)}, hcl_report=hcl, **changes)
+
+
+def chosen_for(vendor: Vendor, held: Mapping[Part, Kept], sent: bytes = b"", **changes: object) -> Chosen:
+    return choose(vendor, held, sent, quote=vouched(vendor, **changes), tee="tpm")
+
+
+def judged(vendor: Vendor, chosen: Chosen) -> Claims:
+    verifier = TpmVerifier(vendor.anchors.amd, TrustedAks())
+    return verifier.verify(vouched(vendor), chosen.endorsements, now=chosen.at)
+
+
+def test_a_guest_that_sends_no_certificates_is_verified_with_kept_ones(vendor: Vendor) -> None:
+    chosen = chosen_for(vendor, all_of(vendor, OF_REPORT))
+    assert judged(vendor, chosen).tee == "snp"
+    assert chosen.parts == OF_REPORT
+
+
+def test_certificates_that_a_guest_sends_count_and_are_kept(vendor: Vendor) -> None:
+    chosen = chosen_for(vendor, {}, wire({"snp": vendor.chip.endorsements.decode()}))
+    assert judged(vendor, chosen).tee == "snp"
+    assert {one.part for one in chosen.sent} == {VCEK}
+
+
+def test_what_vouches_for_the_ak_stays_as_it_was_sent(vendor: Vendor) -> None:
+    chosen = chosen_for(vendor, all_of(vendor, OF_REPORT), wire({"ak": "text", "tdx": "{}"}))
+    assert {"ak": "text", "tdx": "{}"}.items() <= json.loads(chosen.endorsements).items()
+
+
+def test_what_a_guest_misses_is_that_of_its_chip(vendor: Vendor) -> None:
+    with pytest.raises(EndorsementsMissingError, match="the platform sent no endorsements") as missing:
+        chosen_for(vendor, {})
+    assert str(VCEK) in missing.value.parts
+    assert set(map(str, parts_of("tpm", vouched(vendor)))) == set(missing.value.parts)
+
+
+def test_a_guest_of_tdx_is_verified_by_its_quote(vendor: Vendor) -> None:
+    """The quote is sent beside the report of the HCL, which holds nothing but a local report."""
+    claims = runtime_claims(AK.public_key())
+    hcl = hcl_report(AK.public_key(), report=bytes(1184), claims=claims, kind=4)
+    case = next(one for one in cases("tdx") if one.name == "tdx-dcapqvl-sample")
+    evidence = TPM.evidence({"sha256": (4,)}, hcl_report=hcl, td_quote=case.files["quote.bin"])
+    alone = TPM.evidence({"sha256": (4,)}, hcl_report=hcl)
+    assert parts_of("tpm", evidence) == parts_of("tdx", case.files["quote.bin"])
+    assert parts_of("tpm", alone) == ()
+    assert choose(vendor, {}, b"", quote=alone, tee="tpm").endorsements == b""
+    sent = wire({"tdx": case.files["collateral.json"].decode()})
+    anchors = Anchors(intel=(intel_root(),), amd=())
+    chosen = Chooser(anchors, lambda _: None).choose("tpm", evidence, sent, now=case.verify_at, max_age=None)
+    assert json.loads(chosen.endorsements)["tdx"] == case.files["collateral.json"].decode()
+
+
+def test_a_tpm_of_no_guest_brings_what_it_needs(vendor: Vendor) -> None:
+    evidence = TPM.evidence({"sha256": (4,)})
+    assert choose(vendor, {}, b"sent", quote=evidence, tee="tpm").endorsements == b"sent"
+    assert parts_of("tpm", evidence) == ()

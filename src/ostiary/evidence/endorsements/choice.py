@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TypeVar
@@ -28,6 +28,7 @@ from ostiary.evidence.intel.verify import named_root
 from ostiary.evidence.roots import AMD_PRODUCTS
 from ostiary.evidence.snp.layout import Report, parse_report, tcb_parts
 from ostiary.evidence.snp.verify import SigningKey, verify_endorsements
+from ostiary.evidence.tpm.guest import guest_endorsements, guest_evidence, with_guest_endorsements
 
 MAX_REMEMBERED = 256
 """Endorsements of attesters whose verification is remembered, the least recently used forgotten first."""
@@ -82,7 +83,8 @@ class Chooser:
     def choose(self, tee: str, evidence: bytes, sent: bytes, *, now: datetime, max_age: timedelta | None) -> Chosen:
         """What to verify this evidence with. Pure but for its memory: `now` (aware) is the only clock.
 
-        tee: of "sgx", "tdx" and "snp" endorsements are looked at; of any other the sent ones are taken as they are.
+        tee: of "sgx", "tdx" and "snp" endorsements are looked at, and of "tpm" those of the guest that has the vTPM, if
+        there is one; of any other the sent ones are taken as they are.
         sent: what the attester gave, may be empty. max_age: as in `Endorsement.last_use`.
 
         Part by part, what was sent counts if it may be used; but a copy that the vendor or the owner gave, and that is
@@ -100,7 +102,12 @@ class Chooser:
             return self._choose_intel(parse_signed_quote(evidence), sent, now, max_age)
         if tee == "snp":
             return self._choose_snp(parse_report(evidence), sent, now, max_age)
-        return Chosen(endorsements=sent, at=now)
+        guest = guest_evidence(evidence) if tee == "tpm" else None
+        if guest is None:
+            return Chosen(endorsements=sent, at=now)
+        kind, guests = guest
+        chosen = self.choose(kind, guests, guest_endorsements(sent, kind), now=now, max_age=max_age)
+        return replace(chosen, endorsements=with_guest_endorsements(sent, kind, chosen.endorsements))
 
     def _choose_intel(self, quote: SignedQuote, sent: bytes, now: datetime, max_age: timedelta | None) -> Chosen:
         if quote.certification_type != PCK_CHAIN:
@@ -257,7 +264,8 @@ def parts_of(tee: str, evidence: bytes) -> tuple[Part, ...]:
     if tee in ("sgx", "tdx"):
         quote = parse_signed_quote(evidence)
         return parts_of_quote(quote) if quote.certification_type == PCK_CHAIN else ()
-    return ()
+    guest = guest_evidence(evidence) if tee == "tpm" else None
+    return () if guest is None else parts_of(*guest)
 
 
 def parts_of_quote(quote: SignedQuote) -> tuple[Part, ...]:

@@ -35,6 +35,7 @@ from ostiary.evidence.snp.verify import Verifier as SnpVerifier
 from ostiary.evidence.snp.verify import verify as verify_snp
 from ostiary.evidence.tdx.verify import verify as verify_tdx
 from ostiary.evidence.tpm.eventlog import EventLog, parse_event_log
+from ostiary.evidence.tpm.guest import evidence_of
 from ostiary.evidence.tpm.hcl import HclReport, parse_hcl_report
 from ostiary.evidence.tpm.layout import (
     DIGEST_BYTES,
@@ -377,20 +378,18 @@ def _bound_claims(
     inner: Mapping[Literal["snp", "tdx"], _VerifyInner],
 ) -> Claims:
     """The claims of the SNP or TDX evidence that vouches for the runtime claims of an HCL report."""
+    found = evidence_of(hcl, evidence)
+    if found is None:
+        raise EvidenceRefusedError("the HCL report is that of a TD, and no TD quote was sent; it vouches for the AK")
     if hcl.kind == "snp":
-        report = evidence.snp_report or hcl.hardware_report
-        claims = inner["snp"](report, endorsements.snp)
-        vmpl = parse_report(report).vmpl
+        claims = inner["snp"](found, endorsements.snp)
+        vmpl = parse_report(found).vmpl
         if vmpl != 0:
             raise EvidenceRefusedError(
                 f"the SNP report is of VMPL {vmpl}: the guest's own system may have asked for it, and named any AK"
             )
     else:
-        if evidence.td_quote is None:
-            raise EvidenceRefusedError(
-                "the HCL report is that of a TD, and no TD quote was sent; it vouches for the AK"
-            )
-        claims = inner["tdx"](evidence.td_quote, endorsements.tdx)
+        claims = inner["tdx"](found, endorsements.tdx)
         if claims.tee != "tdx":
             raise EvidenceRefusedError("what was sent as the TD quote is another quote")
     if not hmac.compare_digest(claims.report_data[: len(hcl.digest)], hcl.digest):
