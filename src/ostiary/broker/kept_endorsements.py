@@ -99,9 +99,10 @@ class Endorsements:
         """What to verify evidence with, and at which time, with the guarantees and errors of `Chooser.choose`.
 
         Waits for a vendor only if there is nothing to use, WAIT_SECONDS at most, and not if the vendor failed lately.
+        By what is kept as of the store's last look: the caller has looked since it last waited, or committed something.
         Raises StoreError besides.
         """
-        self.shelf.look()
+        self.shelf.follow()
         try:
             chosen = self._chooser.choose(tee, evidence, sent, now=self._now(), max_age=max_age)
         except EndorsementsMissingError as error:

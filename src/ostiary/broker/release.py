@@ -112,7 +112,7 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
         errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
             await cas.sessions.prepare(request.session)
-            attempt.stored = stored = cas.sessions.require(request.session)
+            attempt.stored = stored = cas.sessions.prepared(request.session)
             service = _service(stored.parsed.session, request.service)
             try:
                 attempt.stage = "admission"

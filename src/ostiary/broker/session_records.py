@@ -186,8 +186,7 @@ class SessionRecords:
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
         names, sessions = list(dict.fromkeys(first)), []
         for found in names:
-            await self._prepare(_current(found))
-            stored = self._cached(_current(found))
+            stored = await self._prepare(_current(found))
             if stored is not None:
                 sessions.append(stored)
                 room = max(MAX_PREPARED_SESSIONS - len(names), 0)
@@ -232,11 +231,15 @@ class SessionRecords:
         """The same for one version of the past."""
         await self._prepare(_past(name, session_hash))
 
-    async def _prepare(self, record_name: str) -> None:
-        if self._cached(record_name) is None:
+    async def _prepare(self, record_name: str) -> StoredSession | None:
+        """What is in the cache then, by a look since which nobody waited."""
+        stored = self._cached(record_name)
+        if stored is None:
             record = self._store.get(record_name)
             if record is not None:
                 self._remember(record_name, await asyncio.to_thread(_parse_record, record))
+                stored = self._cached(record_name)
+        return stored
 
     def current(self, name: str) -> StoredSession | None:
         """The newest version of the session, None if there is no session of that name. The root is always there."""
@@ -251,6 +254,11 @@ class SessionRecords:
         if stored is None:
             raise NotFoundError("Session not found")
         return stored
+
+    def prepared(self, name: str) -> StoredSession:
+        """As `require`, as of the last look of `prepare`: for whoever has not waited since that returned."""
+        stored = self._if_at(_current(name), self._store.known_version(_current(name)))
+        return self.require(name) if stored is None or stored.in_vault is not None else stored
 
     def version(self, name: str, session_hash: bytes) -> StoredSession | None:
         """The version of the session with that hash, None if it never had one."""
@@ -306,8 +314,11 @@ class SessionRecords:
         return stored
 
     def _cached(self, record_name: str) -> StoredSession | None:
+        return self._if_at(record_name, self._store.version(record_name))
+
+    def _if_at(self, record_name: str, version: int | None) -> StoredSession | None:
         cached = self._sessions.get(record_name)
-        if cached is None or cached.record != self._store.version(record_name):
+        if cached is None or cached.record != version:
             return None
         self._sessions.move_to_end(record_name)
         return cached

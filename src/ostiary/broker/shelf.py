@@ -76,13 +76,17 @@ class Shelf:
 
     def look(self) -> None:
         """Hear what other processes over the same database stored since the last look. Raises StoreError."""
+        self._store.version(INDEX)
+        self.follow()
+
+    def follow(self) -> None:
+        """The same as of the store's last look, for whoever has not waited since."""
         with self._lock:
-            version = self._store.version(INDEX)
-            if version == self._index_version:
+            if self._store.known_version(INDEX) == self._index_version:
                 return
             self._index_version, self._origins = self._read_index()
             for part, ready in list(self._ready.items()):
-                now = (self._store.version(record_name(part)), self._origins.get(part))
+                now = (self._store.known_version(record_name(part)), self._origins.get(part))
                 if (ready.version, ready.origin) != now:
                     del self._ready[part]
 

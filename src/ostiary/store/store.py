@@ -218,6 +218,12 @@ class Store:
         Raises as `get`.
         """
         self._look()
+        return self.known_version(name)
+
+    def known_version(self, name: str) -> int | None:
+        """The version that `version` would have returned at this store's last look at the database, or since a commit
+        of its own: for whoever looked itself and has not waited since, or has a commit expect this version.
+        """
         entry = self._index.get(self._vault.id_of(name))
         return None if entry is None else entry_version(entry)
 
