@@ -21,7 +21,7 @@ from ostiary.evidence.chain import parse_revocation_list, verify_chain
 from ostiary.evidence.endorsements.part import Part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, Piece, pck_ca, verify_piece
 from ostiary.evidence.endorsements.vendors import read_thim
-from ostiary.evidence.intel.collateral import parse_collateral
+from ostiary.evidence.intel.collateral import digest_of, parse_collateral
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote, parse_signed_quote
 from ostiary.evidence.intel.statement import parse_statement
 from ostiary.evidence.intel.verify import named_root
@@ -132,7 +132,7 @@ class Chooser:
         if quote.certification_type != PCK_CHAIN:
             # Says more about it than could be said here.
             return Chosen(endorsements=sent, at=now)
-        key = (quote.tee, hashlib.sha256(quote.certification).digest(), hashlib.sha256(sent).digest(), max_age)
+        key = (quote.tee, hashlib.sha256(quote.certification).digest(), digest_of(sent), max_age)
         made = self._choices.get(key)
         if made is None or not made.would_be_the_same(self._held, now):
             self._choices.pop(key, None)

@@ -75,14 +75,13 @@ class Reader:
         self.offset = 0
 
     def take(self, size: int, field: str) -> bytes:
-        end = self.offset + size
-        if end > len(self._data):
-            found = len(self._data) - self.offset
+        start = self.offset
+        taken = self._data[start : start + size]
+        if len(taken) < size:
             raise EvidenceFormatError(
-                f"{self._what}: {field} at offset {self.offset:#x} needs {size} bytes, found {found}"
+                f"{self._what}: {field} at offset {start:#x} needs {size} bytes, found {len(taken)}"
             )
-        taken = self._data[self.offset : end]
-        self.offset = end
+        self.offset = start + size
         return taken
 
     def integer(self, size: int, field: str, expected: tuple[int, ...] = ()) -> int:

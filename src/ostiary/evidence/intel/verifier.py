@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.intel.collateral import digest_of
 from ostiary.evidence.intel.quote import QuoteTee, SignedQuote, parse_signed_quote
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import verify as sgx
@@ -82,7 +83,9 @@ class Verifier:
 
 
 def _frame(quote: bytes, signed: SignedQuote, endorsements: bytes) -> bytes:
-    """SHA-256 over all of the quote but what the program says of itself and its signature, its length, endorsements."""
+    """SHA-256 over all of the quote but what the program says of itself and its signature, its length, and the SHA-256
+    of the endorsements.
+    """
     digest = hashlib.sha256(len(quote).to_bytes(8, "big"))
     signature = len(signed.signed) + 4
     start = 0
@@ -91,7 +94,7 @@ def _frame(quote: bytes, signed: SignedQuote, endorsements: bytes) -> bytes:
         start = signed.body_offset + end
     digest.update(quote[start:signature])
     digest.update(quote[signature + len(signed.signature) :])
-    digest.update(endorsements)
+    digest.update(digest_of(endorsements))
     return digest.digest()
 
 
