@@ -171,6 +171,8 @@ class SessionRecords:
         began to since this call, or found them all there less than `old_seconds` before. Until the caller waits again,
         `current` has them.
         """
+        if len(names) == 1 and self._is_at_hand(names[0]):
+            return
         wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
         for _ in range(MAX_LOOKS):
             found = await self._prepare_links(names)
@@ -182,6 +184,11 @@ class SessionRecords:
             if not missing:
                 return
             await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
+
+    def _is_at_hand(self, name: str) -> bool:
+        """Whether the session is in the cache, by a look now, and needs nothing from elsewhere: so it mostly is."""
+        stored = self._cached(_current(name))
+        return stored is not None and stored.in_vault is None and not stored.exporters
 
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
         names, sessions = list(dict.fromkeys(first)), []

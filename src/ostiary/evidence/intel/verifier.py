@@ -35,6 +35,8 @@ PLATFORM_LIFE = timedelta(seconds=60)
 MAX_PLATFORMS = 256
 """Platforms remembered, the least recently used forgotten first."""
 
+_P256_WITH_SHA256 = ec.ECDSA(hashes.SHA256())
+
 # Offsets in the body of what a program says of itself; the rest of the body says something of its platform.
 _OF_THE_PROGRAM: Mapping[QuoteTee, tuple[tuple[int, int], ...]] = {
     # mr_enclave, mr_signer, isv_prod_id and isv_svn, report_data (`sgx.layout.parse_quote`)
@@ -101,7 +103,7 @@ def _frame(quote: bytes, signed: SignedQuote, endorsements: bytes) -> bytes:
 def _claims(quote: bytes, signed: SignedQuote, platform: _Platform) -> Claims:
     """The claims of a quote that fits the platform's frame. Raises InvalidSignature."""
     r, s = (int.from_bytes(signed.signature[half : half + 32], "big") for half in (0, 32))
-    platform.key.verify(encode_dss_signature(r, s), signed.signed, ec.ECDSA(hashes.SHA256()))
+    platform.key.verify(encode_dss_signature(r, s), signed.signed, _P256_WITH_SHA256)
     program_of = sgx.program_of if signed.tee == "sgx" else tdx.program_of
     return replace(platform.claims, **program_of(quote))
 
