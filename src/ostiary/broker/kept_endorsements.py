@@ -31,6 +31,7 @@ from ostiary.evidence.endorsements.bundle_file import MAX_BUNDLE_FILE_BYTES, rea
 from ostiary.evidence.endorsements.choice import Chooser, Chosen
 from ostiary.evidence.endorsements.part import Part, parse_part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, verify_piece
+from ostiary.store import Expect
 
 WAIT_SECONDS = 10.0
 """What a start waits at most for a vendor, where nothing that it could use is at hand."""
@@ -95,11 +96,16 @@ class Endorsements:
         self._failed: dict[str, _Failed] = {}
         self._asked_new: deque[datetime] = deque(maxlen=MAX_NEW_A_MINUTE)
 
+    @property
+    def is_current(self) -> Expect:
+        """The condition that nothing is kept besides or in place of what is kept now."""
+        return self.shelf.follow()
+
     async def choose(self, tee: str, evidence: bytes, sent: bytes, *, max_age: timedelta | None = None) -> Chosen:
         """What to verify evidence with, and at which time, with the guarantees and errors of `Chooser.choose`.
 
         Waits for a vendor only if there is nothing to use, WAIT_SECONDS at most, and not if the vendor failed lately.
-        By what is kept as of the store's last look: the caller has looked since it last waited, or committed something.
+        By what the store knows: whoever releases something has its commit expect `is_current`, asked for before this.
         Raises StoreError besides.
         """
         self.shelf.follow()

@@ -163,14 +163,18 @@ class SessionRecords:
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, *names: str, old_seconds: float = 0.0) -> None:
+    async def prepare(self, *names: str, old_seconds: float = 0.0, looking: bool = True) -> None:
         """Read the sessions into the cache, and those that they import from, link by link, if they are not there:
         a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
 
         Values that lie in a key vault are looked at, all of them, whether they are known or not; but not if somebody
         began to since this call, or found them all there less than `old_seconds` before. Until the caller waits again,
         `current` has them.
+
+        looking: False: by what the store knows, without a look, for whoever commits on what it finds.
         """
+        if looking:
+            self._store.look()
         if len(names) == 1 and self._is_at_hand(names[0]):
             return
         wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
@@ -186,8 +190,8 @@ class SessionRecords:
             await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
 
     def _is_at_hand(self, name: str) -> bool:
-        """Whether the session is in the cache, by a look now, and needs nothing from elsewhere: so it mostly is."""
-        stored = self._cached(_current(name))
+        """Whether the session is in the cache and needs nothing from elsewhere: so it mostly is."""
+        stored = self._known(_current(name))
         return stored is not None and stored.in_vault is None and not stored.exporters
 
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
@@ -239,8 +243,8 @@ class SessionRecords:
         await self._prepare(_past(name, session_hash))
 
     async def _prepare(self, record_name: str) -> StoredSession | None:
-        """What is in the cache then, by a look since which nobody waited."""
-        stored = self._cached(record_name)
+        """What is in the cache then, by a look since the last wait if one was made before."""
+        stored = self._known(record_name)
         if stored is None:
             record = self._store.get(record_name)
             if record is not None:
@@ -263,8 +267,8 @@ class SessionRecords:
         return stored
 
     def prepared(self, name: str) -> StoredSession:
-        """As `require`, as of the last look of `prepare`: for whoever has not waited since that returned."""
-        stored = self._if_at(_current(name), self._store.known_version(_current(name)))
+        """As `require`, by what the store knows, for whoever commits on it."""
+        stored = self._known(_current(name))
         return self.require(name) if stored is None or stored.in_vault is not None else stored
 
     def version(self, name: str, session_hash: bytes) -> StoredSession | None:
@@ -321,11 +325,13 @@ class SessionRecords:
         return stored
 
     def _cached(self, record_name: str) -> StoredSession | None:
-        return self._if_at(record_name, self._store.version(record_name))
+        self._store.look()
+        return self._known(record_name)
 
-    def _if_at(self, record_name: str, version: int | None) -> StoredSession | None:
+    def _known(self, record_name: str) -> StoredSession | None:
+        """The same by what the store knows."""
         cached = self._sessions.get(record_name)
-        if cached is None or cached.record != version:
+        if cached is None or cached.record != self._store.known_version(record_name):
             return None
         self._sessions.move_to_end(record_name)
         return cached

@@ -26,7 +26,7 @@ from ostiary.evidence.endorsements.bundle_file import read_bundle, write_bundle
 from ostiary.evidence.endorsements.choice import Kept
 from ostiary.evidence.endorsements.part import Part, parse_part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, verify_piece
-from ostiary.store import Store, Write
+from ostiary.store import Expect, Store, Write
 
 MAX_KEPT = 1024
 """Parts in the store. Beyond, the ones of attesters that were stored longest ago go first, then the vendors'."""
@@ -76,19 +76,25 @@ class Shelf:
 
     def look(self) -> None:
         """Hear what other processes over the same database stored since the last look. Raises StoreError."""
-        self._store.version(INDEX)
+        self._store.look()
         self.follow()
 
-    def follow(self) -> None:
-        """The same as of the store's last look, for whoever has not waited since."""
+    def follow(self) -> Expect:
+        """The same by what the store knows, without a look. Returns the condition that nothing was stored since, for
+        whoever commits on what it finds.
+        """
         with self._lock:
-            if self._store.known_version(INDEX) == self._index_version:
-                return
-            self._index_version, self._origins = self._read_index()
-            for part, ready in list(self._ready.items()):
-                now = (self._store.known_version(record_name(part)), self._origins.get(part))
-                if (ready.version, ready.origin) != now:
-                    del self._ready[part]
+            self._follow()
+            return Expect(name=INDEX, version=self._index_version or 0)
+
+    def _follow(self) -> None:
+        if self._store.known_version(INDEX) == self._index_version:
+            return
+        self._index_version, self._origins = self._read_index()
+        for part, ready in list(self._ready.items()):
+            now = (self._store.known_version(record_name(part)), self._origins.get(part))
+            if (ready.version, ready.origin) != now:
+                del self._ready[part]
 
     def parts(self) -> tuple[Part, ...]:
         """Every part that is kept, whether it can be used or not."""

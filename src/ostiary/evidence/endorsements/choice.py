@@ -136,10 +136,10 @@ class Chooser:
         made = self._choices.get(key)
         if made is None or not made.would_be_the_same(self._held, now):
             self._choices.pop(key, None)
-            made = self._choose_intel_anew(quote, sent, now, max_age)
-            if isinstance(made, Chosen):
-                return made
-            self._choices[key] = made
+            anew = self._choose_intel_anew(quote, sent, now, max_age)
+            if isinstance(anew, Chosen):
+                return anew
+            made = self._choices[key] = anew
             if len(self._choices) > MAX_REMEMBERED:
                 self._choices.popitem(last=False)
         self._choices.move_to_end(key)
