@@ -160,6 +160,27 @@ def test_an_access_token_set_or_taken_away_there_counts_here(replicas: Replicas,
     assert desk.argv("a/s") == [b"one"]
 
 
+def test_what_admits_by_way_of_another_session_is_changed_there_and_counts_here(
+    replicas: Replicas, desk: Desk, alice: Caller
+) -> None:
+    """What admitted the last start here rests on the session that has the token."""
+
+    def owner(token: str) -> str:
+        fragment = f"{{name: t, kind: config-fragment, value: {token}, export: {{session: a}}}}"
+        return text("x", f"{OPEN}secrets: [{fragment}]\n", name="b")
+
+    asking = "security: {service_access_token: $$SCONE::t$$, attestation: {mode: none}}\n"
+    importing = f"{asking}secrets: [{{name: t, kind: config-fragment, import: {{session: b, secret: t}}}}]\n"
+    first = replicas.upload(owner("one"), alice)
+    replicas.upload(text("run", importing), alice)
+    for _ in range(2):
+        asyncio.run(desk.begin("a/s", token="one"))
+    replicas.upload(owner("two"), alice, first)
+    assert "token" in desk.denied("a/s", token="one")
+    replicas.upload(owner("one"), alice, replicas.there.sessions.require("b").parsed.hash.hex())
+    asyncio.run(desk.begin("a/s", token="one"))
+
+
 def test_a_secret_withdrawn_there_is_not_released_here(replicas: Replicas, desk: Desk, alice: Caller) -> None:
     """The configuration that is kept ready rests on the session that exports."""
 
