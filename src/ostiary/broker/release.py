@@ -206,7 +206,7 @@ async def _attest(
     else:
         # A variable in its place refuses the start, whatever the endorsements.
         max_age = None if isinstance(security.max_age, Variable) else security.max_age
-        grounds.add(cas.endorsements.is_current)
+        grounds.update(cas.endorsements.grounds(request.tee, request.evidence))
         chosen = await cas.endorsements.choose(request.tee, request.evidence, request.endorsements, max_age=max_age)
         claims = cas.verifier.verify(request.tee, request.evidence, chosen.endorsements, now=chosen.at)
     attempt.claims, attempt.binding, attempt.stage = claims, _binding(request), "appraisal"

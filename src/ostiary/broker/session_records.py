@@ -173,12 +173,12 @@ class SessionRecords:
 
         looking: False: by what the store knows, without a look, for whoever commits on what it finds.
         """
-        if looking:
-            self._store.look()
-        if len(names) == 1 and self._is_at_hand(names[0]):
-            return
         wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
         for _ in range(MAX_LOOKS):
+            if looking:
+                self._store.look()
+            if len(names) == 1 and self._is_at_hand(names[0]):
+                return
             found = await self._prepare_links(names)
             missing = [
                 (stored, kept)

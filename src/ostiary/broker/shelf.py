@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,22 +79,23 @@ class Shelf:
         self._store.look()
         self.follow()
 
-    def follow(self) -> Expect:
-        """The same by what the store knows, without a look. Returns the condition that nothing was stored since, for
-        whoever commits on what it finds.
-        """
+    def follow(self) -> None:
+        """The same by what the store knows, without a look, for whoever commits on `conditions`."""
         with self._lock:
-            self._follow()
-            return Expect(name=INDEX, version=self._index_version or 0)
+            if self._store.known_version(INDEX) == self._index_version:
+                return
+            self._index_version, self._origins = self._read_index()
+            for part, ready in list(self._ready.items()):
+                now = (self._store.known_version(record_name(part)), self._origins.get(part))
+                if (ready.version, ready.origin) != now:
+                    del self._ready[part]
 
-    def _follow(self) -> None:
-        if self._store.known_version(INDEX) == self._index_version:
-            return
-        self._index_version, self._origins = self._read_index()
-        for part, ready in list(self._ready.items()):
-            now = (self._store.known_version(record_name(part)), self._origins.get(part))
-            if (ready.version, ready.origin) != now:
-                del self._ready[part]
+    def conditions(self, parts: Iterable[Part]) -> tuple[Expect, ...]:
+        """That nothing was stored of these parts since this call: asked for before `follow` and `held`, so that what
+        those find is never older.
+        """
+        names = [record_name(part) for part in parts]
+        return tuple(Expect(name=name, version=self._store.known_version(name) or 0) for name in names)
 
     def parts(self) -> tuple[Part, ...]:
         """Every part that is kept, whether it can be used or not."""

@@ -13,18 +13,21 @@ from pathlib import Path
 
 import pytest
 from tests.simulators.sgx_platform import MR_ENCLAVE, NOW
-from tests.simulators.vendors import PCK_CRL, TCB_INFO, Vendor
+from tests.simulators.vendors import OF_REPORT, PCK_CRL, TCB_INFO, VCEK, Vendor
 from tests.unit.broker.conftest import Desk
 
 from ostiary.attester.binding import report_data
 from ostiary.audit import Frontier
 from ostiary.board import Caller
+from ostiary.broker import release
 from ostiary.broker.cas import Cas
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.open import make_cas
 from ostiary.broker.release import Request, Start, release_configuration
+from ostiary.broker.shelf import record_name
 from ostiary.broker.upload import upload_session
 from ostiary.errors import NotFoundError
+from ostiary.evidence.roots import AMD_PRODUCTS
 from ostiary.store import Store, open_store
 
 OPEN = "security: {attestation: {mode: none}}\n"
@@ -55,8 +58,8 @@ class Replicas:
         full = f"{session}predecessor: '{predecessor}'\n" if predecessor else session
         return asyncio.run(upload_session(self.there, full.encode(), author)).session_hash.hex()
 
-    def attested(self, vendor: Vendor | None = None) -> Start:
-        """A start of a/s here, with the vendor's endorsements or another's; raises DeniedRelease."""
+    def attested(self) -> Start:
+        """A start of a/s here, with the vendor's endorsements; raises DeniedRelease."""
         nonce = self.here.challenges.issue(CLIENT, self.here.now())
         bound = report_data(nonce=nonce, client_spki=b"client", server_spki=b"server")
         request = Request(
@@ -68,7 +71,7 @@ class Replicas:
             nonce=nonce,
             tee="sgx",
             evidence=self.vendor.platform.quote(report_data=bound),
-            endorsements=(vendor or self.vendor).collateral(),
+            endorsements=self.vendor.collateral(),
         )
         return asyncio.run(release_configuration(self.here, request))
 
@@ -229,6 +232,27 @@ def test_a_revocation_kept_there_counts_here_for_the_next_start(replicas: Replic
     revoking = replace(replicas.vendor, number=6, revoked=[replicas.vendor.platform.certificates.platform])
     replicas.there.endorsements.shelf.put([revoking.endorsement(PCK_CRL)], "vendor")
     assert "revoked" in replicas.refused()
+
+
+def test_a_start_does_not_begin_anew_for_endorsements_of_other_platforms(
+    replicas: Replicas, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nothing would start while many new platforms do, each of which stores its own."""
+    replicas.upload(ATTESTED, alice)
+    for _ in range(2):
+        replicas.attested()
+    monkeypatch.setattr(release, "MAX_TRIES", 1)
+    replicas.there.endorsements.shelf.put([replicas.vendor.endorsement(VCEK)], "vendor")
+    assert replicas.attested().software_identity == MR_ENCLAVE
+    replicas.there.endorsements.shelf.put([replace(replicas.vendor, number=6).endorsement(TCB_INFO)], "vendor")
+    assert "changes faster" in replicas.refused()
+
+
+def test_the_list_of_every_product_is_a_ground_of_a_report_that_may_be_of_any(replicas: Replicas) -> None:
+    report = replicas.vendor.chip.report()
+    names = {ground.name for ground in replicas.here.endorsements.grounds("snp", report)}
+    assert {record_name(part) for part in OF_REPORT} <= names
+    assert {f"endorsement/amd-crl/{product}" for product in AMD_PRODUCTS} <= names
 
 
 def test_newer_endorsements_kept_there_admit_here_what_the_older_ones_refused(

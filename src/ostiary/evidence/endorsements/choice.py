@@ -329,6 +329,7 @@ def parts_of_quote(quote: SignedQuote) -> tuple[Part, ...]:
     return parts_of_platform(quote.tee, fmspc, ca)
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parts_of_platform(tee: str, fmspc: str, *cas: str) -> tuple[Part, ...]:
     """The same for a platform by its FMSPC, and by the CAs that may have certified it."""
     return (
