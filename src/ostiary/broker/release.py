@@ -100,6 +100,8 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     release was written down, and so were all records that its variables and imports rest on; (5) the release stands
     durably in the audit log; (6) every volume and main file system is told with its recorded state.
     They are judged in this order, and what fails ends it: a one-time password is spent even if the evidence is refused.
+    Kept endorsements that were looked for are among what the release is committed on; a refusal is told only if, by a
+    look at the database after it, what it rests on still stands.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, password, token, evidence, appraisal, or a configuration that cannot be made),
