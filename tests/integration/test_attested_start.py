@@ -25,6 +25,7 @@ from ostiary.audit import Kind, entry
 from ostiary.broker.session_records import StoredSession, values_write
 from ostiary.evidence.claims import Claims
 from ostiary.secret import generate
+from ostiary.server.enclave_api import MAX_REMEMBERED_CHARACTERS
 from ostiary.session import ParsedSession, parse_session, with_creator
 from ostiary.store import Head
 
@@ -711,6 +712,11 @@ MALFORMED = {
     "a line feed in the service": (json.dumps({**GOOD, "service": "a/b\nc"}).encode(), "expected SESSION/SERVICE"),
     "a short nonce": (json.dumps({**GOOD, "nonce": "00"}).encode(), "64 hex digits"),
     "a nonce that is no hex": (json.dumps({**GOOD, "nonce": "zz" * 32}).encode(), "64 hex digits"),
+    "no base64 of endorsements": (json.dumps({**GOOD, "endorsements": "*"}).encode(), "'endorsements' is not base64"),
+    "much that is none": (
+        json.dumps({**GOOD, "endorsements": "*" * (MAX_REMEMBERED_CHARACTERS + 1)}).encode(),
+        "'endorsements' is not base64",
+    ),
     "no base64": (json.dumps({**GOOD, "evidence": "*"}).encode(), "'evidence' is not base64"),
 }
 

@@ -4,19 +4,21 @@ what is genuine.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.test_property_evidence import changed
 from tests.simulators.sgx_platform import NOW
 from tests.simulators.tdx_host import make_tdx_host
-from tests.simulators.vendors import OF_QUOTE, OF_REPORT, Vendor
+from tests.simulators.vendors import DAY, OF_QUOTE, OF_REPORT, Vendor
 
 from ostiary.errors import EvidenceFormatError, EvidenceRefusedError
 from ostiary.evidence.endorsements.choice import Chooser, Held, Kept
 from ostiary.evidence.endorsements.part import Part
-from ostiary.evidence.endorsements.piece import Piece, verify_piece
+from ostiary.evidence.endorsements.piece import Origin, Piece, verify_piece
 from ostiary.evidence.sgx.verify import verify as verify_sgx
 from ostiary.evidence.snp.verify import verify as verify_snp
 from ostiary.evidence.tdx.layout import parse_quote
@@ -113,3 +115,70 @@ def test_a_changed_endorsement_is_refused_or_says_the_same(part: Part, data: st.
         return
     genuine = verify_piece(piece, ROOTS, now=NOW)
     assert (found.number, found.issued, found.until) == (genuine.number, genuine.issued, genuine.until)
+
+
+SECOND = timedelta(seconds=1)
+ORIGINS: tuple[Origin, ...] = ("vendor", "attester")
+MAX_AGES = (None, 2 * DAY, 25 * DAY)
+OF_DAYS = (
+    replace(VENDOR, number=4, issued=NOW - 3 * DAY / 24, life=5 * DAY),
+    VENDOR,
+    replace(VENDOR, number=6, issued=NOW - DAY / 24, life=6 * DAY, status="OutOfDate"),
+    replace(VENDOR, number=7, issued=NOW + 2 * DAY, life=9 * DAY),
+)
+SENT = (b"", *(vendor.collateral() for vendor in OF_DAYS))
+COPIES: Mapping[Part, list[Kept | None]] = {
+    part: [None]
+    + [
+        Kept(endorsement=vendor.endorsement(part, now=NOW + 3 * DAY), origin=origin)
+        for vendor in OF_DAYS
+        for origin in ORIGINS
+    ]
+    for part in OF_QUOTE
+}
+INSTANTS = sorted(
+    {
+        turn + away
+        for vendor in OF_DAYS
+        for turn in (
+            NOW,
+            vendor.issued,
+            vendor.issued + vendor.life - SECOND,
+            *(vendor.issued + (age or vendor.life) for age in MAX_AGES),
+        )
+        for away in (-SECOND, timedelta(0), SECOND)
+        if turn > NOW - DAY
+    }
+)
+
+
+def outcome(chooser: Chooser, sent: bytes, now: datetime, max_age: timedelta | None) -> tuple[object, ...]:
+    """What a start would be judged by, or that it is refused."""
+    try:
+        chosen = chooser.choose("sgx", QUOTE, sent, now=now, max_age=max_age)
+    except (EvidenceFormatError, EvidenceRefusedError) as error:
+        return (type(error),)
+    return chosen.endorsements, chosen.at, chosen.parts
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
+@given(st.data())
+def test_a_choice_that_is_remembered_is_the_one_that_would_be_made_at_that_time(data: st.DataObject) -> None:
+    """Whatever was chosen before, at which time, beside which copies, and for whom."""
+    # Few of each, so that the same is asked again.
+    sent = data.draw(st.lists(st.sampled_from(SENT), min_size=1, max_size=2))
+    ages = data.draw(st.lists(st.sampled_from(MAX_AGES), min_size=1, max_size=2))
+    instants = data.draw(st.lists(st.sampled_from(INSTANTS), min_size=2, max_size=4))
+    which = data.draw(st.integers(0, len(COPIES[OF_QUOTE[0]]) - 1))
+    held = {part: copies[which] for part, copies in COPIES.items()}
+    remembering = Chooser(ROOTS, lambda part: held[part])
+    for _ in range(data.draw(st.integers(2, 8))):
+        if data.draw(st.integers(0, 3)) == 0:
+            part = data.draw(st.sampled_from(OF_QUOTE))
+            held[part] = data.draw(st.sampled_from(COPIES[part]))
+        asked = (
+            data.draw(st.sampled_from(sent)),
+            data.draw(st.sampled_from(instants)),
+            data.draw(st.sampled_from(ages)),
+        )
+        assert outcome(remembering, *asked) == outcome(Chooser(ROOTS, lambda part: held[part]), *asked)

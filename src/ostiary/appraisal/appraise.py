@@ -13,7 +13,7 @@ from ostiary.appraisal.wording import any_of, judged, shown, unresolved
 from ostiary.errors import AppraisalRefusedError, AppraisalReport, Factor, Held, Mismatch, RefusedError
 from ostiary.evidence.claims import MAA_MANAGED, Claims
 from ostiary.session.duration import format_duration
-from ostiary.session.model import SecurityAttestation, Service, TcbRules, Variable, variables_in
+from ostiary.session.model import SecurityAttestation, Service, TcbRules, Variable
 
 _MADE_HERE = object()
 
@@ -162,7 +162,7 @@ def _judge_start(
     if security.mode != "maa":
         yield from _judge_platform(claims, service)
     # 7.
-    yield from (unresolved("security.attestation", variable) for variable in variables_in(security))
+    yield from (unresolved("security.attestation", variable) for variable in security.variables)
     # 8.
     yield from _judge_attestation_service(claims, security)
     # 9.

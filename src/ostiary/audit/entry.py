@@ -18,6 +18,7 @@ MAX_INTEGER = 2**53 - 1
 Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 class Kind(Enum):
@@ -59,12 +60,8 @@ def entry(kind: Kind, data: Mapping[str, Json], now: datetime, random: Callable[
         raise ValueError(f"audit entry at {now.isoformat()}, expected a time in UTC")
     _check(data, "data", MAX_DEPTH)
     time = now.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    leaf = json.dumps(
-        {"v": 1, "time": time, "type": kind.value, "data": data, "nonce": random(NONCE_BYTES).hex()},
-        ensure_ascii=False,
-        allow_nan=False,
-        sort_keys=True,
-        separators=(",", ":"),
+    leaf = _ENCODER.encode(
+        {"v": 1, "time": time, "type": kind.value, "data": data, "nonce": random(NONCE_BYTES).hex()}
     ).encode()
     if len(leaf) > MAX_ENTRY_BYTES:
         raise TooLargeError(f"an audit entry {kind.value} of {len(leaf)} bytes, at most {MAX_ENTRY_BYTES} are kept")
@@ -75,10 +72,10 @@ def _check(value: object, path: str, depth: int) -> None:
     if depth == 0:
         raise ValueError(f"{path}: more than {MAX_DEPTH} levels deep")
     match value:
-        case None | bool():
-            return
         case str():
             _check_text(value, path)
+        case None | bool():
+            return
         case int():
             if abs(value) > MAX_INTEGER:
                 raise ValueError(f"{path}: an integer beyond 2^53 - 1, which JSON readers round; write it as text")

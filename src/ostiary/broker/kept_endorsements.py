@@ -28,9 +28,11 @@ from ostiary.errors import (
     OstiaryError,
 )
 from ostiary.evidence.endorsements.bundle_file import MAX_BUNDLE_FILE_BYTES, read_bundle
-from ostiary.evidence.endorsements.choice import Chooser, Chosen
+from ostiary.evidence.endorsements.choice import Chooser, Chosen, parts_of
 from ostiary.evidence.endorsements.part import Part, parse_part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, verify_piece
+from ostiary.evidence.roots import AMD_PRODUCTS
+from ostiary.store import Expect
 
 WAIT_SECONDS = 10.0
 """What a start waits at most for a vendor, where nothing that it could use is at hand."""
@@ -95,13 +97,21 @@ class Endorsements:
         self._failed: dict[str, _Failed] = {}
         self._asked_new: deque[datetime] = deque(maxlen=MAX_NEW_A_MINUTE)
 
+    def grounds(self, tee: str, evidence: bytes) -> tuple[Expect, ...]:
+        """The conditions that what is kept for this evidence is still what is kept now. Raises EvidenceFormatError."""
+        parts = parts_of(tee, evidence)
+        # An old report does not name its product, and the list that is looked at is that of its certificate's.
+        lists = [Part(kind="amd-crl", name=product) for product in AMD_PRODUCTS] if tee == "snp" else []
+        return self.shelf.conditions(dict.fromkeys((*parts, *lists)))
+
     async def choose(self, tee: str, evidence: bytes, sent: bytes, *, max_age: timedelta | None = None) -> Chosen:
         """What to verify evidence with, and at which time, with the guarantees and errors of `Chooser.choose`.
 
         Waits for a vendor only if there is nothing to use, WAIT_SECONDS at most, and not if the vendor failed lately.
+        By what the store knows: whoever releases something has its commit expect its `grounds`, asked for before this.
         Raises StoreError besides.
         """
-        self.shelf.look()
+        self.shelf.follow()
         try:
             chosen = self._chooser.choose(tee, evidence, sent, now=self._now(), max_age=max_age)
         except EndorsementsMissingError as error:

@@ -36,11 +36,11 @@ class Memory(Generic[_Key, _Thing]):
         self._kept: OrderedDict[_Key, Made[_Thing]] = OrderedDict()
 
     def recall(self, key: _Key, now: datetime) -> Made[_Thing] | None:
-        """What was kept under `key`, if it would be made the same now."""
+        """What was kept under `key`, if it would be made the same now; by what the store knows, as `Store.holds`."""
         made = self._kept.get(key)
         if made is None:
             return None
-        if now >= made.until or any((self._store.version(e.name) or 0) != e.version for e in made.rests_on):
+        if now >= made.until or not self._store.holds(made.rests_on):
             self._forget(key)
             return None
         self._kept.move_to_end(key)

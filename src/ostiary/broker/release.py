@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ostiary.appraisal import AttestationResult, admit_unattested, appraise, refuse_unprovable
@@ -100,6 +100,8 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
     release was written down, and so were all records that its variables and imports rest on; (5) the release stands
     durably in the audit log; (6) every volume and main file system is told with its recorded state.
     They are judged in this order, and what fails ends it: a one-time password is spent even if the evidence is refused.
+    Kept endorsements that were looked for are among what the release is committed on; a refusal is told only if, by a
+    look at the database after it, what it rests on still stands.
     Does not guarantee that the program is free of faults, nor that it keeps what it receives.
 
     Raises DeniedRelease (challenge, password, token, evidence, appraisal, or a configuration that cannot be made),
@@ -111,20 +113,28 @@ async def release_configuration(cas: Cas, request: Request) -> Start:
         password = _Password(cas, request)
         errands = cas.outside.errands()
         for _ in range(MAX_TRIES):
-            await cas.sessions.prepare(request.session)
-            attempt.stored = stored = cas.sessions.require(request.session)
-            service = _service(stored.parsed.session, request.service)
+            # Without a look: what is released is committed on these grounds, what is refused is looked at once more.
+            await cas.sessions.prepare(request.session, looking=False)
+            attempt.stored = stored = cas.sessions.prepared(request.session)
+            grounds = {stored.is_current}
             try:
+                service = _service(stored.parsed.session, request.service)
                 attempt.stage = "admission"
                 admission = admission_of(cas, stored, service)
+                grounds.update(admission.rests_on)
                 attempt.admission, attempt.stage = admission.thing, "password"
                 await password.spend(admission.thing.one_time_password_secret)
                 attempt.stage = "token"
                 proof = _prove_token(admission.thing, request)
-                result = await _attest(cas, stored.parsed.session, admission.thing, request, attempt)
+                result = await _attest(cas, stored.parsed.session, admission.thing, request, attempt, grounds)
                 attempt.stage = "configuration"
-                return await _release(cas, stored, service, result, proof, admission.rests_on, errands)
+                return await _release(cas, stored, service, result, proof, grounds, errands)
             except ConflictError:
+                errands.forget()
+            except (RefusedError, EvidenceFormatError, NotFoundError):
+                cas.store.look()
+                if cas.store.holds(grounds):
+                    raise
                 errands.forget()
         raise ReleaseRefusedError(
             f"session {request.session} changes faster than it can be released", "start the program again"
@@ -173,8 +183,9 @@ def _prove_token(admission: Admission, request: Request) -> bytes:
 
 
 async def _attest(
-    cas: Cas, session: Session, admission: Admission, request: Request, attempt: Attempt
+    cas: Cas, session: Session, admission: Admission, request: Request, attempt: Attempt, grounds: set[Expect]
 ) -> AttestationResult:
+    """grounds: gets what the result rests on besides."""
     service, security = admission.service, admission.security
     attempt.stage = "evidence"
     if security.mode == "none":
@@ -197,6 +208,7 @@ async def _attest(
     else:
         # A variable in its place refuses the start, whatever the endorsements.
         max_age = None if isinstance(security.max_age, Variable) else security.max_age
+        grounds.update(cas.endorsements.grounds(request.tee, request.evidence))
         chosen = await cas.endorsements.choose(request.tee, request.evidence, request.endorsements, max_age=max_age)
         claims = cas.verifier.verify(request.tee, request.evidence, chosen.endorsements, now=chosen.at)
     attempt.claims, attempt.binding, attempt.stage = claims, _binding(request), "appraisal"
@@ -239,7 +251,7 @@ async def _release(
     service: Service,
     result: AttestationResult,
     proof: bytes,
-    rests_on: tuple[Expect, ...],
+    rests_on: Iterable[Expect],
     errands: Errands,
 ) -> Start:
     """Make the configuration and write the release down, if all is still so that the program was admitted by."""

@@ -163,16 +163,22 @@ class SessionRecords:
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, *names: str, old_seconds: float = 0.0) -> None:
+    async def prepare(self, *names: str, old_seconds: float = 0.0, looking: bool = True) -> None:
         """Read the sessions into the cache, and those that they import from, link by link, if they are not there:
         a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
 
         Values that lie in a key vault are looked at, all of them, whether they are known or not; but not if somebody
         began to since this call, or found them all there less than `old_seconds` before. Until the caller waits again,
         `current` has them.
+
+        looking: False: by what the store knows, without a look, for whoever commits on what it finds.
         """
         wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
         for _ in range(MAX_LOOKS):
+            if looking:
+                self._store.look()
+            if len(names) == 1 and self._is_at_hand(names[0]):
+                return
             found = await self._prepare_links(names)
             missing = [
                 (stored, kept)
@@ -183,11 +189,15 @@ class SessionRecords:
                 return
             await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
 
+    def _is_at_hand(self, name: str) -> bool:
+        """Whether the session is in the cache and needs nothing from elsewhere: so it mostly is."""
+        stored = self._known(_current(name))
+        return stored is not None and stored.in_vault is None and not stored.exporters
+
     async def _prepare_links(self, first: tuple[str, ...]) -> list[StoredSession]:
         names, sessions = list(dict.fromkeys(first)), []
         for found in names:
-            await self._prepare(_current(found))
-            stored = self._cached(_current(found))
+            stored = await self._prepare(_current(found))
             if stored is not None:
                 sessions.append(stored)
                 room = max(MAX_PREPARED_SESSIONS - len(names), 0)
@@ -232,11 +242,15 @@ class SessionRecords:
         """The same for one version of the past."""
         await self._prepare(_past(name, session_hash))
 
-    async def _prepare(self, record_name: str) -> None:
-        if self._cached(record_name) is None:
+    async def _prepare(self, record_name: str) -> StoredSession | None:
+        """What is in the cache then, by a look since the last wait if one was made before."""
+        stored = self._known(record_name)
+        if stored is None:
             record = self._store.get(record_name)
             if record is not None:
                 self._remember(record_name, await asyncio.to_thread(_parse_record, record))
+                stored = self._cached(record_name)
+        return stored
 
     def current(self, name: str) -> StoredSession | None:
         """The newest version of the session, None if there is no session of that name. The root is always there."""
@@ -251,6 +265,11 @@ class SessionRecords:
         if stored is None:
             raise NotFoundError("Session not found")
         return stored
+
+    def prepared(self, name: str) -> StoredSession:
+        """As `require`, by what the store knows, for whoever commits on it."""
+        stored = self._known(_current(name))
+        return self.require(name) if stored is None or stored.in_vault is not None else stored
 
     def version(self, name: str, session_hash: bytes) -> StoredSession | None:
         """The version of the session with that hash, None if it never had one."""
@@ -306,8 +325,13 @@ class SessionRecords:
         return stored
 
     def _cached(self, record_name: str) -> StoredSession | None:
+        self._store.look()
+        return self._known(record_name)
+
+    def _known(self, record_name: str) -> StoredSession | None:
+        """The same by what the store knows."""
         cached = self._sessions.get(record_name)
-        if cached is None or cached.record != self._store.version(record_name):
+        if cached is None or cached.record != self._store.known_version(record_name):
             return None
         self._sessions.move_to_end(record_name)
         return cached

@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,7 +26,7 @@ from ostiary.evidence.endorsements.bundle_file import read_bundle, write_bundle
 from ostiary.evidence.endorsements.choice import Kept
 from ostiary.evidence.endorsements.part import Part, parse_part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, verify_piece
-from ostiary.store import Store, Write
+from ostiary.store import Expect, Store, Write
 
 MAX_KEPT = 1024
 """Parts in the store. Beyond, the ones of attesters that were stored longest ago go first, then the vendors'."""
@@ -76,15 +76,26 @@ class Shelf:
 
     def look(self) -> None:
         """Hear what other processes over the same database stored since the last look. Raises StoreError."""
+        self._store.look()
+        self.follow()
+
+    def follow(self) -> None:
+        """The same by what the store knows, without a look, for whoever commits on `conditions`."""
         with self._lock:
-            version = self._store.version(INDEX)
-            if version == self._index_version:
+            if self._store.known_version(INDEX) == self._index_version:
                 return
             self._index_version, self._origins = self._read_index()
             for part, ready in list(self._ready.items()):
-                now = (self._store.version(record_name(part)), self._origins.get(part))
+                now = (self._store.known_version(record_name(part)), self._origins.get(part))
                 if (ready.version, ready.origin) != now:
                     del self._ready[part]
+
+    def conditions(self, parts: Iterable[Part]) -> tuple[Expect, ...]:
+        """That nothing was stored of these parts since this call: asked for before `follow` and `held`, so that what
+        those find is never older.
+        """
+        names = [record_name(part) for part in parts]
+        return tuple(Expect(name=name, version=self._store.known_version(name) or 0) for name in names)
 
     def parts(self) -> tuple[Part, ...]:
         """Every part that is kept, whether it can be used or not."""

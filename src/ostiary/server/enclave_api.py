@@ -8,6 +8,7 @@ import binascii
 import json
 import logging
 import re
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -37,6 +38,10 @@ from ostiary.server.tls import Connection, connection_of, peer_of
 from ostiary.session.model import HostArgument, HostVariable
 
 _log = logging.getLogger("ostiary.server.enclave_api")
+
+ENDORSEMENTS_REMEMBERED = 16
+MAX_REMEMBERED_CHARACTERS = 64 * 1024
+"""Of the base64 text of one of these; whoever sends more pays for it at each start."""
 
 _TEES = (*TEES, "maa", "none")
 _PATHS = ("/v1/challenge", "/v1/configure", "/v1/render", "/v1/tags")
@@ -211,7 +216,7 @@ def _parse(body: bytes, peer: Identity, server_spki: bytes) -> Request:
         nonce=_hex(members, "nonce", NONCE_BYTES, "as /v1/challenge gave it"),
         tee=members["tee"],
         evidence=_base64(members, "evidence"),
-        endorsements=_base64(members, "endorsements"),
+        endorsements=_endorsements(members["endorsements"]),
         one_time_password=service["password"],
         access_token_proof=_hex(members, _PROOF, _PROOF_BYTES, "or be left out") if _PROOF in members else b"",
     )
@@ -232,6 +237,18 @@ def _base64(members: dict[str, str], name: str) -> bytes:
         return base64.b64decode(members[name], validate=True)
     except (binascii.Error, ValueError):
         raise InputError(f"member {name!r} is not base64") from None
+
+
+def _endorsements(text: str) -> bytes:
+    """Mostly the same as before: decoded once, and the very same object, so that whoever asks next knows it again."""
+    if len(text) > MAX_REMEMBERED_CHARACTERS:
+        return _base64({"endorsements": text}, "endorsements")
+    return _decoded_endorsements(text)
+
+
+@lru_cache(maxsize=ENDORSEMENTS_REMEMBERED)
+def _decoded_endorsements(text: str) -> bytes:
+    return _base64({"endorsements": text}, "endorsements")
 
 
 def _wire(configuration: Configuration) -> dict[str, JsonValue]:

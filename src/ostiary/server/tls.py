@@ -262,6 +262,8 @@ class TlsHttpProtocol(HttpToolsProtocol):
             except SSL.Error:
                 return
             self._raw.write(records)
+            if len(records) < _READ_BYTES:
+                return
 
     # Deadlines: one for the phase the connection is in. They move several times a request and hardly ever fire, so the
     # timer is left alone while it would fire before the deadline, and looks again then.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, TypeAlias
 
@@ -536,6 +537,11 @@ class SecurityAttestation:
     one_time_password_shared_secret: bytes | Variable | None = field(default=None, repr=False)
     tcb: TcbRules | Variable | None = None
     max_age: timedelta | Variable | None = None
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """All that stand in it, found once: each start under it asks."""
+        return tuple(variables_in(self))
 
 
 @dataclass(frozen=True, kw_only=True)

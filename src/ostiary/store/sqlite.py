@@ -275,11 +275,12 @@ class SqliteBackend:
             )
         if batch.forgotten:
             self._writer.execute("DELETE FROM deletions WHERE version <= ?", (batch.forgotten,))
-        self._writer.executemany(
-            "INSERT INTO records(id, version, sealed) VALUES (?, ?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET version = excluded.version, sealed = excluded.sealed",
-            ((row.id, row.version, row.sealed) for row in batch.records),
-        )
+        if batch.records:
+            self._writer.executemany(
+                "INSERT INTO records(id, version, sealed) VALUES (?, ?, ?) "
+                "ON CONFLICT(id) DO UPDATE SET version = excluded.version, sealed = excluded.sealed",
+                ((row.id, row.version, row.sealed) for row in batch.records),
+            )
         self._writer.executemany(
             "INSERT INTO leaves(position, sealed) VALUES (?, ?)", ((row.position, row.sealed) for row in batch.leaves)
         )

@@ -23,7 +23,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -218,8 +218,23 @@ class Store:
         Raises as `get`.
         """
         self._look()
+        return self.known_version(name)
+
+    def known_version(self, name: str) -> int | None:
+        """The version by what this store knows of the database: as of its last look or commit, whatever came since.
+
+        For whoever has a commit expect this version, or has just looked. Raises nothing.
+        """
         entry = self._index.get(self._vault.id_of(name))
         return None if entry is None else entry_version(entry)
+
+    def holds(self, conditions: Iterable[Expect]) -> bool:
+        """Whether all of them hold by what this store knows, as `known_version`."""
+        return all((self.known_version(wanted.name) or 0) == wanted.version for wanted in conditions)
+
+    def look(self) -> None:
+        """Hear of every commit that any process acknowledged before this call. Raises as `get`."""
+        self._look()
 
     def commit(self, writes: Sequence[Write], leaf: bytes, *, expect: Sequence[Expect] = ()) -> Future[Head]:
         """Make all writes and one leaf of the audit log durable, or nothing of it. Returns at once.

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -427,6 +428,79 @@ def test_what_was_verified_once_is_remembered_and_its_end_is_not_forgotten(
     chooser.choose("sgx", quote, vendor.collateral() + b" ", now=NOW, max_age=None)
     chooser.choose("sgx", quote, sent, now=NOW, max_age=None)
     assert len(calls) == 3
+
+
+def test_a_choice_is_remembered_while_it_would_be_made_again_and_no_longer(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not past a copy's end, not before one begins, not beside other copies, for another age, platform or what it
+    sends.
+    """
+    made: list[datetime] = []
+    anew = Chooser._choose_intel_anew
+
+    def counting(self: Chooser, *arguments: Any) -> Any:
+        made.append(arguments[2])
+        return anew(self, *arguments)
+
+    monkeypatch.setattr(Chooser, "_choose_intel_anew", counting)
+    later = replace(vendor, number=6, issued=NOW + 2 * DAY, status="OutOfDate").endorsement(TCB_INFO, now=NOW + 3 * DAY)
+    held = kept(later)
+    chooser = Chooser(vendor.anchors, held.get)
+    quote, sent, other = vendor.platform.quote(), vendor.collateral(), vendor.collateral() + b" "
+
+    def number(now: datetime, sent: bytes = sent, max_age: timedelta | None = None, evidence: bytes = quote) -> int:
+        return number_of(chooser.choose("sgx", evidence, sent, now=now, max_age=max_age))
+
+    begins = later.issued
+    assert [number(now) for now in (NOW, NOW + DAY, begins - timedelta(seconds=1))] == [5, 5, 5]
+    assert made == [NOW]
+    assert number(begins) == 6, "from the moment on that the newer one may be used"
+    assert made == [NOW, begins]
+    assert [number(begins + DAY), number(begins + 2 * DAY)] == [6, 6]
+    assert len(made) == 2
+    assert number(begins, max_age=9 * DAY) == 6
+    assert number(begins, sent=other) == 6
+    assert len(made) == 4
+    held.clear()
+    assert number(begins) == 5, "without the copy that it was made beside"
+    assert len(made) == 5
+    assert number(NOW) == 5, "a clock that was put back"
+    assert len(made) == 6
+    chain = vendor.platform.certificates
+    without_root = b"".join(one.public_bytes(Encoding.PEM) for one in (chain.platform, chain.issuer))
+    assert number(NOW, evidence=with_pck_chain(quote, without_root)) == 5
+    assert len(made) == 7
+
+
+def test_a_choice_that_was_remembered_ends_by_the_sessions_age_and_turns_stale_at_the_vendors_end(
+    vendor: Vendor,
+) -> None:
+    chooser, quote, sent = Chooser(vendor.anchors, lambda _: None), vendor.platform.quote(), vendor.collateral()
+    for age in (3 * DAY, 25 * DAY):
+        chooser.choose("sgx", quote, sent, now=NOW, max_age=age)
+    with pytest.raises(EndorsementsMissingError, match="have run out"):
+        chooser.choose("sgx", quote, sent, now=vendor.issued + 3 * DAY, max_age=3 * DAY)
+    end = vendor.issued + vendor.life - timedelta(seconds=1)
+    times = [end - timedelta(seconds=1), end, end + timedelta(seconds=1), end + DAY]
+    chosen = [chooser.choose("sgx", quote, sent, now=now, max_age=25 * DAY) for now in times]
+    assert [one.at for one in chosen] == [times[0], end, end, end]
+
+
+def test_choices_are_remembered_within_a_bound(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "MAX_REMEMBERED", 2)
+    chooser, sent = Chooser(vendor.anchors, lambda _: None), vendor.collateral()
+    for blanks in range(5):
+        chooser.choose("sgx", vendor.platform.quote(), sent + b" " * blanks, now=NOW, max_age=None)
+    assert len(chooser._choices) == 2
+
+
+def test_a_choice_beside_something_that_could_not_be_read_is_not_remembered(vendor: Vendor) -> None:
+    """It may be read a moment later, as what is from the future."""
+    early = replace(vendor, number=6, issued=NOW + DAY).collateral()
+    chooser = Chooser(vendor.anchors, all_of(vendor).get)
+    assert number_of(chooser.choose("sgx", vendor.platform.quote(), early, now=NOW, max_age=None)) == 5
+    assert number_of(chooser.choose("sgx", vendor.platform.quote(), early, now=NOW + 2 * DAY, max_age=None)) == 6
 
 
 def test_an_unused_issuer_does_not_help() -> None:

@@ -50,6 +50,26 @@ def test_a_commit_of_one_process_is_what_the_next_read_of_another_sees(pair: Pai
     assert other.head == one.head
 
 
+def test_what_a_store_knows_moves_with_a_look_or_a_commit_of_its_own_and_not_before(pair: Pair) -> None:
+    """Who decides by it commits on it: the condition is one on what all processes wrote."""
+    one, other = pair
+    first = Expect(name="a", version=1)
+    put(one, "a", b"1")
+    assert (one.known_version("a"), one.holds([first])) == (1, True)
+    assert (other.known_version("a"), other.holds([first]), other.holds([])) == (None, False, True)
+    assert other.holds([Expect(name="a", version=0)])
+    with pytest.raises(ConflictError, match="that the commit rests on is at version 1, expected none"):
+        other.commit([], b"leaf", expect=[Expect(name="a", version=0)]).result()
+    assert other.known_version("a") == 1, "whoever was told of a conflict finds out why"
+    put(one, "a", b"2", expected=1)
+    assert other.known_version("a") == 1
+    other.look()
+    assert (other.known_version("a"), other.holds([first])) == (2, False)
+    put(one, "a", None, expected=2)
+    put(other, "b", b"1")
+    assert other.known_version("a") is None
+
+
 def test_the_processes_take_turns_without_a_read_in_between(pair: Pair) -> None:
     one, other = pair
     for number in range(0, 20, 2):

@@ -21,7 +21,7 @@ from ostiary.evidence.chain import parse_revocation_list, verify_chain
 from ostiary.evidence.endorsements.part import Part
 from ostiary.evidence.endorsements.piece import Anchors, Endorsement, Origin, Piece, pck_ca, verify_piece
 from ostiary.evidence.endorsements.vendors import read_thim
-from ostiary.evidence.intel.collateral import parse_collateral
+from ostiary.evidence.intel.collateral import digest_of, parse_collateral
 from ostiary.evidence.intel.quote import PCK_CHAIN, SignedQuote, parse_signed_quote
 from ostiary.evidence.intel.statement import parse_statement
 from ostiary.evidence.intel.verify import named_root
@@ -66,16 +66,42 @@ class Chosen:
     sent: tuple[Endorsement, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What was chosen for one platform, of what it sent and what was kept then.
+
+    picked: None: what was sent, as it is. kept: of each part that was looked for, the copy that was there.
+    since, until: when it would be made the same of these copies: none of them begins or ends to count in between, nor
+    is any of those picked close to its end.
+    """
+
+    picked: tuple[Endorsement, ...] | None
+    parts: tuple[Part, ...]
+    sent: tuple[Endorsement, ...]
+    kept: Mapping[Part, Kept | None]
+    since: datetime
+    until: datetime
+
+    def would_be_the_same(self, held: Held, now: datetime) -> bool:
+        return self.since <= now < self.until and all(held(part) == copy for part, copy in self.kept.items())
+
+    def chosen(self, sent: bytes, now: datetime) -> Chosen:
+        endorsements = sent if self.picked is None else assemble(self.picked)
+        return Chosen(endorsements=endorsements, at=now, parts=self.parts, sent=self.sent)
+
+
 class Chooser:
     """Chooses for one service. held: the copies that it keeps, each verified under `anchors` before.
 
-    Invariant: what is remembered of sent endorsements was verified under `anchors`; whether it is in force is asked at
-    each use.
+    Invariants: what is remembered of sent endorsements was verified under `anchors`; whether it is in force is asked at
+    each use. A choice that is remembered is used only for the same platform, sent bytes and age, beside the very copies
+    that it was made beside, and at times at which it would be made again.
     """
 
     def __init__(self, anchors: Anchors, held: Held) -> None:
         self._anchors = anchors
         self._held = held
+        self._choices: OrderedDict[tuple[str, bytes, bytes, timedelta | None], _Choice] = OrderedDict()
         self._sent: OrderedDict[bytes, tuple[Endorsement, ...]] = OrderedDict()
         self._keys: OrderedDict[bytes, SigningKey] = OrderedDict()
         self._vceks: OrderedDict[bytes, tuple[Endorsement, ...]] = OrderedDict()
@@ -113,6 +139,23 @@ class Chooser:
         if quote.certification_type != PCK_CHAIN:
             # Says more about it than could be said here.
             return Chosen(endorsements=sent, at=now)
+        key = (quote.tee, hashlib.sha256(quote.certification).digest(), digest_of(sent), max_age)
+        made = self._choices.get(key)
+        if made is None or not made.would_be_the_same(self._held, now):
+            self._choices.pop(key, None)
+            anew = self._choose_intel_anew(quote, sent, now, max_age)
+            if isinstance(anew, Chosen):
+                return anew
+            made = self._choices[key] = anew
+            if len(self._choices) > MAX_REMEMBERED:
+                self._choices.popitem(last=False)
+        self._choices.move_to_end(key)
+        return made.chosen(sent, now)
+
+    def _choose_intel_anew(
+        self, quote: SignedQuote, sent: bytes, now: datetime, max_age: timedelta | None
+    ) -> Chosen | _Choice:
+        """As `choose`; a choice that may be remembered is one that was made without any fault or stale copy."""
         parts = parts_of_quote(quote)
         own: dict[Part, Endorsement] = {}
         refused: tuple[str, ...] = ()
@@ -127,9 +170,10 @@ class Chooser:
             refused = (f"the endorsements are for {what}",)
         chosen: list[Endorsement] = []
         missing: dict[Part, tuple[str, ...]] = {}
+        kept = {part: self._held(part) for part in parts if part not in own or not own[part].root.software}
         for part in parts:
             try:
-                chosen.append(self._pick(part, own.get(part), now, max_age))
+                chosen.append(_pick(part, own.get(part), kept.get(part), now, max_age))
             except EndorsementsMissingError as error:
                 missing[part] = error.chain if part in own else ()
         if missing:
@@ -141,29 +185,28 @@ class Chooser:
             told = refused or next((why for why in missing.values() if why), (_MISSING,))
             raise EndorsementsMissingError(*told, parts=tuple(map(str, missing)))
         at = min(now, *(one.until - _JUST_BEFORE for one in chosen))
+        picked = None if set(chosen) == set(own.values()) else tuple(chosen)
         if at < now:
             _require_overlap(chosen, at)
             _require_in_force(quote, now)
-        endorsements = sent if set(chosen) == set(own.values()) else assemble(tuple(chosen))
-        return Chosen(endorsements=endorsements, at=at, parts=parts, sent=_of_hardware(own.values()))
-
-    def _pick(self, part: Part, own: Endorsement | None, now: datetime, max_age: timedelta | None) -> Endorsement:
-        """The copy of a part to use. Raises EndorsementsMissingError, which says what is wrong with it."""
-        kept = None if own is not None and own.root.software else self._held(part)
-        why: tuple[str, ...] = (f"there is no {part}",)
-        usable: list[Endorsement] = []
-        for copy in (None if kept is None else kept.endorsement, own):
-            if copy is not None:
-                try:
-                    copy.require(now, max_age)
-                    usable.append(copy)
-                except EvidenceRefusedError as error:
-                    why = error.chain
-        if not usable:
-            raise EndorsementsMissingError(*why, parts=(str(part),))
-        if len(usable) == 2 and kept is not None and kept.origin == "vendor" and usable[0].is_newer_than(usable[1]):
-            return usable[0]
-        return usable[-1]
+        if at < now or refused:
+            return Chosen(
+                endorsements=sent if picked is None else assemble(picked),
+                at=at,
+                parts=parts,
+                sent=_of_hardware(own.values()),
+            )
+        looked_at = [*own.values(), *(copy.endorsement for copy in kept.values() if copy is not None)]
+        ends = [one.until - _JUST_BEFORE for one in chosen]
+        turns = [instant for one in looked_at for instant in (one.issued, one.last_use(max_age)) if instant > now]
+        return _Choice(
+            picked=picked,
+            parts=parts,
+            sent=_of_hardware(own.values()),
+            kept=kept,
+            since=now,
+            until=min(*ends, *turns),
+        )
 
     def _read_sent(self, sent: bytes, now: datetime) -> tuple[Endorsement, ...]:
         return _remembered(self._sent, sent, lambda: read_collateral(sent, self._anchors, now=now))
@@ -193,7 +236,7 @@ class Chooser:
         held = {}
         for part in parts:
             try:
-                held[part] = self._pick(part, None, now, max_age).piece
+                held[part] = _pick(part, None, self._held(part), now, max_age).piece
             except EndorsementsMissingError:
                 continue
         chains = [piece.data for part, piece in held.items() if part.kind == "amd-chain"]
@@ -254,6 +297,26 @@ class Chooser:
             return ()
 
 
+def _pick(
+    part: Part, own: Endorsement | None, kept: Kept | None, now: datetime, max_age: timedelta | None
+) -> Endorsement:
+    """The copy of a part to use. Raises EndorsementsMissingError, which says what is wrong with it."""
+    why: tuple[str, ...] = (f"there is no {part}",)
+    usable: list[Endorsement] = []
+    for copy in (None if kept is None else kept.endorsement, own):
+        if copy is not None:
+            try:
+                copy.require(now, max_age)
+                usable.append(copy)
+            except EvidenceRefusedError as error:
+                why = error.chain
+    if not usable:
+        raise EndorsementsMissingError(*why, parts=(str(part),))
+    if len(usable) == 2 and kept is not None and kept.origin == "vendor" and usable[0].is_newer_than(usable[1]):
+        return usable[0]
+    return usable[-1]
+
+
 def parts_of(tee: str, evidence: bytes) -> tuple[Part, ...]:
     """The endorsements that this evidence can be verified with. Raises EvidenceFormatError.
 
@@ -274,6 +337,7 @@ def parts_of_quote(quote: SignedQuote) -> tuple[Part, ...]:
     return parts_of_platform(quote.tee, fmspc, ca)
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parts_of_platform(tee: str, fmspc: str, *cas: str) -> tuple[Part, ...]:
     """The same for a platform by its FMSPC, and by the CAs that may have certified it."""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime
 from functools import lru_cache
@@ -48,6 +49,14 @@ def parse_collateral(data: bytes) -> QuoteCollateralV3:
         qe_identity=texts["qe_identity"],
         qe_identity_signature=binaries["qe_identity_signature"],
     )
+
+
+@lru_cache(maxsize=COLLATERALS_REMEMBERED)
+def digest_of(data: bytes) -> bytes:
+    """SHA-256 of endorsements. The last COLLATERALS_REMEMBERED answers are remembered: platforms send theirs at each
+    start.
+    """
+    return hashlib.sha256(data).digest()
 
 
 @lru_cache(maxsize=TCB_DATES_REMEMBERED)

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ostiary.evidence.claims import Claims
+from ostiary.evidence.intel.collateral import digest_of
 from ostiary.evidence.intel.quote import QuoteTee, SignedQuote, parse_signed_quote
 from ostiary.evidence.roots import TrustedRoot
 from ostiary.evidence.sgx import verify as sgx
@@ -33,6 +34,8 @@ PLATFORM_LIFE = timedelta(seconds=60)
 
 MAX_PLATFORMS = 256
 """Platforms remembered, the least recently used forgotten first."""
+
+_P256_WITH_SHA256 = ec.ECDSA(hashes.SHA256())
 
 # Offsets in the body of what a program says of itself; the rest of the body says something of its platform.
 _OF_THE_PROGRAM: Mapping[QuoteTee, tuple[tuple[int, int], ...]] = {
@@ -82,7 +85,9 @@ class Verifier:
 
 
 def _frame(quote: bytes, signed: SignedQuote, endorsements: bytes) -> bytes:
-    """SHA-256 over all of the quote but what the program says of itself and its signature, its length, endorsements."""
+    """SHA-256 over all of the quote but what the program says of itself and its signature, its length, and the SHA-256
+    of the endorsements.
+    """
     digest = hashlib.sha256(len(quote).to_bytes(8, "big"))
     signature = len(signed.signed) + 4
     start = 0
@@ -91,14 +96,14 @@ def _frame(quote: bytes, signed: SignedQuote, endorsements: bytes) -> bytes:
         start = signed.body_offset + end
     digest.update(quote[start:signature])
     digest.update(quote[signature + len(signed.signature) :])
-    digest.update(endorsements)
+    digest.update(digest_of(endorsements))
     return digest.digest()
 
 
 def _claims(quote: bytes, signed: SignedQuote, platform: _Platform) -> Claims:
     """The claims of a quote that fits the platform's frame. Raises InvalidSignature."""
     r, s = (int.from_bytes(signed.signature[half : half + 32], "big") for half in (0, 32))
-    platform.key.verify(encode_dss_signature(r, s), signed.signed, ec.ECDSA(hashes.SHA256()))
+    platform.key.verify(encode_dss_signature(r, s), signed.signed, _P256_WITH_SHA256)
     program_of = sgx.program_of if signed.tee == "sgx" else tdx.program_of
     return replace(platform.claims, **program_of(quote))
 

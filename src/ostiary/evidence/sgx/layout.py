@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ostiary.errors import EvidenceFormatError
 from ostiary.evidence.claims import JsonValue
-from ostiary.evidence.intel.quote import SignedQuote, parse_signed_quote
+from ostiary.evidence.intel.quote import QUOTES_REMEMBERED, SignedQuote, parse_signed_quote
 
 _DEBUG = 0x02
 _MODE_64_BIT = 0x04
@@ -61,7 +62,7 @@ def parse_quote(data: bytes) -> Quote:
     return Quote(
         frame=frame,
         report=_report_body(frame.body, "report body"),
-        qe_report=_report_body(frame.qe_report, "QE report body"),
+        qe_report=_qe_report_body(frame.qe_report),
     )
 
 
@@ -85,6 +86,12 @@ def shown(quote: Quote) -> dict[str, JsonValue]:
         "isvsvn": report.isv_svn,
         "report_data": report.report_data.hex(),
     }
+
+
+@lru_cache(maxsize=QUOTES_REMEMBERED)
+def _qe_report_body(body: bytes) -> ReportBody:
+    """The same bytes in all quotes of a platform."""
+    return _report_body(body, "QE report body")
 
 
 def _report_body(body: bytes, field: str) -> ReportBody:
