@@ -101,7 +101,7 @@ class Endorsements:
         """The conditions that what is kept for this evidence is still what is kept now. Raises EvidenceFormatError."""
         parts = parts_of(tee, evidence)
         # An old report does not name its product, and the list that is looked at is that of its certificate's.
-        lists = [Part(kind="amd-crl", name=product) for product in AMD_PRODUCTS] if tee == "snp" else []
+        lists = [Part(kind="amd-crl", name=product) for product in AMD_PRODUCTS] if tee in ("snp", "tpm") else []
         return self.shelf.conditions(dict.fromkeys((*parts, *lists)))
 
     async def choose(self, tee: str, evidence: bytes, sent: bytes, *, max_age: timedelta | None = None) -> Chosen:
