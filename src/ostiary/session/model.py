@@ -459,7 +459,7 @@ class NoneSubject:
 
 @dataclass(frozen=True, kw_only=True)
 class SignerSubject:
-    """Admits uploads that this key signed. spki: DER SubjectPublicKeyInfo, Ed25519 or P-384."""
+    """Admits uploads that this key signed. spki: DER SubjectPublicKeyInfo, Ed25519 or P-384; of a board also P-256."""
 
     spki: bytes
 
@@ -503,6 +503,37 @@ class AccessPolicy:
     @property
     def effective_list_sessions(self) -> tuple[Subject, ...]:
         return self.read if self.list_sessions is None else self.list_sessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardMember:
+    """One member of a policy board. signer: the key that it decides with; a variable is unknown, and decides nothing.
+
+    Each member votes. may_approve: its approval alone is enough. may_reject: its rejection alone is final.
+    """
+
+    name: str
+    signer: SignerSubject | Variable
+    may_approve: bool = False
+    may_reject: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyBoard:
+    """Who decides changes together: any `tolerated_faults + 1` of the members. Ours, not SCONE's.
+
+    decide_within: from the proposal on. time_lock: between the deciding approval and the change.
+    on: of "update", "create_sessions" and "delete". break_glass: members that suffice whatever others reject; None: no
+    number does. notify: https URLs that are told of proposals.
+    """
+
+    tolerated_faults: int
+    members: tuple[BoardMember, ...]
+    decide_within: timedelta
+    time_lock: timedelta = timedelta(0)
+    on: frozenset[str] = frozenset({"update"})
+    break_glass: int | None = None
+    notify: tuple[str, ...] = ()
 
 
 # --- security --------------------------------------------------------------------------------------------------------
@@ -576,6 +607,7 @@ class Session:
     secrets: tuple[Secret, ...] = ()
     secret_store: KeyVault | None = None
     access_policy: AccessPolicy | Variable = AccessPolicy()
+    policy_board: PolicyBoard | None = None
     security: Security | Variable = Security()
     creator: str | SignerSubject | None = None
 
@@ -583,3 +615,15 @@ class Session:
     def attestation(self) -> SecurityAttestation | Variable:
         """`security.attestation`; the variable that the whole section is, if it is one."""
         return self.security if isinstance(self.security, Variable) else self.security.attestation
+
+    def board_decides(self, operation: str) -> bool:
+        """Whether the policy board decides "update" or "create_sessions", which is as update unless it is given."""
+        board = self.policy_board
+        if board is None:
+            return False
+        follows = operation == "create_sessions" and self._creates_as_it_updates and "update" in board.on
+        return operation in board.on or follows
+
+    @property
+    def _creates_as_it_updates(self) -> bool:
+        return not isinstance(self.access_policy, Variable) and self.access_policy.create_sessions is None
