@@ -69,6 +69,8 @@ _CONTAINERS: Mapping[str, tuple[str, int]] = {
     "store_in": ("`store_in: !akv`", language.KEYS["session"]["secret_config"]),
     "validity": ("`validity` of a jwt", language.KINDS["jwt"]),
     "access_policy": ("`access_policy`", V0_1),
+    "policy_board": ("`policy_board` (Ostiary's own)", language.KEYS["session"]["policy_board"]),
+    "board member": ("`members[]` of `policy_board`", language.KEYS["session"]["policy_board"]),
     "creator": ("`creator` of a signed session", language.KEYS["creator"]["signer"]),
     "security": ("`security`", language.KEYS["session"]["security"]),
     "security.attestation": ("`security.attestation`", language.KEYS["security"]["attestation"]),

@@ -6,6 +6,7 @@ Source: session language, section 11.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 
 from ostiary.session import language
 from ostiary.session.base58 import decode_ed25519_key, decode_key_hash
@@ -23,7 +24,7 @@ from ostiary.session.model import (
     Variable,
 )
 from ostiary.session.node import Mapping as MappingNode
-from ostiary.session.node import Node, Scalar
+from ostiary.session.node import Node, Path, Scalar
 from ostiary.session.node import Sequence as SequenceNode
 from ostiary.session.normal import JsonValue, present
 from ostiary.session.pem import certificate_key_hash, ed25519_spki, labels, public_key
@@ -45,15 +46,33 @@ Entry = tuple[Subject | None, JsonValue]
 """A subject, None after a mistake, and its normal form."""
 
 
-def read_access_policy(reading: Reading, node: Node | None) -> tuple[AccessPolicy | Variable, JsonValue]:
-    """The access policy. What the author does not give is CREATOR for read and update, and follows them otherwise."""
+def read_access_policy(
+    reading: Reading, node: Node | None, boarded: Collection[str] = ()
+) -> tuple[AccessPolicy | Variable, JsonValue]:
+    """The access policy. What the author does not give is CREATOR for read and update, and follows them otherwise.
+
+    boarded: operations that a policy board decides. They must not stand here, and admit nobody.
+    """
     if node is None:
-        return AccessPolicy(), present(read=["CREATOR"], update=["CREATOR"])
+        return _read_policy(reading, MappingNode(0, 0, Path(), {}, {}), boarded)
     variable = read_variable(reading, node)
-    if variable is not None:
-        return variable, str(variable.placeholder)
+    if variable is None:
+        return _read_policy(reading, node, boarded)
+    if boarded:
+        reading.findings.error(
+            node,
+            f"the policy board decides {' and '.join(boarded)}, and a variable might let others do that; "
+            "write the policy out, with variables as entries",
+        )
+    return variable, str(variable.placeholder)
+
+
+def _read_policy(reading: Reading, node: Node, boarded: Collection[str]) -> tuple[AccessPolicy, JsonValue]:
     fields = reading.fields(node, "access_policy")
-    operations = {name: _read_operation(reading, fields, name) for name in language.KEYS["access_policy"]}
+    operations = {
+        name: _read_boarded(reading, fields, name) if name in boarded else _read_operation(reading, fields, name)
+        for name in language.KEYS["access_policy"]
+    }
     creator: tuple[Subject, ...] = (CreatorSubject(),)
     (read, read_form), (update, update_form) = (
         operations[name] or (creator, ["CREATOR"]) for name in ("read", "update")
@@ -65,7 +84,7 @@ def read_access_policy(reading: Reading, node: Node | None) -> tuple[AccessPolic
         create_sessions=None if create is None else create[0],
         list_sessions=None if listed is None else listed[0],
     )
-    _warn(reading, fields, policy)
+    _warn(reading, fields, policy, boarded)
     return policy, present(
         read=read_form,
         update=update_form,
@@ -118,23 +137,39 @@ def read_signer(reading: Reading, node: Node) -> SignerSubject | None:
         return None
 
 
-def signer_key(text: str) -> bytes:
+def signer_key(text: str, types: Sequence[str] = _SIGNER_TYPES) -> bytes:
     """DER SubjectPublicKeyInfo of a key that signs sessions, from its PEM or its base58check text.
 
-    Raises ValueError with one sentence: not a key, or neither Ed25519 nor P-384.
+    Raises ValueError with one sentence: not a key, or of none of `types`, by default neither Ed25519 nor P-384.
     """
     if not labels(text):
         return ed25519_spki(decode_ed25519_key(text))
     key_type, spki = public_key(text)
-    if key_type not in _SIGNER_TYPES:
-        raise ValueError(f"expected a key of type {' or '.join(_SIGNER_TYPES)}, found {key_type}")
+    check_key_type(key_type, types)
     return spki
+
+
+def check_key_type(key_type: str, types: Sequence[str]) -> None:
+    """Raises ValueError with one sentence."""
+    if key_type not in types:
+        raise ValueError(f"expected a key of type {', '.join(types[:-1])} or {types[-1]}, found {key_type}")
 
 
 def _may_name_creator(subject: Subject) -> bool:
     if isinstance(subject, RuleSubject):
         return any(_may_name_creator(part) for part in subject.subjects)
     return isinstance(subject, CreatorSubject | Variable)
+
+
+def _read_boarded(reading: Reading, fields: Fields, name: str) -> tuple[tuple[Subject, ...], list[JsonValue]]:
+    """An operation that the policy board decides: nobody does it in another way."""
+    if name in fields.node.values:
+        reading.findings.error(
+            fields.node.keys[name],
+            f"the policy board decides {name}, and this would be a way around it; remove it, or take {name} out of "
+            "policy_board.on",
+        )
+    return (NoneSubject(),), []
 
 
 def _read_operation(reading: Reading, fields: Fields, name: str) -> tuple[tuple[Subject, ...], list[JsonValue]] | None:
@@ -267,7 +302,7 @@ def _read_key_hash(reading: Reading, node: Scalar) -> Subject | None:
     return KeySubject(key_hash=key_hash)
 
 
-def _warn(reading: Reading, fields: Fields, policy: AccessPolicy) -> None:
+def _warn(reading: Reading, fields: Fields, policy: AccessPolicy, boarded: Collection[str]) -> None:
     node = fields.get("update") or fields.node
     if AnySubject() in policy.update:
         reading.findings.warning(node, "everyone may replace this session and take over its secrets; write CREATOR")
@@ -275,7 +310,7 @@ def _warn(reading: Reading, fields: Fields, policy: AccessPolicy) -> None:
         reading.findings.warning(
             fields.node.values["create_sessions"], "everyone may create sessions in this namespace; write CREATOR"
         )
-    if policy.update == (NoneSubject(),):
+    if policy.update == (NoneSubject(),) and "update" not in boarded:
         reading.findings.note(node, "with NONE the session can never change")
     readers = {*policy.read, NoneSubject()}
     if reading.level < language.V0_3 and AnySubject() not in readers and not set(policy.update) <= readers:

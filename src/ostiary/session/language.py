@@ -38,6 +38,7 @@ KEYS: Mapping[str, Mapping[str, int]] = {
         "volumes": V0_1,
         "images": V0_1,
         "access_policy": V0_1,
+        "policy_board": 12,
         "security": 1,
     },
     "service": {
@@ -90,6 +91,10 @@ KEYS: Mapping[str, Mapping[str, int]] = {
     "store_in": {"token": 10, "vault": 10},
     "validity": {"for": 12},
     "access_policy": {"read": V0_1, "update": V0_1, "create_sessions": 5, "list_sessions": 12},
+    "policy_board": dict.fromkeys(
+        ("tolerated_faults", "members", "decide_within", "time_lock", "on", "break_glass", "notify"), 12
+    ),
+    "board member": {"name": 12, "signer": 12, "power": 12},
     "creator": {"signer": 10},
     "security": {"attestation": 1, "singleton_enclaves": 9, "service_access_token": 9},
     "security.attestation": {
@@ -126,6 +131,7 @@ IDENTIFYING: Mapping[str, tuple[frozenset[str], ...]] = {
 """Factors that say together which program a variant admits; without one of these sets it would admit any (ADR 0023)."""
 
 OWN_KEYS: Mapping[str, frozenset[str]] = {
+    "session": frozenset({"policy_board"}),
     "attestation variant": frozenset(TEES),
     "security.attestation": frozenset({"tcb", "max_age"}),
 }
@@ -219,6 +225,7 @@ VOLUME_FILES: Mapping[str, int] = {"encrypted": 11, "authenticated-only": 11}
 NULL_IS_A_MISTAKE = frozenset(
     {
         *("platforms", "provide_secrets", "max_age"),
+        *("policy_board", "power", "time_lock", "on"),
         *(key for place in (*TEES, "tpm pcrs") for key in KEYS[place]),
         *PCRS,
     }
@@ -239,6 +246,9 @@ SUBJECT_VARIABLE_LEVEL = V0_1
 SERVICE_KEY_VARIABLE_LEVEL = 5
 VOLUME_KEY_VARIABLE_LEVEL = 7
 GOVERNANCE_LEVEL = 10
+BOARD_LEVEL = 12
+BOARD_POWERS: Mapping[str, int] = {"vote": 12, "approve": 12, "reject": 12}
+BOARD_OPERATIONS: Mapping[str, int] = {"update": 12, "create_sessions": 12, "delete": 12}
 ENCODINGS: Mapping[str, int] = {"escape(json)": 10}
 
 _OLD_KEY_FORMATS = {"pkcs8-v1:pem": 5, "pkcs8-v1:der": 5}

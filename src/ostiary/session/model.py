@@ -458,7 +458,7 @@ class NoneSubject:
 
 @dataclass(frozen=True, kw_only=True)
 class SignerSubject:
-    """Admits uploads that this key signed. spki: DER SubjectPublicKeyInfo, Ed25519 or P-384."""
+    """Admits uploads that this key signed. spki: DER SubjectPublicKeyInfo, Ed25519 or P-384; of a board also P-256."""
 
     spki: bytes
 

@@ -21,6 +21,7 @@ from ostiary.session.name import read_session_name
 from ostiary.session.node import Mapping, Node, Scalar
 from ostiary.session.normal import JsonObject, JsonValue, count_nodes, present, session_hash
 from ostiary.session.pem import certificate_key_hash
+from ostiary.session.policy_board import read_policy_board
 from ostiary.session.reading import Fields, Reading, describe, first_repeated
 from ostiary.session.secret import (
     check_references,
@@ -177,7 +178,9 @@ def _read_session(reading: Reading, root: Mapping) -> tuple[Session, JsonObject]
     demands = _demands(security)
     services = [read_service(reading, node, demands) for node in service_nodes]
     _check_unique(reading, [service.name for service, _ in services], service_nodes, "service")
-    policy, policy_form = read_access_policy(reading, fields.get("access_policy"))
+    board, board_form = read_policy_board(reading, fields.get("policy_board"), secrets)
+    boarded = [name for name in language.KEYS["access_policy"] if board is not None and name in board.on]
+    policy, policy_form = read_access_policy(reading, fields.get("access_policy"), boarded)
     creator, creator_form = _read_creator(reading, fields, policy)
     session = Session(
         version=version or language.spell(language.V0_1),
@@ -191,6 +194,7 @@ def _read_session(reading: Reading, root: Mapping) -> tuple[Session, JsonObject]
         secrets=secrets,
         secret_store=secret_store,
         access_policy=policy,
+        policy_board=board,
         security=security,
         creator=creator,
     )
@@ -208,6 +212,7 @@ def _read_session(reading: Reading, root: Mapping) -> tuple[Session, JsonObject]
         services=service_forms,
         volumes=volume_forms,
         access_policy=policy_form,
+        policy_board=board_form,
         security=security_form,
         creator=creator_form,
     )

@@ -11,6 +11,7 @@ from ostiary.session import language
 from ostiary.session.image import MAX_PERMISSION
 from ostiary.session.name import MAX_NAME_CHARACTERS
 from ostiary.session.normal import JsonObject, JsonValue
+from ostiary.session.policy_board import MAX_MEMBERS, MAX_URL_CHARACTERS
 from ostiary.session.secret import MAX_SIZE, MIN_SIZE
 from ostiary.session.service import MAX_VERSION
 from ostiary.session.tee import BANK_BYTES, MAX_GUEST_SVN, MAX_VMPL, measurement_bytes
@@ -188,6 +189,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "import_akv": ("vault",),
     "store_in": ("vault",),
     "validity": ("for",),
+    "policy_board": ("tolerated_faults", "members"),
+    "board member": ("name", "signer"),
     "creator": ("signer",),
 }
 _CAS: Mapping[str, JsonObject] = {"cas_url": _TEXT, "cas_key": _KEY_HASH, "cas_software_key": _KEY_HASH}
@@ -207,6 +210,7 @@ PROPERTIES: Mapping[str, Mapping[str, JsonObject]] = {
         "volumes": _list(_to("volume")),
         "images": _list(_to("image")),
         "access_policy": _or_variable(_to("access_policy")),
+        "policy_board": _to("policy_board"),
         "security": _or_variable(_to("security")),
     },
     "service": {
@@ -273,6 +277,20 @@ PROPERTIES: Mapping[str, Mapping[str, JsonObject]] = {
     "store_in": {"token": _VARIABLE, "vault": _TEXT},
     "validity": {"for": _TEXT},
     "access_policy": dict.fromkeys(language.KEYS["access_policy"], _OPERATION),
+    "policy_board": {
+        "tolerated_faults": {"type": "integer", "minimum": 0, "maximum": MAX_MEMBERS - 1},
+        "members": {"type": "array", "items": _to("board member"), "minItems": 1, "maxItems": MAX_MEMBERS},
+        "decide_within": _TEXT,
+        "time_lock": _TEXT,
+        "on": _one_or_more(_choice(language.BOARD_OPERATIONS)),
+        "break_glass": {"type": "integer", "minimum": 1, "maximum": MAX_MEMBERS},
+        "notify": _one_or_more({"type": "string", "pattern": "^https://", "maxLength": MAX_URL_CHARACTERS}),
+    },
+    "board member": {
+        "name": _SEGMENT,
+        "signer": {"type": "string"},
+        "power": _one_or_more(_choice(language.BOARD_POWERS)),
+    },
     "creator": {"signer": {"type": "string"}},
     "security": {
         "attestation": _or_variable(_to("security.attestation")),
