@@ -1,5 +1,28 @@
-"""Who may create, read or update a session. Pure."""
+"""Who may create, read, update or approve a session. Pure."""
 
 from ostiary.board.authorize import Caller, Creator, Operation, Party, authorize
+from ostiary.board.count import Choice, Outcome, Quorum, Voter, check_caution, compiled_rule, count, quorum_of
+from ostiary.board.decision import MAX_REASON_CHARS, VerifiedDecision, decision_message, verify_decision
+from ostiary.board.proposal import MAX_NOTE_CHARS, ProposalFacts
 
-__all__ = ["Caller", "Creator", "Operation", "Party", "authorize"]
+__all__ = [
+    "MAX_NOTE_CHARS",
+    "MAX_REASON_CHARS",
+    "Caller",
+    "Choice",
+    "Creator",
+    "Operation",
+    "Outcome",
+    "Party",
+    "ProposalFacts",
+    "Quorum",
+    "VerifiedDecision",
+    "Voter",
+    "authorize",
+    "check_caution",
+    "compiled_rule",
+    "count",
+    "decision_message",
+    "quorum_of",
+    "verify_decision",
+]
