@@ -14,7 +14,7 @@ from ostiary.broker.variables import Lookup, Variables
 from ostiary.errors import ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import fragment, secrets_used
 from ostiary.session import JsonValue, Template
-from ostiary.session.model import AccessPolicy, SecurityAttestation, Service, Variable, variables_in
+from ostiary.session.model import AccessPolicy, PolicyBoard, SecurityAttestation, Service, Variable, variables_in
 from ostiary.session.placeholder import Placeholder
 
 _Part = TypeVar("_Part")
@@ -95,6 +95,24 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
     resolved = variables.access_policy(policy)
     for failure in _few(variables.failures):
         log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
+    return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:
+    """The policy board of a version that is current or about to be, and the records that say who its members are.
+
+    A member whose key cannot be resolved keeps its variable, and is nobody. Raises ValueError for a session without.
+    """
+    board = stored.parsed.session.policy_board
+    if board is None:
+        raise ValueError(f"session {stored.parsed.session.name} has no policy board")
+    if next(variables_in(board), None) is None:
+        return Made(thing=board, rests_on=(stored.is_current,))
+    resolution = _resolution(cas)
+    variables = Variables(stored.parsed.session, _lookup(resolution, stored))
+    resolved = variables.policy_board(board)
+    for failure in _few(variables.failures):
+        log.warning("session %s, policy board: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
 
 
