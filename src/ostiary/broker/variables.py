@@ -20,12 +20,14 @@ from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
     NoneSubject,
+    PolicyBoard,
     RuleSubject,
     Security,
     SecurityAttestation,
     Service,
     Session,
     Signer,
+    SignerSubject,
     Subject,
     TcbRules,
     TeeFactors,
@@ -105,6 +107,21 @@ class Variables:
             create_sessions=None if create is None else self._subjects("create_sessions", create),
             list_sessions=None if listing is None else self._subjects("list_sessions", listing),
         )
+
+    def policy_board(self, board: PolicyBoard) -> PolicyBoard:
+        """The board with its members' keys. A member whose key cannot be had keeps its variable, and is nobody.
+
+        Two variables may turn out to be one key: whoever counts must count keys.
+        """
+        return replace(board, members=tuple(replace(one, signer=self._member_key(one.signer)) for one in board.members))
+
+    def _member_key(self, signer: SignerSubject | Variable) -> SignerSubject | Variable:
+        if not isinstance(signer, Variable):
+            return signer
+        found = self._read(
+            signer, lambda value: {"policy_board": {"tolerated_faults": 0, "members": [{"name": "x", "signer": value}]}}
+        )
+        return signer if found is None or found.policy_board is None else found.policy_board.members[0].signer
 
     # --- attestation of a service
 

@@ -10,9 +10,10 @@ Does not guarantee: that two measurements are not the same program, or that a na
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import IntEnum
 from itertools import product
@@ -23,8 +24,8 @@ from ostiary.session.base58 import encode_key_hash
 from ostiary.session.duration import format_duration
 from ostiary.session.findings import quote
 from ostiary.session.model import (
-    AccessPolicy,
     AnySubject,
+    BoardMember,
     CertificateHashSubject,
     CreatorSubject,
     HostArgument,
@@ -35,6 +36,8 @@ from ostiary.session.model import (
     KeySubject,
     NamespaceTarget,
     NoneSubject,
+    PolicyBoard,
+    PublicKeySecret,
     RuleSubject,
     Secret,
     Security,
@@ -95,7 +98,8 @@ def differences(before: Session, after: Session) -> tuple[Difference, ...]:
         *_images(before.images, after.images),
         *_secrets(before.secrets, after.secrets),
         *_volumes(before.volumes, after.volumes),
-        *_access(before.access_policy, after.access_policy),
+        *_access(before, after),
+        *_board(before, after),
         *_security(before.security, after.security),
         *_creator(before.creator, after.creator),
         *_others(before, after, _SESSION_HANDLED, "the session", ""),
@@ -104,7 +108,7 @@ def differences(before: Session, after: Session) -> tuple[Difference, ...]:
 
 
 _SESSION_HANDLED = frozenset(
-    {"predecessor", "services", "images", "secrets", "volumes", "access_policy", "security", "creator"}
+    {"predecessor", "services", "images", "secrets", "volumes", "access_policy", "policy_board", "security", "creator"}
 )
 
 
@@ -501,21 +505,29 @@ def _kind(secret: Secret) -> str:
 # --- access policy ---------------------------------------------------------------------------------------------------
 
 
-def _access(before: AccessPolicy | Variable, after: AccessPolicy | Variable) -> Iterator[Difference]:
-    if isinstance(before, Variable) or isinstance(after, Variable):
-        if before != after:
+def _access(before: Session, after: Session) -> Iterator[Difference]:
+    """What the access policy says; where a policy board decides, on either side, `_board` says it."""
+    first, second = before.access_policy, after.access_policy
+    if isinstance(first, Variable) or isinstance(second, Variable):
+        if first != second:
             yield _widens("access_policy", "gives the access policy by another variable, or by none")
         return
-    yield from _operation("read", before.read, after.read)
-    yield from _operation("update", before.update, after.update)
+    yield from _operation("read", first.read, second.read)
+    if not _boarded("update", before, after):
+        yield from _operation("update", first.update, second.update)
     for name, old, new in (
-        ("create_sessions", before.effective_create_sessions, after.effective_create_sessions),
-        ("list_sessions", before.effective_list_sessions, after.effective_list_sessions),
+        ("create_sessions", first.effective_create_sessions, second.effective_create_sessions),
+        ("list_sessions", first.effective_list_sessions, second.effective_list_sessions),
     ):
-        if getattr(before, name) is not None or getattr(after, name) is not None:
+        written = getattr(first, name) is not None or getattr(second, name) is not None
+        if written and not _boarded(name, before, after):
             yield from _operation(name, old, new)
     handled = frozenset({"read", "update", "create_sessions", "list_sessions"})
-    yield from _others(before, after, handled, "the access policy", "access_policy")
+    yield from _others(first, second, handled, "the access policy", "access_policy")
+
+
+def _boarded(operation: str, *sessions: Session) -> bool:
+    return any(session.board_decides(operation) for session in sessions)
 
 
 def _operation(name: str, before: tuple[Subject, ...], after: tuple[Subject, ...]) -> Iterator[Difference]:
@@ -555,6 +567,198 @@ def _subject(subject: Subject) -> str:
             return f"{needed} of ({_subjects(subjects)})"
         case Variable():
             return _shown(subject)
+
+
+# --- policy board ----------------------------------------------------------------------------------------------------
+
+
+def _board(before: Session, after: Session) -> Iterator[Difference]:
+    old, new, path = before.policy_board, after.policy_board, "policy_board"
+    moved = list(_decided(before, after))
+    yield from moved
+    if old is None and new is not None:
+        yield _changes(path, f"sets up a policy board: {_described(new)}")
+        for member in new.members:
+            if member.may_approve:
+                yield _lets_approve(member)
+        yield from _break_glass(None, new.break_glass)
+    elif old is not None and new is None:
+        yield _widens(path, f"removes the policy board: {_described(old)}")
+    elif old is not None and new is not None:
+        yield from _members(before, after, old, new)
+        yield from _board_rules(old, new, moved=bool(moved))
+
+
+def _decided(before: Session, after: Session) -> Iterator[Difference]:
+    """Operations that go from the access policy to the board, or back."""
+    for operation in ("update", "create_sessions"):
+        old, new = before.board_decides(operation), after.board_decides(operation)
+        if old == new or (operation == "create_sessions" and _follows(before) and _follows(after)):
+            continue
+        admitted = _entries(operation, after if old else before)
+        shown, path = _subjects(admitted), f"policy_board.on[{operation}]"
+        if old:
+            effect = Effect.NARROWER if _admits_nobody(dict.fromkeys(admitted)) else Effect.WIDER
+            meaning = f"takes {operation} from the policy board and gives it to {shown}"
+        else:
+            effect = Effect.NARROWER if AnySubject() in admitted else Effect.WIDER
+            meaning = f"takes {operation} from {shown} and gives it to the policy board"
+        yield Difference(effect=effect, path=path, meaning=meaning)
+
+
+def _follows(session: Session) -> bool:
+    """Whether sessions are created by those who update, by default."""
+    policy, board = session.access_policy, session.policy_board
+    given = isinstance(policy, Variable) or policy.create_sessions is not None
+    return not given and (board is None or "create_sessions" not in board.on)
+
+
+def _entries(operation: str, session: Session) -> tuple[Subject, ...]:
+    policy = session.access_policy
+    if isinstance(policy, Variable):
+        return (policy,)
+    return policy.update if operation == "update" else policy.effective_create_sessions
+
+
+def _described(board: PolicyBoard) -> str:
+    """All of it, for a board that is new or gone."""
+    members = ", ".join(_member(member) for member in board.members)
+    parts = [
+        f"any {board.tolerated_faults + 1} of {members}",
+        f"decides within {_period(board.decide_within)}",
+        f"changes wait for {_period(board.time_lock)}" if board.time_lock else "changes wait for nothing",
+        *(f"tells {_shown(url)}" for url in board.notify),
+    ]
+    return "; ".join(parts)
+
+
+def _member(member: BoardMember) -> str:
+    rights = (("approves", member.may_approve), ("rejects", member.may_reject))
+    alone = " and ".join(verb for verb, may in rights if may)
+    return f"{member.name} ({_member_key(member)}{f', {alone} alone' if alone else ''})"
+
+
+def _member_key(member: BoardMember) -> str:
+    """By the hash under which proposals show it."""
+    if isinstance(member.signer, Variable):
+        return f"key {_shown(member.signer)}"
+    return f"key {_shown(hashlib.sha256(member.signer.spki).digest())}"
+
+
+def _members(before: Session, after: Session, first: PolicyBoard, second: PolicyBoard) -> Iterator[Difference]:
+    """A member is who has the key: names are for people."""
+    old = {_identity(member): member for member in first.members}
+    new = {_identity(member): member for member in second.members}
+    names = {member.name for member in first.members}
+    for key in _kept(old, new):
+        yield from _renamed(old[key], new[key], names)
+        yield from _powers(old[key], new[key])
+        yield from _source(before, after, new[key])
+    gone = _by_name(old[key] for key in _added(new, old))
+    came = _by_name(new[key] for key in _added(old, new))
+    for name, member in came.items():
+        path = f"policy_board.members[{name}]"
+        if name in gone:
+            shown = f"{_member_key(gone[name])} becomes {_member_key(member)}"
+            yield _widens(f"{path}.signer", f"gives member {name} of the policy board another key: {shown}")
+            yield from _powers(gone[name], member)
+        else:
+            yield _widens(path, f"adds {_member(member)} to the policy board")
+    for name in _added(came, gone):
+        make = _widens if gone[name].may_reject else _narrows
+        yield make(f"policy_board.members[{name}]", f"removes {_member(gone[name])} from the policy board")
+
+
+def _identity(member: BoardMember) -> tuple[str, object]:
+    """A key, or the secret that it is taken from."""
+    signer = member.signer
+    return ("secret", signer.placeholder.name) if isinstance(signer, Variable) else ("key", signer.spki)
+
+
+def _renamed(before: BoardMember, after: BoardMember, names: Collection[str]) -> Iterator[Difference]:
+    """Under a name that another key had, people may take it for that one."""
+    if before.name != after.name:
+        make = _widens if after.name in names else _changes
+        meaning = f"renames member {before.name} of the policy board, {_member_key(after)}, to {after.name}"
+        yield make(f"policy_board.members[{after.name}].name", meaning)
+
+
+def _powers(before: BoardMember, after: BoardMember) -> Iterator[Difference]:
+    path, member = f"policy_board.members[{after.name}].power", f"member {after.name} of the policy board"
+    if after.may_approve and not before.may_approve:
+        yield _lets_approve(after)
+    elif before.may_approve and not after.may_approve:
+        yield _narrows(path, f"does not let {member} approve alone any more")
+    if after.may_reject and not before.may_reject:
+        yield _narrows(path, f"lets {member} reject alone")
+    elif before.may_reject and not after.may_reject:
+        yield _widens(path, f"does not let {member} reject alone any more")
+
+
+def _lets_approve(member: BoardMember) -> Difference:
+    path = f"policy_board.members[{member.name}].power"
+    return _widens(path, f"lets member {member.name} of the policy board approve alone")
+
+
+def _source(before: Session, after: Session, member: BoardMember) -> Iterator[Difference]:
+    """Another value of the same secret is another key."""
+    if isinstance(member.signer, Variable):
+        name = member.signer.placeholder.name
+        if _sources(before, name) != _sources(after, name):
+            path = f"policy_board.members[{member.name}].signer"
+            yield _widens(path, f"takes the key of member {member.name} of the policy board, {name}, from elsewhere")
+
+
+def _sources(session: Session, name: str) -> list[Secret]:
+    """The secret, and the private key that it may be the public part of, without who else may use them."""
+    secrets = _by_name(session.secrets)
+    found = [secrets[name]] if name in secrets else []
+    for secret in found:
+        if isinstance(secret, PublicKeySecret) and secret.private_key in secrets:
+            found = [*found, secrets[secret.private_key]]
+    return [replace(secret, exports=(), export_public=False) for secret in found]
+
+
+def _board_rules(before: PolicyBoard, after: PolicyBoard, *, moved: bool) -> Iterator[Difference]:
+    """moved: what the board decides has been told."""
+    if before.tolerated_faults != after.tolerated_faults:
+        make = _widens if after.tolerated_faults < before.tolerated_faults else _narrows
+        old, new = before.tolerated_faults + 1, after.tolerated_faults + 1
+        yield make(
+            "policy_board.tolerated_faults", f"lets any {new} of the policy board approve a change, before {old}"
+        )
+    if before.decide_within != after.decide_within:
+        make = _widens if after.decide_within > before.decide_within else _narrows
+        shown = f"{_period(after.decide_within)}, before {_period(before.decide_within)}"
+        yield make("policy_board.decide_within", f"lets the policy board decide within {shown}")
+    if before.time_lock != after.time_lock:
+        make = _widens if after.time_lock < before.time_lock else _narrows
+        old_wait, new_wait = (_period(board.time_lock or None) for board in (before, after))
+        yield make("policy_board.time_lock", f"makes approved changes wait for {new_wait}, before {old_wait}")
+    if before.on != after.on and not moved:
+        old_on, new_on = (", ".join(sorted(board.on)) for board in (before, after))
+        yield _changes(
+            "policy_board.on", f"names what the policy board decides in other words: {old_on} becomes {new_on}"
+        )
+    yield from _break_glass(before.break_glass, after.break_glass)
+    for url in sorted({*before.notify, *after.notify}):
+        if url not in before.notify:
+            yield _changes("policy_board.notify", f"tells {_shown(url)} of proposals")
+        elif url not in after.notify:
+            yield _widens("policy_board.notify", f"does not tell {_shown(url)} of proposals any more")
+    handled = frozenset({"tolerated_faults", "members", "decide_within", "time_lock", "on", "break_glass", "notify"})
+    yield from _others(before, after, handled, "the policy board", "policy_board")
+
+
+def _break_glass(old: int | None, new: int | None) -> Iterator[Difference]:
+    path, what = "policy_board.break_glass", "of the policy board change the session against a rejection"
+    if old == new:
+        return
+    if new is None:
+        yield _narrows(path, f"does not let any {old} {what} any more")
+    else:
+        make = _widens if old is None or new < old else _narrows
+        yield make(path, f"lets any {new} {what}{'' if old is None else f', before {old}'}")
 
 
 # --- security --------------------------------------------------------------------------------------------------------

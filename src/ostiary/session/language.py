@@ -246,7 +246,6 @@ SUBJECT_VARIABLE_LEVEL = V0_1
 SERVICE_KEY_VARIABLE_LEVEL = 5
 VOLUME_KEY_VARIABLE_LEVEL = 7
 GOVERNANCE_LEVEL = 10
-BOARD_LEVEL = 12
 BOARD_POWERS: Mapping[str, int] = {"vote": 12, "approve": 12, "reject": 12}
 BOARD_OPERATIONS: Mapping[str, int] = {"update": 12, "create_sessions": 12, "delete": 12}
 ENCODINGS: Mapping[str, int] = {"escape(json)": 10}

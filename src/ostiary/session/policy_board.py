@@ -12,9 +12,9 @@ from ostiary.session.access import check_key_type, signer_key
 from ostiary.session.duration import format_duration, parse_duration
 from ostiary.session.findings import quote, template_hint
 from ostiary.session.model import (
-    AsciiSecret,
+    AkvSecret,
     BoardMember,
-    ConfigFragmentSecret,
+    ImportedSecret,
     PolicyBoard,
     PrivateKeySecret,
     PublicKeySecret,
@@ -23,11 +23,13 @@ from ostiary.session.model import (
     Variable,
 )
 from ostiary.session.name import read_segment
-from ostiary.session.node import Located, Node, Scalar
+from ostiary.session.node import Node, Scalar
+from ostiary.session.node import Sequence as SequenceNode
 from ostiary.session.normal import JsonValue, present
 from ostiary.session.pem import labels, private_key
+from ostiary.session.placeholder import MARK, Placeholder
 from ostiary.session.reading import Fields, Reading, describe, first_repeated
-from ostiary.session.variable import read_variable
+from ostiary.session.variable import read_secret_variable
 
 MAX_MEMBERS = 64
 MAX_WEBHOOKS = 8
@@ -40,8 +42,6 @@ MAX_PERIOD = timedelta(days=366)
 KEY_TYPES = ("Ed25519", "P-384", "P-256")
 """Of members' keys. P-256 is what security keys have; signed sessions do not take it."""
 
-_READABLE_KINDS = frozenset({None, "public-key", "ascii", "config-fragment"})
-"""Kinds of secrets whose value may be a public key; None: an import that does not say."""
 _LOOK_ALIKES = str.maketrans({"0": "o", "O": "o", "1": "l", "I": "l"})
 
 
@@ -60,23 +60,21 @@ def read_policy_board(
     faults_node = fields.require("tolerated_faults", "say how many members may be away or dishonest, such as 1")
     faults = 0 if faults_node is None else reading.integer(faults_node, least=0, most=MAX_MEMBERS - 1)
     members, member_forms = _read_members(reading, fields, {secret.name: secret for secret in secrets})
-    decide_within = fields.get("decide_within")
     on, on_form = _read_on(reading, fields.get("on"))
     notify = _read_notify(reading, fields.get("notify"))
-    break_glass = fields.get("break_glass")
+    if members and faults_node is not None:
+        _check_quorum(reading, faults_node, faults + 1, len(members))
     board = PolicyBoard(
         tolerated_faults=faults,
         members=members,
-        decide_within=DEFAULT_DECIDE_WITHIN
-        if decide_within is None
-        else _read_period(reading, decide_within, least=MIN_DECIDE_WITHIN),
-        time_lock=_read_time_lock(reading, fields.get("time_lock")),
+        decide_within=_read_period(
+            reading, fields.get("decide_within"), default=DEFAULT_DECIDE_WITHIN, least=MIN_DECIDE_WITHIN
+        ),
+        time_lock=_read_period(reading, fields.get("time_lock"), default=timedelta(0), least=timedelta(seconds=1)),
         on=on,
-        break_glass=None if break_glass is None else reading.integer(break_glass, least=1, most=MAX_MEMBERS),
+        break_glass=_read_break_glass(reading, fields.get("break_glass"), faults + 1, len(members)),
         notify=notify,
     )
-    if member_forms and faults_node is not None:
-        _check_quorums(reading, faults_node, break_glass, board)
     within = None if board.decide_within == DEFAULT_DECIDE_WITHIN else format_duration(board.decide_within)
     return board, present(
         tolerated_faults=faults,
@@ -107,7 +105,7 @@ def _read_members(
     if node is None:
         return (), []
     nodes = reading.sequence(node, "members")
-    if isinstance(node, Scalar):
+    if not isinstance(node, SequenceNode):
         return (), []
     if not 1 <= len(nodes) <= MAX_MEMBERS:
         reading.findings.error(node, f"found {len(nodes)} members, expected 1 to {MAX_MEMBERS}")
@@ -145,12 +143,12 @@ def _read_member(reading: Reading, node: Node, secrets: Mapping[str, Secret]) ->
 
 
 def _read_signer(reading: Reading, node: Node) -> SignerSubject | Variable | None:
-    variable = read_variable(reading, node, level=language.BOARD_LEVEL)
-    if variable is not None:
-        return variable
     text = reading.text(node)
     if not isinstance(node, Scalar) or node.is_null:
         return None
+    if text.startswith(MARK):
+        name = read_secret_variable(reading, node, "public-key")
+        return None if name is None else Variable(placeholder=Placeholder(name=name))
     try:
         return SignerSubject(spki=board_signer_key(text))
     except ValueError as error:
@@ -210,47 +208,27 @@ def _check_keys(reading: Reading, keys: Sequence[tuple[Hashable, str, Node]]) ->
 def _key(
     reading: Reading, node: Node, signer: SignerSubject | Variable, secrets: Mapping[str, Secret]
 ) -> Hashable | None:
-    """What is equal for equal keys, as far as the text tells; None after a mistake."""
+    """What is equal for equal keys, as far as the text tells; None if it does not, or after a mistake."""
     if isinstance(signer, SignerSubject):
         return signer.spki
-    name = signer.placeholder.name
-    facts = reading.secrets.get(name)
-    secret = secrets.get(name)
-    if secret is None or facts is None or facts.mistaken:
-        return None
-    shown = quote(str(signer.placeholder))
-    if facts.kind not in _READABLE_KINDS:
-        hint = f", with private_key: {name}" if facts.kind == "private-key" else ""
-        reading.findings.error(
-            node, f"{shown} is of kind {facts.kind}, expected a public key; name a secret of kind public-key{hint}"
-        )
-        return None
-    try:
-        return _key_behind(reading, node, secret, secrets)
-    except ValueError as error:
-        reading.findings.error(node, f"{shown} is no public key of a member: {error}")
-        return None
+    match secrets.get(signer.placeholder.name):
+        case PublicKeySecret() as secret:
+            try:
+                return _own_key(reading, node, secret, secrets)
+            except ValueError as error:
+                shown = quote(str(signer.placeholder))
+                reading.findings.error(node, f"{shown} is no public key of a member: {error}")
+        case ImportedSecret() | AkvSecret() as secret:
+            # Two imports of one secret are one key.
+            return replace(secret, name="", kind=None, size=None, exports=(), export_public=False)
+    return None
 
 
-def _key_behind(reading: Reading, node: Node, secret: Secret, secrets: Mapping[str, Secret]) -> Hashable:
-    match secret:
-        case PublicKeySecret(value=str(value)):
-            return board_signer_key(value)
-        case PublicKeySecret(private_key=str(name)):
-            return _public_key_of(reading, node, secrets.get(name))
-        case AsciiSecret(value=str(value)):
-            return board_signer_key(value)
-        case AsciiSecret():
-            raise ValueError("expected a secret with a value, found a generated text")
-        case ConfigFragmentSecret(value=str(value)):
-            return board_signer_key(value)
-        case ConfigFragmentSecret():
-            raise ValueError("expected a fragment that is a text")
-    # Two imports of one secret are one key.
-    return replace(secret, name="", exports=(), export_public=False)
-
-
-def _public_key_of(reading: Reading, node: Located, key: Secret | None) -> Hashable | None:
+def _own_key(reading: Reading, node: Node, secret: PublicKeySecret, secrets: Mapping[str, Secret]) -> Hashable | None:
+    """Raises ValueError with one sentence: a key that no member can have."""
+    if secret.value is not None:
+        return board_signer_key(secret.value)
+    key = secrets.get(secret.private_key or "")
     if not isinstance(key, PrivateKeySecret):
         return None
     key_type, spki = (key.key_type, None) if key.value is None else private_key(key.value)
@@ -259,26 +237,24 @@ def _public_key_of(reading: Reading, node: Located, key: Secret | None) -> Hasha
         reading.findings.warning(
             node, f"each update makes {quote(key.name)} anew, and with it this member's key; write migrate: true there"
         )
-    return spki or ("made here", key.name)
+    return spki or key.name
 
 
 # --- periods, operations, webhooks, quorums --------------------------------------------------------------------------
 
 
-def _read_time_lock(reading: Reading, node: Node | None) -> timedelta:
-    return timedelta(0) if node is None else _read_period(reading, node)
-
-
-def _read_period(reading: Reading, node: Node, *, least: timedelta = timedelta(seconds=1)) -> timedelta:
+def _read_period(reading: Reading, node: Node | None, *, default: timedelta, least: timedelta) -> timedelta:
     """From `least` to MAX_PERIOD."""
+    if node is None:
+        return default
     text = reading.text(node)
     if not isinstance(node, Scalar) or node.is_null:
-        return least
+        return default
     try:
         period = parse_duration(text)
     except ValueError as error:
         reading.findings.error(node, f"found {describe(node)}: {error}{template_hint(text)}")
-        return least
+        return default
     if not least <= period <= MAX_PERIOD:
         reading.findings.error(
             node, f"found {describe(node)}, expected {format_duration(least)} to {MAX_PERIOD.days} days"
@@ -338,26 +314,28 @@ def _is_webhook(text: str) -> bool:
     )
 
 
-def _check_quorums(reading: Reading, faults: Node, break_glass: Node | None, board: PolicyBoard) -> None:
-    needed, members = board.tolerated_faults + 1, len(board.members)
+def _check_quorum(reading: Reading, node: Node, needed: int, members: int) -> None:
     if needed > members:
         reading.findings.error(
-            faults,
+            node,
             f"{needed} members must approve, one more than tolerated_faults, and there are {members}; "
             "add members, or tolerate fewer faults",
         )
-        return
-    if needed == 1:
-        reading.findings.warning(faults, "one member alone decides; with 1 it takes two")
+    elif needed == 1:
+        reading.findings.warning(node, "with 0 one member alone decides; write 1, so that it takes two")
     elif needed == members:
-        reading.findings.note(faults, "every member must approve, so that one lost key stops all changes for good")
-    if break_glass is None or board.break_glass is None:
-        return
-    if needed == members:
-        reading.findings.error(break_glass, f"all {members} members must approve anyway; leave break_glass out")
-    elif not needed < board.break_glass <= members:
-        reading.findings.error(
-            break_glass,
-            f"found {board.break_glass}, expected {needed + 1} to {members}: more than the {needed} who decide "
-            f"otherwise, and at most all members",
-        )
+        reading.findings.note(node, "every member must approve, so that one lost key stops all changes for good")
+
+
+def _read_break_glass(reading: Reading, node: Node | None, needed: int, members: int) -> int | None:
+    """More than decide otherwise."""
+    if node is None:
+        return None
+    if needed < members:
+        return reading.integer(node, least=needed + 1, most=members)
+    reading.findings.error(
+        node,
+        f"break_glass takes more than the {needed} approvals that suffice anyway, and the board has {members} "
+        "members; leave it out",
+    )
+    return None

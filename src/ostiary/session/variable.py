@@ -63,7 +63,8 @@ def read_secret_variable(reading: Reading, node: Node, kind: str) -> str | None:
         reading.findings.error(node, f"expected $$SCONE::name$$ of a secret of kind {kind}")
         return None
     variable, facts = found
-    if facts is not None and (facts.kind not in (None, kind) or variable.placeholder.format):
+    bare = not variable.placeholder.format and _name(variable) in reading.secrets
+    if facts is not None and (facts.kind not in (None, kind) or not bare):
         reading.findings.error(
             node, f"{quote(str(variable.placeholder))}: expected $$SCONE::name$$ of a secret of kind {kind}"
         )
