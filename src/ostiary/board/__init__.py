@@ -4,6 +4,7 @@ from ostiary.board.authorize import Caller, Creator, Operation, Party, authorize
 from ostiary.board.count import Choice, Outcome, Quorum, Voter, check_caution, compiled_rule, count, quorum_of
 from ostiary.board.decision import MAX_REASON_CHARS, VerifiedDecision, decision_message, verify_decision
 from ostiary.board.proposal import MAX_NOTE_CHARS, ProposalFacts
+from ostiary.board.risk import Risk, RiskKind, risks
 
 __all__ = [
     "MAX_NOTE_CHARS",
@@ -16,6 +17,8 @@ __all__ = [
     "Party",
     "ProposalFacts",
     "Quorum",
+    "Risk",
+    "RiskKind",
     "VerifiedDecision",
     "Voter",
     "authorize",
@@ -24,5 +27,6 @@ __all__ = [
     "count",
     "decision_message",
     "quorum_of",
+    "risks",
     "verify_decision",
 ]

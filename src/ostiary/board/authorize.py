@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from ostiary.errors import IdentityRequiredError, NotAuthorizedError
 from ostiary.session.base58 import encode_key_hash
@@ -49,7 +50,7 @@ class Caller:
     key_hash: bytes
     key_bits_hash: bytes
 
-    @property
+    @cached_property
     def certificate_hash(self) -> bytes:
         """SHA-256 of the PEM text, 32 bytes: what language 0.2 compares."""
         return hashlib.sha256(self.certificate.encode()).digest()

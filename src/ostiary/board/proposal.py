@@ -12,9 +12,9 @@ The text, UTF-8 (in fact ASCII), every line ended by one LF::
     nonce <32 hex digits>
     note <JSON string>
 
-Hex digits are lower case. The JSON string has nothing but ASCII: `"` and `\\` are escaped by `\\`; U+0008, 9, A, C, D are
-`\\b \\t \\n \\f \\r`; all else outside U+0020 to U+007E is `\\u` and four lower-case digits, above U+FFFF two of them.
-So no note can look like another line.
+Hex digits are lower case. The JSON string has nothing but ASCII: `"` and `\\` are escaped by `\\`; U+0008, 9, A, C and
+D are `\\b \\t \\n \\f \\r`; all else outside U+0020 to U+007E is `\\u` and four lower-case hex digits, above U+FFFF
+two of them, the surrogate pair. So no note can look like another line.
 """
 
 from __future__ import annotations

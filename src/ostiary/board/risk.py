@@ -1,0 +1,182 @@
+"""What a board member should look at first: the differences of a proposal that make something weaker. Pure.
+
+Built on `session.diff`, so that a risk is always one of the differences that are shown below it. Guarantees: every
+difference that widens is a risk, whatever section it is in, and so is every change of the policy board and of what a
+program that is attested will do. Does not guarantee that a version without risks is a good one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ostiary.session.diff import Difference, Effect, differences
+from ostiary.session.model import (
+    AccessPolicy,
+    CreatorSubject,
+    NoneSubject,
+    Security,
+    SecurityAttestation,
+    Session,
+    Variable,
+)
+
+
+class RiskKind(StrEnum):
+    """Names for programs, the worst first."""
+
+    CHANGES_BOARD = "changes-board"
+    ASKS_NO_EVIDENCE = "asks-no-evidence"
+    TOLERATES_DEBUG = "tolerates-debug"
+    HIDDEN_BY_VARIABLE = "hidden-by-variable"
+    EXPORTS_SECRET_PUBLICLY = "exports-secret-publicly"  # noqa: S105
+    WIDENS_UPDATE = "widens-update"
+    CHANGES_CREATOR = "changes-creator"
+    ADDS_MEASUREMENT = "adds-measurement"
+    EXPORTS_SECRET = "exports-secret"  # noqa: S105
+    WIDENS_READ = "widens-read"
+    WEAKENS_TCB = "weakens-tcb"
+    DROPS_PROTECTION = "drops-protection"
+    CHANGES_PROGRAM = "changes-program"
+    CHANGES_SECRET = "changes-secret"  # noqa: S105
+    WIDENS = "widens"
+    """What no other kind names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """One risk. sentence: what the difference means and, where that says too little, why it matters; no secret."""
+
+    kind: RiskKind
+    sentence: str
+
+
+def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
+    """The risks of `after` as the version after `before`, the worst first.
+
+    A first version, `before` None, is compared with one that asks for hardware evidence, gives nothing, lets its
+    creator read it, nobody update it, and names the same board. What stood behind a variable and now stands there in
+    words is compared with the same.
+    """
+    start = _nothing_like(after) if before is None else before
+    found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
+    named = [
+        Risk(kind=kind, sentence=_sentence(kind, difference.meaning))
+        for difference in found
+        if (kind := _kind(difference, start, after)) is not None
+    ]
+    return tuple(sorted(named, key=lambda risk: _RANK[risk.kind]))
+
+
+_RANK = {kind: rank for rank, kind in enumerate(RiskKind)}
+
+_WHY = {
+    RiskKind.ASKS_NO_EVIDENCE: "anybody can have its secrets",
+    RiskKind.TOLERATES_DEBUG: "who runs the host can read the memory of its programs",
+    RiskKind.HIDDEN_BY_VARIABLE: "whoever gives the variable its value decides what this says",
+}
+
+
+def _sentence(kind: RiskKind, meaning: str) -> str:
+    return f"{meaning}: {_WHY[kind]}" if kind in _WHY else meaning
+
+
+_NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
+
+
+def _nothing_like(session: Session) -> Session:
+    return Session(
+        version=session.version, name=session.name, access_policy=_NO_ACCESS, policy_board=session.policy_board
+    )
+
+
+def _without_variables(session: Session) -> Session:
+    """Sections that are a variable as they are in a session that gives nothing: nobody knows what they said."""
+    policy, security = session.access_policy, session.security
+    if isinstance(security, Variable):
+        security = Security()
+    elif isinstance(security.attestation, Variable):
+        security = replace(security, attestation=SecurityAttestation())
+    return replace(session, access_policy=_NO_ACCESS if isinstance(policy, Variable) else policy, security=security)
+
+
+_WIDER = frozenset({Effect.WIDER})
+_NOT_NARROWER = frozenset({Effect.WIDER, Effect.CHANGED})
+_ANY = frozenset(Effect)
+
+_TABLE: tuple[tuple[re.Pattern[str], frozenset[Effect], RiskKind], ...] = tuple(
+    (re.compile(path), effects, kind)
+    for path, effects, kind in (
+        (r"policy_board\b", _ANY, RiskKind.CHANGES_BOARD),
+        (r"access_policy\.(read|list_sessions)$", _WIDER, RiskKind.WIDENS_READ),
+        (r"access_policy", _WIDER, RiskKind.WIDENS_UPDATE),
+        (r"creator$", _WIDER, RiskKind.CHANGES_CREATOR),
+        (r"security(\.attestation)?$", _WIDER, RiskKind.WEAKENS_TCB),
+        (r"security\.attestation\.(?!one_time_password)", _WIDER, RiskKind.WEAKENS_TCB),
+        (r"security\.", _WIDER, RiskKind.DROPS_PROTECTION),
+        (r"services\[[^\]]*\]\.attestation$", _WIDER, RiskKind.ADDS_MEASUREMENT),
+        (r"services\[", _WIDER, RiskKind.DROPS_PROTECTION),
+        (r"services\[[^\]]*\]\.", _NOT_NARROWER, RiskKind.CHANGES_PROGRAM),
+        (r"images\[[^\]]*\]\.provide_secrets$", _WIDER, RiskKind.EXPORTS_SECRET),
+        (r"images\[", _WIDER, RiskKind.DROPS_PROTECTION),
+        (r"images\[[^\]]*\]\.", _NOT_NARROWER, RiskKind.CHANGES_PROGRAM),
+        (r"secrets\[[^\]]*\]\.export_public$", _WIDER, RiskKind.EXPORTS_SECRET_PUBLICLY),
+        (r"(secrets|volumes)\[[^\]]*\]\.export$", _WIDER, RiskKind.EXPORTS_SECRET),
+        (r"volumes\[", _WIDER, RiskKind.DROPS_PROTECTION),
+        (r"secrets\[[^\]]*\]\.|secret_store$", _NOT_NARROWER, RiskKind.CHANGES_SECRET),
+        (r"", _WIDER, RiskKind.WIDENS),
+    )
+)
+"""The first row whose path and effect fit. Paths are those of `session.diff`."""
+
+
+def _kind(difference: Difference, before: Session, after: Session) -> RiskKind | None:
+    """The kind of risk; None if it is none."""
+    kind = next(
+        (kind for path, effects, kind in _TABLE if path.match(difference.path) and difference.effect in effects), None
+    )
+    match kind:
+        case RiskKind.WIDENS_UPDATE | RiskKind.WEAKENS_TCB if _is_hidden(difference, after):
+            return RiskKind.HIDDEN_BY_VARIABLE
+        case RiskKind.WEAKENS_TCB if difference.path.endswith(".mode") and _mode(after) == "none":
+            return RiskKind.ASKS_NO_EVIDENCE
+        case RiskKind.WEAKENS_TCB if difference.meaning in _DEBUG:
+            return RiskKind.TOLERATES_DEBUG
+        case RiskKind.ADDS_MEASUREMENT | RiskKind.DROPS_PROTECTION:
+            return _of_service(difference, before, after) or kind
+        case _:
+            return kind
+
+
+_DEBUG = frozenset({"tolerates debug-mode", "tolerates software-platform"})
+"""Evidence of a software platform proves as little."""
+
+
+def _is_hidden(difference: Difference, after: Session) -> bool:
+    """Whether a variable says how far the access policy, or the demands on evidence, go from now on."""
+    hidden = {
+        "access_policy": isinstance(after.access_policy, Variable),
+        "security": isinstance(after.security, Variable),
+        "security.attestation": isinstance(after.attestation, Variable),
+        "security.attestation.mode": isinstance(_mode(after), Variable),
+    }
+    return hidden.get(difference.path, difference.meaning.startswith(_VARIABLE))
+
+
+_VARIABLE = ("tolerates $$", "ignores $$")
+
+
+def _mode(session: Session) -> str | Variable | None:
+    attestation = session.attestation
+    return attestation.mode if isinstance(attestation, SecurityAttestation) else None
+
+
+def _of_service(difference: Difference, before: Session, after: Session) -> RiskKind | None:
+    """A service that is new, or asks for no evidence, is another risk than what its path says."""
+    known = {service.name for service in before.services}
+    for service in after.services:
+        path = f"services[{service.name}]"
+        if difference.path == f"{path}.attestation" or (difference.path == path and service.name not in known):
+            return RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
+    return None
