@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ostiary.board import Creator
 from ostiary.broker.carried_out import check_release
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.memory import Made
@@ -96,6 +97,39 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
     for failure in _few(variables.failures):
         log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readers:
+    """Who may read a session by its current version, and the hash of that; None and nobody: there is no session."""
+
+    policy: AccessPolicy | Variable
+    creator: Creator
+    session_hash: bytes | None
+
+
+async def readers_of(cas: Cas, name: str) -> Readers:
+    """As of this moment; kept by the versions of the records, for those who ask about many sessions."""
+    known = cas.readers.recall(name, cas.now())
+    if known is not None:
+        return known.thing
+    await cas.sessions.prepare(name)
+    made = _readers(cas, name)
+    cas.readers.keep(name, made)
+    return made.thing
+
+
+def _readers(cas: Cas, name: str) -> Made[Readers]:
+    current = cas.sessions.current(name)
+    if current is None:
+        nobody = Readers(policy=AccessPolicy(read=()), creator=None, session_hash=None)
+        return Made(thing=nobody, rests_on=(cas.sessions.is_absent(name),))
+    policy = access_policy_of(cas, current)
+    return Made(
+        thing=Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash),
+        rests_on=policy.rests_on,
+        until=policy.until,
+    )
 
 
 def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:

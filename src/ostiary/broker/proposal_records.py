@@ -1,0 +1,322 @@
+"""Proposals in the store, and an index of those that are pending, so that many of them list quickly.
+
+Records, by logical name::
+
+    proposal/ID           the proposal: facts, decisions, state
+    proposed/ID           the version that it proposes, in normal form; never changes
+    proposals             how many pages the index has
+    proposals/N           a page of the index: what lists show of up to PAGE pending proposals
+    proposals-of/SESSION  the ids of the session's last MAX_OF_SESSION proposals, the newest last
+
+A change of a proposal is one commit over its record and its page. Pages are kept parsed for as long as their versions
+stand, and what lists show is kept as it is sent.
+
+Bounds: MAX_PENDING_OF_SESSION and MAX_PENDING proposals wait at a time; of a session MAX_OF_SESSION are kept at all,
+the oldest closed ones are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
+from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
+from ostiary.session import ParsedSession, parse_session
+from ostiary.store import Store, Write
+
+PAGE = 16
+"""Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
+MAX_PENDING = 20_000
+MAX_PENDING_OF_SESSION = 16
+MAX_OF_SESSION = 100
+MAX_PARSED = 256
+"""Proposed versions that are kept parsed, the least recently used dropped first."""
+MARK_BYTES = 16
+MAX_WATCHERS = 1024
+"""Requests that wait for a change at a time."""
+LOOK_SECONDS = 1.0
+"""How often whoever waits looks for what other processes over the same database have changed."""
+
+_FORM = 1
+_PAGES = "proposals"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A pending proposal in the index. waiting, decided: key hashes, hex, of members that have not, and have decided.
+
+    shown: its summary, JSON. mark: 16 bytes that change with any of it.
+    """
+
+    proposal: str
+    session: str
+    state: State
+    predecessor: bytes | None
+    expires: datetime
+    apply_after: datetime | None
+    proposer: str | None
+    waiting: frozenset[str]
+    decided: frozenset[str]
+    shown: bytes = field(repr=False)
+    mark: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Page:
+    """version: of its record; 0: there is none yet."""
+
+    version: int
+    entries: tuple[Entry, ...]
+
+
+class ProposalRecords:
+    """Reads and writes the records of proposals, on the event loop only. Decides nothing about who may."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pages: dict[int, _Page] = {}
+        self._entries: tuple[tuple[int, ...], tuple[Entry, ...]] = ((), ())
+        self._stamp: tuple[int, tuple[int, ...]] = (-1, ())
+        self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
+        self._watchers: set[asyncio.Future[None]] = set()
+
+    # --- one proposal
+
+    def find(self, proposal: str) -> Proposal | None:
+        """The proposal with this id, None if there is none, or none any more."""
+        record = self._store.get(f"proposal/{proposal}")
+        return None if record is None else decode_proposal(record.value, record=record.version)
+
+    def require(self, proposal: str) -> Proposal:
+        """As `find`; raises NotFoundError if there is none."""
+        found = self.find(proposal)
+        if found is None:
+            raise NotFoundError("Proposal not found", NO_PROPOSAL)
+        return found
+
+    async def version(self, proposal: Proposal) -> ParsedSession:
+        """The version of the session that it proposes. Raises StoreError, TamperedError."""
+        known = self._parsed.get(proposal.id)
+        if known is None:
+            record = self._store.get(f"proposed/{proposal.id}")
+            if record is None:
+                raise StoreError(f"the text of proposal {proposal.id} is missing")
+            known = await asyncio.to_thread(parse_session, record.value)
+            if known.hash != proposal.facts.session_hash:
+                raise TamperedError("a stored proposal is not of the version that was recorded for it")
+            self._parsed[proposal.id] = known
+        self._parsed.move_to_end(proposal.id)
+        if len(self._parsed) > MAX_PARSED:
+            self._parsed.popitem(last=False)
+        return known
+
+    # --- many
+
+    def pending(self) -> tuple[Entry, ...]:
+        """Every proposal that the index has, by pages. Some may be over by now; `standing` says so."""
+        pages = [self._page(number) for number in range(self._count())]
+        versions = tuple(page.version for page in pages)
+        if self._entries[0] != versions:
+            self._entries = (versions, tuple(entry for page in pages for entry in page.entries))
+        return self._entries[1]
+
+    def stamp(self) -> object:
+        """Equal to the one before while the index is as it was then."""
+        self._store.version(_PAGES)  # so that the head is the newest
+        head = self._store.head.seq
+        if self._stamp[0] != head:
+            self.pending()
+            self._stamp = (head, self._entries[0])
+        return self._stamp[1]
+
+    def of_session(self, session: str) -> tuple[str, ...]:
+        """The ids of the last proposals of a session, the oldest first."""
+        return self._of_session(session)[1]
+
+    # --- writing
+
+    def new_writes(self, proposal: Proposal, text: str) -> tuple[Write, ...]:
+        """The writes that add a proposal. Raises ConflictError if too many wait already."""
+        session = proposal.facts.session
+        entries = self.pending()
+        if sum(entry.session == session for entry in entries) >= MAX_PENDING_OF_SESSION:
+            raise ConflictError(
+                f"session {session} has {MAX_PENDING_OF_SESSION} open proposals, which is as many as may wait",
+                "have its board decide one, or wait until one expires",
+            )
+        number, page = self._room()
+        version, ids = self._of_session(session)
+        kept, dropped = self._bounded((*ids, proposal.id))
+        return (
+            Write(
+                name=f"proposal/{proposal.id}",
+                value=encode_proposal(replace(proposal, page=number)),
+                expected_version=0,
+            ),
+            Write(name=f"proposed/{proposal.id}", value=text.encode(), expected_version=0),
+            Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
+            *(self._removal(f"{kind}/{one}") for one in dropped for kind in ("proposal", "proposed")),
+            self._page_write(number, page, (*page.entries, indexed(proposal))),
+            *self._longer(number),
+        )
+
+    def change_writes(self, proposal: Proposal) -> tuple[Write, ...]:
+        """The writes that put a changed proposal in the place of the one that was read as version `proposal.record`."""
+        page = self._page(proposal.page)
+        others = [entry for entry in page.entries if entry.proposal != proposal.id]
+        if proposal.state.is_pending:
+            at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
+            others.insert(at, indexed(proposal))
+        return (
+            Write(name=f"proposal/{proposal.id}", value=encode_proposal(proposal), expected_version=proposal.record),
+            self._page_write(proposal.page, page, tuple(others)),
+        )
+
+    # --- waiting for a change
+
+    def changed(self) -> None:
+        """Wake those who wait: this process has changed a proposal."""
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        self._watchers.clear()
+
+    async def change(self, seconds: float) -> bool:
+        """Return when a proposal may have changed; at the latest after `seconds`, or LOOK_SECONDS.
+
+        False at once: MAX_WATCHERS wait already.
+        """
+        if len(self._watchers) >= MAX_WATCHERS:
+            return False
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.add(watcher)
+        try:
+            await asyncio.wait((watcher,), timeout=min(seconds, LOOK_SECONDS))
+        finally:
+            self._watchers.discard(watcher)
+        return True
+
+    # --- pages
+
+    def _count(self) -> int:
+        record = self._store.get(_PAGES)
+        return 0 if record is None else _read(record.value, "pages")
+
+    def _page(self, number: int) -> _Page:
+        name = _page_name(number)
+        version = self._store.version(name) or 0
+        known = self._pages.get(number)
+        if known is not None and known.version == version:
+            return known
+        record = self._store.get(name)
+        page = (
+            _Page(version=0, entries=())
+            if record is None
+            else _Page(version=record.version, entries=tuple(map(_entry, _read(record.value, "entries"))))
+        )
+        self._pages[number] = page
+        return page
+
+    def _room(self) -> tuple[int, _Page]:
+        """A page that has room for one more, or a new one."""
+        count = self._count()
+        for number in range(count):
+            page = self._page(number)
+            if len(page.entries) < PAGE:
+                return number, page
+        if count * PAGE >= MAX_PENDING:
+            raise ConflictError(f"{MAX_PENDING} proposals are open, which is as many as may wait", "try again later")
+        return count, self._page(count)
+
+    def _longer(self, number: int) -> tuple[Write, ...]:
+        """The write by which the index has page `number`, if it has not yet."""
+        record = self._store.get(_PAGES)
+        if record is not None and number < _read(record.value, "pages"):
+            return ()
+        value = json.dumps({"form": _FORM, "pages": number + 1}).encode()
+        return (Write(name=_PAGES, value=value, expected_version=0 if record is None else record.version),)
+
+    def _page_write(self, number: int, page: _Page, entries: tuple[Entry, ...]) -> Write:
+        value = b'{"form":%d,"entries":[%s]}' % (_FORM, b",".join(_write_entry(entry) for entry in entries))
+        return Write(name=_page_name(number), value=value, expected_version=page.version)
+
+    # --- by session
+
+    def _of_session(self, session: str) -> tuple[int, tuple[str, ...]]:
+        record = self._store.get(_of(session))
+        return (0, ()) if record is None else (record.version, tuple(json.loads(record.value)))
+
+    def _bounded(self, ids: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Those that are kept, and the oldest that are not pending and make room."""
+        pending = {entry.proposal for entry in self.pending()}
+        over = len(ids) - MAX_OF_SESSION
+        dropped = [one for one in ids[:-1] if one not in pending][: max(over, 0)]
+        return [one for one in ids if one not in dropped], dropped
+
+    def _removal(self, name: str) -> Write:
+        return Write(name=name, value=None, expected_version=self._store.version(name) or 0)
+
+
+NO_PROPOSAL = "no proposal that you may read has this id; old ones are dropped after they were closed"
+
+
+def _of(session: str) -> str:
+    return f"proposals-of/{session}"
+
+
+def _page_name(number: int) -> str:
+    return f"proposals/{number}"
+
+
+def _read(value: bytes, member: str) -> Any:
+    members = json.loads(value)
+    if members["form"] != _FORM:
+        raise StoreError(
+            f"the index of proposals has form {members['form']}, expected {_FORM}: a newer Ostiary wrote it; run that"
+        )
+    return members[member]
+
+
+def indexed(proposal: Proposal) -> Entry:
+    """The entry of a proposal, also if it is not pending."""
+    keys = {seat.key_hash: seat.key for seat in proposal.seats if seat.key_hash is not None}
+    decided = {key_hash for key_hash, key in keys.items() if key in proposal.decisions}
+    return _entry({"shown": proposal.summary(), "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)})
+
+
+def _entry(members: Mapping[str, Any]) -> Entry:
+    shown = members["shown"]
+    predecessor, apply_after = shown["predecessor"], shown["apply_after"]
+    text = _compact(shown)
+    return Entry(
+        proposal=shown["proposal"],
+        session=shown["session"],
+        state=State(shown["state"]),
+        predecessor=None if predecessor is None else bytes.fromhex(predecessor),
+        expires=datetime.fromisoformat(shown["expires"]),
+        apply_after=None if apply_after is None else datetime.fromisoformat(apply_after),
+        proposer=shown["proposer"],
+        waiting=frozenset(members["waiting"]),
+        decided=frozenset(members["decided"]),
+        shown=text,
+        mark=hashlib.sha256(text + _compact(members["waiting"])).digest()[:MARK_BYTES],
+    )
+
+
+def _write_entry(entry: Entry) -> bytes:
+    return b'{"shown":%s,"waiting":%s,"decided":%s}' % (
+        entry.shown,
+        _compact(sorted(entry.waiting)),
+        _compact(sorted(entry.decided)),
+    )
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
