@@ -38,7 +38,7 @@ class Decider:
         text = (
             f"ostiary-proposal-v1\ncas {facts.cas.hex()}\nsession {facts.session}\npredecessor {predecessor}\n"
             f"session-hash {facts.session_hash.hex()}\nbreak-glass {glass}\n"
-            f"created {facts.created:%Y-%m-%dT%H:%M:%SZ}\nnonce {facts.nonce.hex()}\nnote {note}\n"
+            f"created {facts.created.isoformat().removesuffix('+00:00')}Z\nnonce {facts.nonce.hex()}\nnote {note}\n"
         )
         proposal = hashlib.sha256(text.encode()).hexdigest()
         return self.sign(
