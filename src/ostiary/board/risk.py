@@ -59,7 +59,7 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     creator read it, nobody update it, and names the same board. What stood behind a variable and now stands there in
     words is compared with the same.
     """
-    start = _nothing_like(after) if before is None else before
+    start = nothing_like(after) if before is None else before
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
     named = [
         Risk(kind=kind, sentence=_sentence(kind, difference.meaning))
@@ -85,7 +85,7 @@ def _sentence(kind: RiskKind, meaning: str) -> str:
 _NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
 
 
-def _nothing_like(session: Session) -> Session:
+def nothing_like(session: Session) -> Session:
     return Session(
         version=session.version, name=session.name, access_policy=_NO_ACCESS, policy_board=session.policy_board
     )
