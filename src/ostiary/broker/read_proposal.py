@@ -157,7 +157,7 @@ async def _list(cas: Cas, query: Query, select: Selection, caller: Caller | None
         entries = _closed(cas, query, select, {entry.proposal for entry in entries}) + entries
     seen = _Sight(cas, caller)
     now = cas.now()
-    shown, marks = [], []
+    shown, mark = [], hashlib.sha256()
     for entry in entries:
         if not await seen.of(entry):
             continue
@@ -171,8 +171,8 @@ async def _list(cas: Cas, query: Query, select: Selection, caller: Caller | None
         # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
         if state is entry.state:
             shown.append(entry.shown)
-            marks.append(entry.mark)
-    return Listed(shown=tuple(shown), cursor=hashlib.sha256(b"".join(marks)).hexdigest()[:32])
+            mark.update(entry.line)
+    return Listed(shown=tuple(shown), cursor=mark.hexdigest()[:32])
 
 
 def _closed(cas: Cas, query: Query, select: Selection, pending: set[str]) -> list[Entry]:
