@@ -19,9 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
@@ -32,12 +36,15 @@ PAGE = 16
 """Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
 MAX_PENDING = 20_000
 MAX_PENDING_OF_SESSION = 16
+RESERVED = 4
+"""Of these, for members, whoever made the current version, and whom an access policy admits to make the next: others
+who may read the session cannot take all the room."""
 MAX_OF_SESSION = 100
-MAX_PARSED = 256
+MAX_PARSED = 64
 """Proposed versions that are kept parsed, the least recently used dropped first."""
 MAX_KNOWN = 1024
 """Proposals that are kept decoded, without their versions."""
-MAX_WATCHERS = 1024
+MAX_WATCHERS = 256
 """Requests that wait for a change at a time."""
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
@@ -74,15 +81,38 @@ class _Page:
     entries: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    """All pages, in the versions that they had."""
+
+    versions: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def by_session(self) -> Mapping[str, tuple[Entry, ...]]:
+        return _grouped((entry.session, entry) for entry in self.entries)
+
+    @cached_property
+    def by_member(self) -> Mapping[str, tuple[Entry, ...]]:
+        return _grouped((member, entry) for entry in self.entries for member in entry.waiting)
+
+
+def _grouped(pairs: Iterable[tuple[str, Entry]]) -> Mapping[str, tuple[Entry, ...]]:
+    groups: dict[str, list[Entry]] = {}
+    for key, entry in pairs:
+        groups.setdefault(key, []).append(entry)
+    return {key: tuple(entries) for key, entries in groups.items()}
+
+
 class ProposalRecords:
     """Reads and writes the records of proposals, on the event loop only. Decides nothing about who may."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pages: dict[int, _Page] = {}
-        self._entries: tuple[tuple[int, ...], tuple[Entry, ...]] = ((), ())
+        self._index = _Index(versions=(), entries=())
+        self._looked = -math.inf
         self._known: OrderedDict[str, Proposal] = OrderedDict()
-        self._stamp: tuple[int, tuple[int, ...]] = (-1, ())
         self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
         self._watchers: set[asyncio.Future[None]] = set()
 
@@ -129,34 +159,46 @@ class ProposalRecords:
 
     def pending(self) -> tuple[Entry, ...]:
         """Every proposal that the index has, by pages. Some may be over by now; `standing` says so."""
-        pages = [self._page(number) for number in range(self._count())]
-        versions = tuple(page.version for page in pages)
-        if self._entries[0] != versions:
-            self._entries = (versions, tuple(entry for page in pages for entry in page.entries))
-        return self._entries[1]
+        return self._look().entries
+
+    def pending_of(self, session: str) -> tuple[Entry, ...]:
+        """As `pending`, of one session."""
+        return self._look().by_session.get(session, ())
+
+    def waiting_for(self, member: str) -> tuple[Entry, ...]:
+        """As `pending`, those that a member has not decided. member: SHA-256 of its key, hex."""
+        return self._look().by_member.get(member, ())
 
     def stamp(self) -> object:
-        """Equal to the one before while the index is as it was then."""
-        self._store.version(_PAGES)  # so that the head is the newest
-        head = self._store.head.seq
-        if self._stamp[0] != head:
-            self.pending()
-            self._stamp = (head, self._entries[0])
-        return self._stamp[1]
+        """Equal to the one before while the index was not seen to change; at most LOOK_SECONDS behind others."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._look()
+        return self._index.versions
 
     def of_session(self, session: str) -> tuple[str, ...]:
         """The ids of the last proposals of a session, the oldest first."""
         return self._of_session(session)[1]
 
+    def _look(self) -> _Index:
+        pages = [self._page(number) for number in range(self._count())]
+        versions = tuple(page.version for page in pages)
+        if self._index.versions != versions:
+            self._index = _Index(versions=versions, entries=tuple(entry for page in pages for entry in page.entries))
+        self._looked = time.monotonic()
+        return self._index
+
     # --- writing
 
-    def new_writes(self, proposal: Proposal, text: str) -> tuple[Write, ...]:
-        """The writes that add a proposal. Raises ConflictError if too many wait already."""
+    def new_writes(self, proposal: Proposal, text: str, *, reserved: bool) -> tuple[Write, ...]:
+        """The writes that add a proposal. reserved: its proposer may have the room that is not for everybody.
+
+        Raises ConflictError if too many wait already.
+        """
         session = proposal.facts.session
-        entries = self.pending()
-        if sum(entry.session == session for entry in entries) >= MAX_PENDING_OF_SESSION:
+        most = MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED)
+        if len(self.pending_of(session)) >= most:
             raise ConflictError(
-                f"session {session} has {MAX_PENDING_OF_SESSION} open proposals, which is as many as may wait",
+                f"session {session} has {most} open proposals, which is as many as may wait",
                 "have its board decide one, or wait until one expires",
             )
         number, page = self._room()
@@ -191,6 +233,7 @@ class ProposalRecords:
 
     def changed(self) -> None:
         """Wake those who wait: this process has changed a proposal."""
+        self._looked = -math.inf
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)

@@ -409,6 +409,20 @@ def test_of_a_session_only_so_many_wait_and_the_last_hundred_are_kept(
     assert board.propose(boarded("s")), "those that are over make room"
 
 
+def test_readers_leave_room_for_members_and_for_who_made_the_version(board: Board, mallory: Caller) -> None:
+    first = board.adopt(boarded("s"), ANN, BEN)
+    text = boarded("s", predecessor=first)
+    for _ in range(proposal_records.MAX_PENDING_OF_SESSION - proposal_records.RESERVED):
+        board.propose(text, by=mallory)
+    with pytest.raises(ConflictError, match="12 open proposals"):
+        board.propose(text, by=mallory)
+    member = Caller(certificate="", key_hash=bytes.fromhex(member_hash(CEM)), key_bits_hash=bytes(32))
+    assert board.decide(CEM, board.propose(text, by=member)) == "open"
+    shown = board.propose(text)
+    board.decide(ANN, shown)
+    assert board.decide(BEN, shown) == "applied"
+
+
 def test_the_index_grows_by_pages_and_its_room_is_used_again(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal_records, "PAGE", 2)
     monkeypatch.setattr(proposal_records, "MAX_PENDING", 4)
