@@ -27,6 +27,7 @@ from ostiary.session import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES, language, 
 from ostiary.session.command import MAX_ARGUMENTS
 from ostiary.session.language import V0_1, V0_2, V0_3
 from ostiary.session.name import MAX_NAME_CHARACTERS
+from ostiary.session.policy_board import MAX_MEMBERS, MAX_URL_CHARACTERS, MAX_WEBHOOKS
 from ostiary.session.secret import DEFAULT_SIZE, MAX_SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -345,6 +346,7 @@ def _limits() -> str:
         "`size`": f"1 to {MAX_SIZE}, {DEFAULT_SIZE} if not given",
         "RSA or given private keys in a session": str(MAX_SLOW_KEYS),
         "certificates above a certificate": str(MAX_CHAIN_CERTIFICATES),
+        "members, webhooks of a policy board": f"{MAX_MEMBERS}, {MAX_WEBHOOKS} of {MAX_URL_CHARACTERS} characters",
         "arguments and environment of a start, together": f"{MAX_ARGUMENTS_BYTES} bytes",
         "an injection file, all of a start": f"{MAX_FILE_BYTES} bytes, {MAX_FILES_BYTES} bytes",
     }

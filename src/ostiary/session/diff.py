@@ -1,9 +1,9 @@
 """What a change of a session means: two sessions to sentences, the worst first. Pure.
 
-Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and
-the order of what has none; any other change has at least one, a member that no rule here knows included. What cannot
-be compared, as it stands behind a configuration variable or in a nested rule, counts as widening when it is new; so do
-the lists of a variant that admits over MAX_SPLIT programs.
+Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and the
+order of what has none, except that other words for what a policy board decides are told; any other change has at least
+one, a member that no rule here knows included. What cannot be compared, as it stands behind a configuration variable or
+in a nested rule, counts as widening when it is new; so do the lists of a variant that admits over MAX_SPLIT programs.
 No sentence holds the value of a secret, of an environment variable or of a file.
 Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
 """
@@ -506,28 +506,28 @@ def _kind(secret: Secret) -> str:
 
 
 def _access(before: Session, after: Session) -> Iterator[Difference]:
-    """What the access policy says; where a policy board decides, on either side, `_board` says it."""
+    """What the access policy says, without what goes to the policy board or comes from it."""
     first, second = before.access_policy, after.access_policy
     if isinstance(first, Variable) or isinstance(second, Variable):
         if first != second:
             yield _widens("access_policy", "gives the access policy by another variable, or by none")
         return
     yield from _operation("read", first.read, second.read)
-    if not _boarded("update", before, after):
+    if not _moves("update", before, after):
         yield from _operation("update", first.update, second.update)
     for name, old, new in (
         ("create_sessions", first.effective_create_sessions, second.effective_create_sessions),
         ("list_sessions", first.effective_list_sessions, second.effective_list_sessions),
     ):
         written = getattr(first, name) is not None or getattr(second, name) is not None
-        if written and not _boarded(name, before, after):
+        if written and not _moves(name, before, after):
             yield from _operation(name, old, new)
     handled = frozenset({"read", "update", "create_sessions", "list_sessions"})
     yield from _others(first, second, handled, "the access policy", "access_policy")
 
 
-def _boarded(operation: str, *sessions: Session) -> bool:
-    return any(session.board_decides(operation) for session in sessions)
+def _moves(operation: str, before: Session, after: Session) -> bool:
+    return before.board_decides(operation) != after.board_decides(operation)
 
 
 def _operation(name: str, before: tuple[Subject, ...], after: tuple[Subject, ...]) -> Iterator[Difference]:
@@ -592,8 +592,10 @@ def _board(before: Session, after: Session) -> Iterator[Difference]:
 def _decided(before: Session, after: Session) -> Iterator[Difference]:
     """Operations that go from the access policy to the board, or back."""
     for operation in ("update", "create_sessions"):
-        old, new = before.board_decides(operation), after.board_decides(operation)
-        if old == new or (operation == "create_sessions" and _follows(before) and _follows(after)):
+        old = before.board_decides(operation)
+        if not _moves(operation, before, after) or (
+            operation == "create_sessions" and _follows(before) and _follows(after)
+        ):
             continue
         admitted = _entries(operation, after if old else before)
         shown, path = _subjects(admitted), f"policy_board.on[{operation}]"

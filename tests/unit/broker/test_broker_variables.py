@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.session import pki
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.broker.read import read_session
@@ -19,9 +21,11 @@ from ostiary.session import JsonValue
 from ostiary.session.model import (
     AccessPolicy,
     AnySubject,
+    BoardMember,
     CreatorSubject,
     KeySubject,
     NoneSubject,
+    PolicyBoard,
     RuleSubject,
     Security,
     SecurityAttestation,
@@ -38,6 +42,7 @@ from ostiary.session.model import (
     variables_in,
 )
 from ostiary.session.placeholder import Placeholder
+from ostiary.session.policy_board import MAX_MEMBERS
 
 if TYPE_CHECKING:
     from tests.unit.broker.conftest import Desk
@@ -448,6 +453,52 @@ def test_certificates_of_a_service_may_come_from_a_secret(alice: Caller) -> None
     assert unfit == Security(attestation=written)
 
 
+# --- policy board
+
+PEM = pki.public_pem(pki.private_key("Ed25519"))
+SPKI = pki.spki(pki.private_key("Ed25519"))
+FIXED = BoardMember(name="a", signer=SignerSubject(spki=B), may_approve=True)
+CHECKER = BoardMember(name="c", signer=X, may_reject=True)
+BOARD = PolicyBoard(tolerated_faults=1, members=(FIXED, CHECKER), decide_within=timedelta(1), break_glass=2)
+
+
+def test_a_members_key_is_what_the_secret_says_and_the_rest_of_the_board_stays() -> None:
+    resolver = variables(x=PEM)
+    assert resolver.policy_board(BOARD) == replace(
+        BOARD, members=(FIXED, replace(CHECKER, signer=SignerSubject(spki=SPKI)))
+    )
+    assert resolver.failures == []
+
+
+@pytest.mark.parametrize("value", [
+    None, "", "CREATOR", HASH, [PEM], {"signer": PEM}, PEM * 2, PEM[:-30], PEM.replace("PUBLIC", "PRIVATE"),
+    "$$SCONE::x$$", 7, True,
+], ids=range(12))  # fmt: skip
+def test_a_member_whose_key_is_none_is_nobody(value: JsonValue) -> None:
+    resolver = variables(x=value)
+    assert resolver.policy_board(BOARD) == BOARD
+    assert resolver.failures == ["$$SCONE::x$$: its value is not what the language takes in this place"]
+
+
+def test_a_member_whose_secret_cannot_be_had_is_nobody() -> None:
+    resolver = variables()
+    assert resolver.policy_board(BOARD) == BOARD
+    assert resolver.failures == ["$$SCONE::x$$: there is no secret x"]
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("P-256", True), ("P-384", True), ("P-521", False), ("RSA-2048", False)])
+def test_a_members_key_is_of_a_type_that_members_may_have(kind: str, taken: bool) -> None:
+    key = pki.private_key(kind)
+    (_, checker) = variables(x=pki.public_pem(key)).policy_board(BOARD).members
+    assert checker.signer == (SignerSubject(spki=pki.spki(key)) if taken else X)
+
+
+def test_a_board_of_as_many_variables_as_it_may_have_members_is_resolved() -> None:
+    members = (CHECKER,) * MAX_MEMBERS
+    resolved = variables(x=PEM).policy_board(replace(BOARD, members=members))
+    assert list(variables_in(resolved)) == []
+
+
 _JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -478,6 +529,7 @@ def test_whatever_a_secret_says_nothing_else_is_raised(value: JsonValue) -> None
     resolver.access_policy(X)
     resolver.security(X)
     resolver.security(Security(attestation=X))
+    resolver.policy_board(BOARD)
     resolver.service(Service(name="s", attestation=(X, Variant(mrenclave=(X,), signer=X)), platforms=(X,)))
 
 

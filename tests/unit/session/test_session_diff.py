@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
@@ -18,6 +19,7 @@ from ostiary.session.model import (
     AnySubject,
     AsciiSecret,
     BinarySecret,
+    BoardMember,
     CertificateHashSubject,
     ConfigFragmentSecret,
     CreatorSubject,
@@ -34,6 +36,7 @@ from ostiary.session.model import (
     NamespaceTarget,
     NoneSubject,
     PgpKeySecret,
+    PolicyBoard,
     PrivateKeySecret,
     PublicKeySecret,
     RemoteCas,
@@ -66,6 +69,7 @@ WORDS = (Template(parts=("run",)), HostArgument(position=1))
 APP = Service(name="app", image_name="img", command=WORDS, attestation=(Variant(mrenclave=(A,)),))
 SESSION = Session(version="0.3.10", name="s", services=(APP,))
 NOBODY = NoneSubject()
+DAY = timedelta(days=1)
 
 
 def service(**changes: object) -> Session:
@@ -332,6 +336,145 @@ def test_changes_of_security(before: Session, after: Session, expected: list[str
     assert [str(found) for found in differences(before, after)] == expected
 
 
+BOARDED = AccessPolicy(update=(NOBODY,))
+
+
+def member(name: str, key: int = 0, **powers: bool) -> BoardMember:
+    """A member with a key of its own, or with that of this number."""
+    return BoardMember(name=name, signer=SignerSubject(spki=bytes([key or ord(name[0])]) * 44), **powers)
+
+
+def hashed(member: BoardMember) -> str:
+    assert isinstance(member.signer, SignerSubject)
+    return f"{hashlib.sha256(member.signer.spki).hexdigest()[:16]}…"
+
+
+def ruled(*members: BoardMember, policy: AccessPolicy = BOARDED, of: Session = SESSION, **rules: object) -> Session:
+    """A session with this board, by default any two of alice, bob and carol."""
+    found = {"tolerated_faults": 1, "members": members or (ALICE, BOB, CAROL), "decide_within": timedelta(7), **rules}
+    return replace(of, access_policy=policy, policy_board=PolicyBoard(**found))  # type: ignore[arg-type]
+
+
+ALICE, BOB, CAROL, CHECKER = member("alice"), member("bob"), member("carol"), member("checker", 9, may_reject=True)
+BEHIND = BoardMember(name="checker", signer=VARIABLE, may_reject=True)
+PUBLIC = PublicKeySecret(name="v", private_key="k")
+PRIVATE = PrivateKeySecret(name="k", migrate=True)
+BOARD, NEW = ruled(), member("carol", 7)
+THREE = f"any 2 of alice (key {hashed(ALICE)}), bob (key {hashed(BOB)}), carol (key {hashed(CAROL)})"
+TWO_ALONE = (
+    f"any 2 of alice (key {hashed(ALICE)}), bob (key {hashed(BOB)}, approves and rejects alone), "
+    "checker (key $$SCONE::v$$, rejects alone)"
+)
+WEEK = "; decides within 7days; changes wait for nothing"
+CREATES = AccessPolicy(update=(NOBODY,), create_sessions=(CreatorSubject(),))
+BOTH = frozenset({"update", "create_sessions"})
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    # the board comes, and goes
+    (SESSION, BOARD, ["wider: takes update from CREATOR and gives it to the policy board",
+                      f"changed: sets up a policy board: {THREE}{WEEK}"]),
+    (BOARD, SESSION, ["wider: takes update from the policy board and gives it to CREATOR",
+                      f"wider: removes the policy board: {THREE}{WEEK}"]),
+    (replace(SESSION, access_policy=AccessPolicy(update=(AnySubject(),))), BOARD,
+     ["narrower: takes update from ANY and gives it to the policy board",
+      f"changed: sets up a policy board: {THREE}{WEEK}"][::-1]),
+    (BOARD, replace(SESSION, access_policy=BOARDED),
+     [f"wider: removes the policy board: {THREE}{WEEK}",
+      "narrower: takes update from the policy board and gives it to NONE"]),
+    (replace(SESSION, access_policy=VARIABLE), BOARD,
+     ["wider: gives the access policy by another variable, or by none",
+      "wider: takes update from $$SCONE::v$$ and gives it to the policy board",
+      "wider: takes create_sessions from $$SCONE::v$$ and gives it to the policy board",
+      f"changed: sets up a policy board: {THREE}{WEEK}"]),
+    (SESSION, ruled(ALICE, replace(BOB, may_approve=True, may_reject=True), BEHIND, time_lock=DAY, break_glass=3,
+                    notify=("https://h",)),
+     ["wider: takes update from CREATOR and gives it to the policy board",
+      "wider: lets member bob of the policy board approve alone",
+      "wider: lets any 3 of the policy board change the session against a rejection",
+      f"changed: sets up a policy board: {TWO_ALONE}; decides within 7days; changes wait for 1day; tells \"https://h\""]),
+    # what it decides
+    (BOARD, ruled(policy=CREATES), ["wider: takes create_sessions from the policy board and gives it to CREATOR"]),
+    (ruled(policy=CREATES), BOARD, ["wider: takes create_sessions from CREATOR and gives it to the policy board"]),
+    (ruled(policy=CREATES), ruled(policy=replace(BOARDED, create_sessions=(NOBODY,)), on=BOTH),
+     ["wider: takes create_sessions from CREATOR and gives it to the policy board"]),
+    (ruled(policy=AccessPolicy(create_sessions=(NOBODY,)), on=frozenset({"create_sessions"})), BOARD,
+     ["wider: takes update from CREATOR and gives it to the policy board"]),
+    (BOARD, ruled(policy=AccessPolicy(create_sessions=(NOBODY,)), on=frozenset({"create_sessions"})),
+     ["wider: takes update from the policy board and gives it to CREATOR"]),
+    (BOARD, ruled(policy=replace(BOARDED, create_sessions=(NOBODY,)), on=BOTH),
+     ["changed: names what the policy board decides in other words: update becomes create_sessions, update"]),
+    (ruled(policy=CREATES), ruled(policy=replace(CREATES, create_sessions=(AnySubject(),))),
+     ["wider: widens create_sessions from CREATOR to ANY"]),
+    (BOARD, ruled(policy=replace(BOARDED, read=(AnySubject(),))), ["wider: widens read from CREATOR to ANY"]),
+    # how many, how long
+    (BOARD, ruled(tolerated_faults=0), ["wider: lets any 1 of the policy board approve a change, before 2"]),
+    (BOARD, ruled(tolerated_faults=2), ["narrower: lets any 3 of the policy board approve a change, before 2"]),
+    (BOARD, ruled(decide_within=DAY), ["narrower: lets the policy board decide within 1day, before 7days"]),
+    (ruled(decide_within=DAY), BOARD, ["wider: lets the policy board decide within 7days, before 1day"]),
+    (BOARD, ruled(time_lock=DAY), ["narrower: makes approved changes wait for 1day, before no time"]),
+    (ruled(time_lock=DAY), BOARD, ["wider: makes approved changes wait for no time, before 1day"]),
+    (BOARD, ruled(break_glass=3),
+     ["wider: lets any 3 of the policy board change the session against a rejection"]),
+    (ruled(break_glass=4), ruled(break_glass=3),
+     ["wider: lets any 3 of the policy board change the session against a rejection, before 4"]),
+    (ruled(break_glass=3), ruled(break_glass=4),
+     ["narrower: lets any 4 of the policy board change the session against a rejection, before 3"]),
+    (ruled(break_glass=3), BOARD,
+     ["narrower: does not let any 3 of the policy board change the session against a rejection any more"]),
+    (ruled(notify=("https://a", "https://b")), ruled(notify=("https://b", "https://c")),
+     ['wider: does not tell "https://a" of proposals any more', 'changed: tells "https://c" of proposals']),
+    # its members
+    (BOARD, ruled(CAROL, BOB, ALICE), []),
+    (BOARD, ruled(ALICE, BOB, CAROL, CHECKER),
+     [f"wider: adds checker (key {hashed(CHECKER)}, rejects alone) to the policy board"]),
+    (ruled(ALICE, BOB, CAROL, CHECKER), BOARD,
+     [f"wider: removes checker (key {hashed(CHECKER)}, rejects alone) from the policy board"]),
+    (BOARD, ruled(ALICE, BOB), [f"narrower: removes carol (key {hashed(CAROL)}) from the policy board"]),
+    (BOARD, ruled(ALICE, BOB, NEW),
+     [f"wider: gives member carol of the policy board another key: key {hashed(CAROL)} becomes key {hashed(NEW)}"]),
+    (BOARD, ruled(ALICE, BOB, replace(NEW, may_approve=True)),
+     [f"wider: gives member carol of the policy board another key: key {hashed(CAROL)} becomes key {hashed(NEW)}",
+      "wider: lets member carol of the policy board approve alone"]),
+    (BOARD, ruled(ALICE, BOB, replace(CAROL, name="dora")),
+     [f"changed: renames member carol of the policy board, key {hashed(CAROL)}, to dora"]),
+    (BOARD, ruled(replace(BOB, name="alice"), replace(ALICE, name="bob"), CAROL),
+     [f"wider: renames member bob of the policy board, key {hashed(BOB)}, to alice",
+      f"wider: renames member alice of the policy board, key {hashed(ALICE)}, to bob"]),
+    (BOARD, ruled(replace(ALICE, may_approve=True), BOB, CAROL),
+     ["wider: lets member alice of the policy board approve alone"]),
+    (ruled(replace(ALICE, may_approve=True), BOB, CAROL), BOARD,
+     ["narrower: does not let member alice of the policy board approve alone any more"]),
+    (BOARD, ruled(replace(ALICE, may_reject=True), BOB, CAROL),
+     ["narrower: lets member alice of the policy board reject alone"]),
+    (ruled(replace(ALICE, may_reject=True), BOB, CAROL), BOARD,
+     ["wider: does not let member alice of the policy board reject alone any more"]),
+    # keys that come from secrets
+    (ruled(ALICE, BOB, CHECKER), ruled(ALICE, BOB, BEHIND),
+     [f"wider: gives member checker of the policy board another key: key {hashed(CHECKER)} becomes key $$SCONE::v$$"]),
+    (ruled(ALICE, BOB, BEHIND, of=secrets(PUBLIC, PRIVATE)),
+     ruled(ALICE, BOB, BEHIND, of=secrets(PUBLIC, replace(PRIVATE, value="x"))),
+     ["wider: takes the key of member checker of the policy board, v, from elsewhere",
+      "changed: gives secret k an explicit value"]),
+    (ruled(ALICE, BOB, BEHIND, of=secrets(PUBLIC, PRIVATE)),
+     ruled(ALICE, BOB, BEHIND, of=secrets(PublicKeySecret(name="v", value="x"), PRIVATE)),
+     ["wider: takes the key of member checker of the policy board, v, from elsewhere",
+      "changed: gives secret v an explicit value", "changed: changes private_key of secret v: k becomes nothing"]),
+    (ruled(ALICE, BOB, BEHIND, of=secrets(ImportedSecret(name="v", session="a", secret="b"))),
+     ruled(ALICE, BOB, BEHIND, of=secrets(ImportedSecret(name="v", session="evil", secret="b"))),
+     ["wider: takes the key of member checker of the policy board, v, from elsewhere",
+      "changed: changes session of secret v: a becomes evil"]),
+    (ruled(ALICE, BOB, BEHIND, of=secrets(PUBLIC, PRIVATE)),
+     ruled(ALICE, BOB, BEHIND, of=secrets(replace(PUBLIC, export_public=True), PRIVATE)),
+     ["wider: exports secret v to everyone"]),
+])  # fmt: skip
+def test_changes_of_the_policy_board(before: Session, after: Session, expected: list[str]) -> None:
+    assert [str(found) for found in differences(before, after)] == expected
+    assert all(
+        found.path.startswith(("policy_board", "access_policy", "secrets")) for found in differences(before, after)
+    )
+
+
 def test_the_creator_counts_when_both_sides_name_one() -> None:
     first, second = replace(SESSION, creator=SignerSubject(spki=A)), replace(SESSION, creator=SignerSubject(spki=B))
     assert differences(SESSION, first) == ()
@@ -343,7 +486,6 @@ def test_the_creator_counts_when_both_sides_name_one() -> None:
 
 
 MANY = tuple(bytes([byte]) * 32 for byte in range(40))
-DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), [
@@ -451,6 +593,10 @@ FULL = Session(
     ),
     secret_store=KeyVault(vault="v", token="aad"),
     access_policy=AccessPolicy(create_sessions=(AnySubject(),), list_sessions=(AnySubject(),)),
+    policy_board=PolicyBoard(
+        tolerated_faults=1, members=(member("alice", may_approve=True), member("bob", may_reject=True)),
+        decide_within=DAY, time_lock=DAY, break_glass=3, notify=("https://a",),
+    ),
     security=Security(
         singleton_enclaves=True,
         service_access_token="t",
@@ -465,7 +611,7 @@ FULL = Session(
 """A session in which every member of every part has a value; the parser would refuse some of it."""
 
 
-WHOLE = AccessPolicy | Security | SecurityAttestation | TeeFactors
+WHOLE = AccessPolicy | Security | SecurityAttestation | SignerSubject | TeeFactors
 
 
 def altered(value: object) -> object:
@@ -480,6 +626,8 @@ def altered(value: object) -> object:
         return value[:-1] + b"\0"
     if isinstance(value, tuple | frozenset):
         return type(value)() if value else (NamespaceTarget(namespace="n"),)
+    if isinstance(value, timedelta):
+        return value + DAY
     return VARIABLE if value is None or isinstance(value, WHOLE) else None
 
 
