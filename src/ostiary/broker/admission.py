@@ -140,7 +140,7 @@ def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:
     board = stored.parsed.session.policy_board
     if board is None:
         raise ValueError(f"session {stored.parsed.session.name} has no policy board")
-    if next(variables_in(board), None) is None:
+    if not any(isinstance(member.signer, Variable) for member in board.members):
         return Made(thing=board, rests_on=(stored.is_current,))
     resolution = _resolution(cas)
     variables = Variables(stored.parsed.session, _lookup(resolution, stored))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.board.count import Choice, Outcome, Quorum, Voter, count, quorum_of
@@ -31,7 +32,7 @@ class Ballot:
     origin: str
     board: PolicyBoard
 
-    @property
+    @cached_property
     def quorum(self) -> Quorum:
         """Of the members whose keys are known."""
         return quorum_of(self.board)
@@ -90,7 +91,7 @@ class Trial:
     def current_hash(self) -> bytes | None:
         return None if self.current is None else self.current.parsed.hash
 
-    @property
+    @cached_property
     def voters(self) -> frozenset[bytes]:
         """Keys that may decide."""
         return frozenset(voter.key for ballot in self.ballots for voter in ballot.quorum.voters)

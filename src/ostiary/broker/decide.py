@@ -92,7 +92,7 @@ async def settle(cas: Cas, proposal_id: str) -> Proposal:
 
 async def settle_session(cas: Cas, session: str) -> None:
     """As `settle`, all pending proposals of a session."""
-    for found in [found for found in cas.proposals.pending() if found.session == session]:
+    for found in cas.proposals.pending_of(session):
         await settle(cas, found.proposal)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from ostiary.board import Caller
@@ -70,7 +71,7 @@ class Seat:
     key: bytes | None
     powers: tuple[str, ...]
 
-    @property
+    @cached_property
     def key_hash(self) -> str | None:
         """SHA-256 of the key, hex."""
         return None if self.key is None else hashlib.sha256(self.key).hexdigest()
@@ -99,7 +100,7 @@ class Proposal:
     page: int = 0
     record: int = 0
 
-    @property
+    @cached_property
     def id(self) -> str:
         """64 hex digits: the hash of all facts."""
         return self.facts.proposal_hash().hex()

@@ -5,7 +5,7 @@ Records, by logical name::
     proposal/ID           the proposal: facts, decisions, state
     proposed/ID           the version that it proposes, in normal form; never changes
     proposals             how many pages the index has
-    proposals/N           a page of the index: what lists show of up to PAGE pending proposals
+    proposals/N           a page of the index: a line for each of up to PAGE pending proposals, what lists show of it
     proposals-of/SESSION  the ids of the session's last MAX_OF_SESSION proposals, the newest last
 
 A change of a proposal is one commit over its record and its page. Pages are kept parsed for as long as their versions
@@ -18,13 +18,14 @@ the oldest closed ones are dropped.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from functools import cached_property
 
 from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
@@ -35,11 +36,15 @@ PAGE = 16
 """Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
 MAX_PENDING = 20_000
 MAX_PENDING_OF_SESSION = 16
+RESERVED = 4
+"""Of these, for members, whoever made the current version, and whom an access policy admits to make the next: others
+who may read the session cannot take all the room."""
 MAX_OF_SESSION = 100
-MAX_PARSED = 256
+MAX_PARSED = 64
 """Proposed versions that are kept parsed, the least recently used dropped first."""
-MARK_BYTES = 16
-MAX_WATCHERS = 1024
+MAX_KNOWN = 1024
+"""Proposals that are kept decoded, without their versions."""
+MAX_WATCHERS = 256
 """Requests that wait for a change at a time."""
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
@@ -52,7 +57,7 @@ _PAGES = "proposals"
 class Entry:
     """A pending proposal in the index. waiting, decided: key hashes, hex, of members that have not, and have decided.
 
-    shown: its summary, JSON. mark: 16 bytes that change with any of it.
+    shown: its summary, JSON. line: all of it as the page has it.
     """
 
     proposal: str
@@ -65,7 +70,7 @@ class Entry:
     waiting: frozenset[str]
     decided: frozenset[str]
     shown: bytes = field(repr=False)
-    mark: bytes = field(repr=False)
+    line: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +81,38 @@ class _Page:
     entries: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    """All pages, in the versions that they had."""
+
+    versions: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def by_session(self) -> Mapping[str, tuple[Entry, ...]]:
+        return _grouped((entry.session, entry) for entry in self.entries)
+
+    @cached_property
+    def by_member(self) -> Mapping[str, tuple[Entry, ...]]:
+        return _grouped((member, entry) for entry in self.entries for member in entry.waiting)
+
+
+def _grouped(pairs: Iterable[tuple[str, Entry]]) -> Mapping[str, tuple[Entry, ...]]:
+    groups: dict[str, list[Entry]] = {}
+    for key, entry in pairs:
+        groups.setdefault(key, []).append(entry)
+    return {key: tuple(entries) for key, entries in groups.items()}
+
+
 class ProposalRecords:
     """Reads and writes the records of proposals, on the event loop only. Decides nothing about who may."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pages: dict[int, _Page] = {}
-        self._entries: tuple[tuple[int, ...], tuple[Entry, ...]] = ((), ())
-        self._stamp: tuple[int, tuple[int, ...]] = (-1, ())
+        self._index = _Index(versions=(), entries=())
+        self._looked = -math.inf
+        self._known: OrderedDict[str, Proposal] = OrderedDict()
         self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
         self._watchers: set[asyncio.Future[None]] = set()
 
@@ -91,8 +120,17 @@ class ProposalRecords:
 
     def find(self, proposal: str) -> Proposal | None:
         """The proposal with this id, None if there is none, or none any more."""
+        known = self._known.get(proposal)
+        if known is not None and known.record == self._store.version(f"proposal/{proposal}"):
+            return known
         record = self._store.get(f"proposal/{proposal}")
-        return None if record is None else decode_proposal(record.value, record=record.version)
+        if record is None:
+            return None
+        found = self._known[proposal] = decode_proposal(record.value, record=record.version)
+        self._known.move_to_end(proposal)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return found
 
     def require(self, proposal: str) -> Proposal:
         """As `find`; raises NotFoundError if there is none."""
@@ -121,34 +159,46 @@ class ProposalRecords:
 
     def pending(self) -> tuple[Entry, ...]:
         """Every proposal that the index has, by pages. Some may be over by now; `standing` says so."""
-        pages = [self._page(number) for number in range(self._count())]
-        versions = tuple(page.version for page in pages)
-        if self._entries[0] != versions:
-            self._entries = (versions, tuple(entry for page in pages for entry in page.entries))
-        return self._entries[1]
+        return self._look().entries
+
+    def pending_of(self, session: str) -> tuple[Entry, ...]:
+        """As `pending`, of one session."""
+        return self._look().by_session.get(session, ())
+
+    def waiting_for(self, member: str) -> tuple[Entry, ...]:
+        """As `pending`, those that a member has not decided. member: SHA-256 of its key, hex."""
+        return self._look().by_member.get(member, ())
 
     def stamp(self) -> object:
-        """Equal to the one before while the index is as it was then."""
-        self._store.version(_PAGES)  # so that the head is the newest
-        head = self._store.head.seq
-        if self._stamp[0] != head:
-            self.pending()
-            self._stamp = (head, self._entries[0])
-        return self._stamp[1]
+        """Equal to the one before while the index was not seen to change; at most LOOK_SECONDS behind others."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._look()
+        return self._index.versions
 
     def of_session(self, session: str) -> tuple[str, ...]:
         """The ids of the last proposals of a session, the oldest first."""
         return self._of_session(session)[1]
 
+    def _look(self) -> _Index:
+        pages = [self._page(number) for number in range(self._count())]
+        versions = tuple(page.version for page in pages)
+        if self._index.versions != versions:
+            self._index = _Index(versions=versions, entries=tuple(entry for page in pages for entry in page.entries))
+        self._looked = time.monotonic()
+        return self._index
+
     # --- writing
 
-    def new_writes(self, proposal: Proposal, text: str) -> tuple[Write, ...]:
-        """The writes that add a proposal. Raises ConflictError if too many wait already."""
+    def new_writes(self, proposal: Proposal, text: str, *, reserved: bool) -> tuple[Write, ...]:
+        """The writes that add a proposal. reserved: its proposer may have the room that is not for everybody.
+
+        Raises ConflictError if too many wait already.
+        """
         session = proposal.facts.session
-        entries = self.pending()
-        if sum(entry.session == session for entry in entries) >= MAX_PENDING_OF_SESSION:
+        most = MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED)
+        if len(self.pending_of(session)) >= most:
             raise ConflictError(
-                f"session {session} has {MAX_PENDING_OF_SESSION} open proposals, which is as many as may wait",
+                f"session {session} has {most} open proposals, which is as many as may wait",
                 "have its board decide one, or wait until one expires",
             )
         number, page = self._room()
@@ -183,6 +233,7 @@ class ProposalRecords:
 
     def changed(self) -> None:
         """Wake those who wait: this process has changed a proposal."""
+        self._looked = -math.inf
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)
@@ -207,7 +258,7 @@ class ProposalRecords:
 
     def _count(self) -> int:
         record = self._store.get(_PAGES)
-        return 0 if record is None else _read(record.value, "pages")
+        return 0 if record is None else _page_count(record.value)
 
     def _page(self, number: int) -> _Page:
         name = _page_name(number)
@@ -216,11 +267,13 @@ class ProposalRecords:
         if known is not None and known.version == version:
             return known
         record = self._store.get(name)
-        page = (
-            _Page(version=0, entries=())
-            if record is None
-            else _Page(version=record.version, entries=tuple(map(_entry, _read(record.value, "entries"))))
-        )
+        if record is None:
+            page = _Page(version=0, entries=())
+        else:
+            # Nearly all of a page is as it was before.
+            before = {} if known is None else {entry.line: entry for entry in known.entries}
+            lines = _lines(record.value)
+            page = _Page(version=record.version, entries=tuple(before.get(line) or _entry(line) for line in lines))
         self._pages[number] = page
         return page
 
@@ -238,13 +291,13 @@ class ProposalRecords:
     def _longer(self, number: int) -> tuple[Write, ...]:
         """The write by which the index has page `number`, if it has not yet."""
         record = self._store.get(_PAGES)
-        if record is not None and number < _read(record.value, "pages"):
+        if record is not None and number < _page_count(record.value):
             return ()
-        value = json.dumps({"form": _FORM, "pages": number + 1}).encode()
+        value = b"%d\n%d" % (_FORM, number + 1)
         return (Write(name=_PAGES, value=value, expected_version=0 if record is None else record.version),)
 
     def _page_write(self, number: int, page: _Page, entries: tuple[Entry, ...]) -> Write:
-        value = b'{"form":%d,"entries":[%s]}' % (_FORM, b",".join(_write_entry(entry) for entry in entries))
+        value = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
         return Write(name=_page_name(number), value=value, expected_version=page.version)
 
     # --- by session
@@ -275,26 +328,33 @@ def _page_name(number: int) -> str:
     return f"proposals/{number}"
 
 
-def _read(value: bytes, member: str) -> Any:
-    members = json.loads(value)
-    if members["form"] != _FORM:
+def _lines(value: bytes) -> list[bytes]:
+    """The lines of an index record but the first, which says its form."""
+    form, *lines = value.split(b"\n")
+    if form != b"%d" % _FORM:
         raise StoreError(
-            f"the index of proposals has form {members['form']}, expected {_FORM}: a newer Ostiary wrote it; run that"
+            f"the index of proposals has form {form.decode()}, expected {_FORM}: a newer Ostiary wrote it; run that"
         )
-    return members[member]
+    return lines
+
+
+def _page_count(value: bytes) -> int:
+    (count,) = _lines(value)
+    return int(count)
 
 
 def indexed(proposal: Proposal) -> Entry:
     """The entry of a proposal, also if it is not pending."""
     keys = {seat.key_hash: seat.key for seat in proposal.seats if seat.key_hash is not None}
     decided = {key_hash for key_hash, key in keys.items() if key in proposal.decisions}
-    return _entry({"shown": proposal.summary(), "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)})
+    members = {"shown": proposal.summary(), "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)}
+    return _entry(_compact(members))
 
 
-def _entry(members: Mapping[str, Any]) -> Entry:
+def _entry(line: bytes) -> Entry:
+    members = json.loads(line)
     shown = members["shown"]
     predecessor, apply_after = shown["predecessor"], shown["apply_after"]
-    text = _compact(shown)
     return Entry(
         proposal=shown["proposal"],
         session=shown["session"],
@@ -305,18 +365,11 @@ def _entry(members: Mapping[str, Any]) -> Entry:
         proposer=shown["proposer"],
         waiting=frozenset(members["waiting"]),
         decided=frozenset(members["decided"]),
-        shown=text,
-        mark=hashlib.sha256(text + _compact(members["waiting"])).digest()[:MARK_BYTES],
-    )
-
-
-def _write_entry(entry: Entry) -> bytes:
-    return b'{"shown":%s,"waiting":%s,"decided":%s}' % (
-        entry.shown,
-        _compact(sorted(entry.waiting)),
-        _compact(sorted(entry.decided)),
+        shown=_compact(shown),
+        line=line,
     )
 
 
 def _compact(value: object) -> bytes:
+    """JSON in one line."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

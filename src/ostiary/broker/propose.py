@@ -53,7 +53,7 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
             raise trial.obstacle
         proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
         _check_can_decide(trial, break_glass=break_glass)
-        writes = cas.proposals.new_writes(proposal, parsed.text)
+        writes = cas.proposals.new_writes(proposal, parsed.text, reserved=trial.by_policy or _is_insider(trial, caller))
         by = {} if caller is None else {"by": caller.key_hash.hex()}
         leaf = entry(Kind.PROPOSAL_CREATED, {**on_record(proposal), **by}, cas.now(), cas.random)
         try:
@@ -100,8 +100,7 @@ def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
     """Whoever may not even read must not find out by trying what the current hash is, nor take the room of others."""
     if trial.judged is None or trial.by_policy:
         return
-    voters = {hashlib.sha256(key).digest() for key in trial.voters}
-    if caller is not None and caller.key_hash in voters:
+    if _is_insider(trial, caller):
         return
     judged = trial.judged
     policy = access_policy_of(cas, judged).thing
@@ -113,6 +112,14 @@ def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
             f"You have insufficient rights to propose a version in session {name}",
             "readers of the session and members of its policy board may; " + error.causes[-1],
         ) from None
+
+
+def _is_insider(trial: Trial, caller: Caller | None) -> bool:
+    """Whether the TLS client has the key of a member who is asked, or made the version that is judged."""
+    if caller is None:
+        return False
+    members = {hashlib.sha256(key).digest() for key in trial.voters}
+    return caller.key_hash in members or (trial.current is not None and trial.current.creator == caller.key_hash)
 
 
 def _check_can_decide(trial: Trial, *, break_glass: bool) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,10 +122,10 @@ async def list_proposals(
     or after `wait_seconds`. So whoever asks again with the cursor of each answer misses no change that lasts.
     """
     end = time.monotonic() + min(wait_seconds, MAX_WAIT_SECONDS)
-    select = _selection(query, caller)
+    member = _member_of(query, caller)
     while True:
         version = cas.proposals.stamp()
-        listed = await _list(cas, query, select, caller)
+        listed = await _list(cas, query, member, caller)
         if after is None or listed.cursor != after or time.monotonic() >= end:
             return listed
         while cas.proposals.stamp() == version:
@@ -135,12 +134,10 @@ async def list_proposals(
                 return listed
 
 
-Selection = Callable[[Entry], bool]
-
-
-def _selection(query: Query, caller: Caller | None) -> Selection:
+def _member_of(query: Query, caller: Caller | None) -> str | None:
+    """SHA-256, hex, of the key that `waiting_for` means."""
     if query.waiting_for is None:
-        return lambda entry: query.session in (None, entry.session)
+        return None
     member = query.waiting_for
     if member == "me":
         if caller is None:
@@ -148,16 +145,30 @@ def _selection(query: Query, caller: Caller | None) -> Selection:
         member = caller.key_hash.hex()
     if not _ID.fullmatch(member):
         raise InputError("waiting-for is neither `me` nor the SHA-256 of a member's public key, 64 hex digits")
-    return lambda entry: member in entry.waiting and query.session in (None, entry.session)
+    return member
 
 
-async def _list(cas: Cas, query: Query, select: Selection, caller: Caller | None) -> Listed:
-    entries = [entry for entry in cas.proposals.pending() if select(entry)]
-    if query.closed:
-        entries = _closed(cas, query, select, {entry.proposal for entry in entries}) + entries
+def _selected(cas: Cas, query: Query, member: str | None) -> list[Entry]:
+    """Those that are asked for, whoever asks; those that are closed come first, they are the older ones."""
+    if member is not None:
+        pending = cas.proposals.waiting_for(member)
+    elif query.session is not None:
+        pending = cas.proposals.pending_of(query.session)
+    else:
+        pending = cas.proposals.pending()
+    entries = [*(_closed(cas, query) if query.closed else ()), *pending]
+    return [
+        entry
+        for entry in entries
+        if query.session in (None, entry.session) and (member is None or member in entry.waiting)
+    ]
+
+
+async def _list(cas: Cas, query: Query, member: str | None, caller: Caller | None) -> Listed:
+    entries = _selected(cas, query, member)
     seen = _Sight(cas, caller)
     now = cas.now()
-    shown, marks = [], []
+    shown, mark = [], hashlib.sha256()
     for entry in entries:
         if not await seen.of(entry):
             continue
@@ -171,16 +182,15 @@ async def _list(cas: Cas, query: Query, select: Selection, caller: Caller | None
         # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
         if state is entry.state:
             shown.append(entry.shown)
-            marks.append(entry.mark)
-    return Listed(shown=tuple(shown), cursor=hashlib.sha256(b"".join(marks)).hexdigest()[:32])
+            mark.update(entry.line)
+    return Listed(shown=tuple(shown), cursor=mark.hexdigest()[:32])
 
 
-def _closed(cas: Cas, query: Query, select: Selection, pending: set[str]) -> list[Entry]:
+def _closed(cas: Cas, query: Query) -> list[Entry]:
     if query.session is None:
         raise InputError("state=all lists the proposals of one session; add session=NAME")
-    found = (cas.proposals.find(one) for one in cas.proposals.of_session(query.session) if one not in pending)
-    entries = (indexed(proposal) for proposal in found if proposal is not None)
-    return [entry for entry in entries if not entry.state.is_pending and select(entry)]
+    found = (cas.proposals.find(one) for one in cas.proposals.of_session(query.session))
+    return [indexed(one) for one in found if one is not None and not one.state.is_pending]
 
 
 # --- who may see what ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """What a change of a session means: two sessions to sentences, the worst first. Pure.
 
-Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and
-the order of what has none; any other change has at least one, a member that no rule here knows included. What cannot
-be compared, as it stands behind a configuration variable or in a nested rule, counts as widening when it is new; so do
-the lists of a variant that admits over MAX_SPLIT programs.
+Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and the
+order of what has none, except that other words for what a policy board decides are told; any other change has at least
+one, a member that no rule here knows included. What cannot be compared, as it stands behind a configuration variable or
+in a nested rule, counts as widening when it is new; so do the lists of a variant that admits over MAX_SPLIT programs.
 No sentence holds the value of a secret, of an environment variable or of a file.
 Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
 """

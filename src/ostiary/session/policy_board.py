@@ -178,7 +178,7 @@ def _check_names(reading: Reading, names: Sequence[tuple[str, Node]]) -> None:
     """Names that people would take for each other are mistakes."""
     seen: dict[str, tuple[str, Node]] = {}
     for name, node in names:
-        looks = {name.casefold(), name.translate(_LOOK_ALIKES)}
+        looks = {name.casefold().translate(_LOOK_ALIKES), name.translate(_LOOK_ALIKES).casefold()}
         other = next((seen[look] for look in sorted(looks) if look in seen), None)
         if other is not None:
             is_same = "is the name" if other[0] == name else "looks like the name"
@@ -309,9 +309,8 @@ def _is_webhook(text: str) -> bool:
     except ValueError:
         return False
     clean = text.isascii() and text.isprintable() and not set(text) & set(' @#\\"<>')
-    return (
-        clean and text.startswith("https://") and bool(parts.hostname) and port != 0 and len(text) <= MAX_URL_CHARACTERS
-    )
+    reachable = text.startswith("https://") and bool(parts.hostname) and port != 0
+    return clean and reachable and len(text) <= MAX_URL_CHARACTERS
 
 
 def _check_quorum(reading: Reading, node: Node, needed: int, members: int) -> None:

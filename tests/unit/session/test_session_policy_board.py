@@ -143,6 +143,12 @@ def test_a_power_is_what_a_member_may_do_alone(power: str, may_approve: bool, ma
     assert (found.may_approve, found.may_reject) == (may_approve, may_reject)
 
 
+def test_names_that_differ_to_the_eye_are_different_names() -> None:
+    names = ("ida", "lda", "all", "ali", "a-b", "a_b", "m10", "m01")
+    keys = [quoted(pki.public_pem(Ed25519PrivateKey.generate())) for _ in names]
+    quiet(board(*map(member, names, keys)))
+
+
 # --- who decides -----------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +264,8 @@ REFUSED: list[tuple[str, str, str]] = [
      'policy_board.members[1].name: "a1" looks like the name of the member on line 6; give it another'),
     (board(member("bIll", K1), member("blll", K2)), "7:12",
      'policy_board.members[1].name: "blll" looks like the name of the member on line 6; give it another'),
+    (board(member("AL1", K1), member("all", K2)), "7:12",
+     'policy_board.members[1].name: "all" looks like the name of the member on line 6; give it another'),
     (board(member("b0b", K1), BOB), "7:12",
      'policy_board.members[1].name: "bob" looks like the name of the member on line 6; give it another'),
     (board(ALICE, member("аlice", K2)), "7:12",
@@ -390,6 +398,8 @@ def test_a_members_key_may_be_a_public_key_secret(secrets: list[str]) -> None:
     [
         (["{name: k, kind: private-key}"],
          f"{NO_KEY.format('')} names a secret that is not in secrets; expected one of k"),
+        (["{name: key, kind: public-key, private_key: k}"],
+         'secrets[0].private_key: there is no secret "k"'),
         (["{name: key, kind: private-key}"], SECRET.format("")),
         (["{name: key, kind: ascii, value: x}"], SECRET.format("")),
         (["{name: key, kind: config-fragment, value: x}"], SECRET.format("")),
