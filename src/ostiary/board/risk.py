@@ -16,6 +16,7 @@ from ostiary.session.model import (
     AccessPolicy,
     CreatorSubject,
     NoneSubject,
+    PolicyBoard,
     Security,
     SecurityAttestation,
     Session,
@@ -56,8 +57,9 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     """The risks of `after` as the version after `before`, the worst first.
 
     A first version, `before` None, is compared with one that asks for hardware evidence, gives nothing, lets its
-    creator read it, nobody update it, and names the same board. What stood behind a variable and now stands there in
-    words is compared with the same.
+    creator read it, nobody update it, and names the same board without its shortcuts: one who may approve alone, in
+    words or by an F of 0, and breaking the glass. What stood behind a variable and now stands there in words is
+    compared with the same.
     """
     start = nothing_like(after) if before is None else before
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
@@ -86,9 +88,21 @@ _NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
 
 
 def nothing_like(session: Session) -> Session:
+    """The version that a first one is compared with: one that gives nothing."""
+    policy, board = session.access_policy, session.policy_board
+    creates = None if isinstance(policy, Variable) or policy.create_sessions is None else (NoneSubject(),)
     return Session(
-        version=session.version, name=session.name, access_policy=_NO_ACCESS, policy_board=session.policy_board
+        version=session.version,
+        name=session.name,
+        access_policy=replace(_NO_ACCESS, create_sessions=creates),
+        policy_board=None if board is None else _without_shortcuts(board),
     )
+
+
+def _without_shortcuts(board: PolicyBoard) -> PolicyBoard:
+    """The board as it would be if nobody could decide alone, and a veto held."""
+    members = tuple(replace(member, may_approve=False) for member in board.members)
+    return replace(board, tolerated_faults=max(board.tolerated_faults, 1), members=members, break_glass=None)
 
 
 def _without_variables(session: Session) -> Session:
