@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -21,7 +22,7 @@ from tests.simulators.keys import PIN, SshAgent, ed25519_key, p384_key, pem, pub
 from tests.simulators.service import Answer, Client, RunningService, running_service
 from tests.simulators.signers import Person
 from tests.simulators.swapping_cas import swapping_cas
-from tests.simulators.terminals import talk
+from tests.simulators.terminals import END, talk
 
 from ostiary.board import Choice
 from ostiary.cli.terminal import Terminal
@@ -217,28 +218,54 @@ def test_what_waits_for_a_member_is_listed_by_its_key(shop: Shop) -> None:
     assert shop.scone.good("board", "list", "--waiting", *ALICE) == ""
 
 
-def test_lists_and_states_can_be_waited_for(shop: Shop) -> None:
-    """A process waits, and what it waits for happens meanwhile."""
+@contextlib.contextmanager
+def waiting(shop: Shop, service: RunningService, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in another process, once it waits for an answer of the service."""
+
+    def hand_on(_path: str, answer: Answer) -> Answer:
+        return answer
+
+    with swapping_cas(shop.scone.directory, service, own_client(shop, shop.scone.directory), hand_on) as front:
+        where = ("--cas", f"127.0.0.1:{front.port}", "--cas-ca", str(service.ca_file))
+        command = [sys.executable, "-m", "ostiary", "board", *words, *where]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            while not any("wait=" in request for request in front.seen):
+                assert process.poll() is None
+                front.changed.wait(1)
+                front.changed.clear()
+            yield process
+
+
+def test_a_list_can_be_waited_for(shop: Shop, service: RunningService) -> None:
     shop.create()
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "ostiary", "board", *words],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=shop.scone.directory,
-        )
-
-    with start("list", "--session", shop.name, "--wait", "100") as listing:
+    with waiting(shop, service, "list", "--session", shop.name, "--wait", "300") as process:
         proposal = shop.propose(read="ANY")
-        out, _ = listing.communicate(timeout=120)
-        assert (out.split("  ")[0], listing.returncode) == (proposal, 0)
-    with start("status", proposal, "--wait", "100") as waiting:
+        out, _ = process.communicate(timeout=120)
+    assert (out.split("  ")[0], process.returncode) == (proposal, 0)
+    assert shop.scone.good("board", "list", "--session", shop.name, "--wait", "300").startswith(proposal)
+    listed = json.loads(shop.scone.good("board", "list", "--session", shop.name, "--json"))
+    again = ("board", "list", "--session", shop.name, "--json", "--after", listed["cursor"], "--wait", "1")
+    assert json.loads(shop.scone.good(*again)) == listed
+
+
+def test_the_end_of_a_proposal_can_be_waited_for(shop: Shop, service: RunningService) -> None:
+    shop.create()
+    proposal = shop.propose(read="ANY")
+    assert shop.scone.good("board", "status", proposal, "--wait", "1") == "open\n"
+    with waiting(shop, service, "status", proposal, "--wait", "300") as process:
         shop.decide("approve", proposal, "alice")
         shop.decide("approve", proposal, "bob")
-        out, _ = waiting.communicate(timeout=120)
-        assert (out, waiting.returncode) == ("applied\n", 0)
-    assert shop.scone.good("board", "list", "--session", shop.name, "--wait", "1") == ""
+        out, _ = process.communicate(timeout=120)
+    assert (out, process.returncode) == ("applied\n", 0)
+
+
+def test_a_proposal_may_name_its_predecessor_itself(shop: Shop) -> None:
+    """And is refused if that is not the current version any more, rather than put on top of it."""
+    shop.create()
+    current = parse_session(shop.current()).hash.hex()
+    assert shop.propose(more=f"predecessor: {current}\n", read="ANY")
+    shown = shop.scone("board", "propose", shop.file(more=f"predecessor: {'00' * 32}\n"))
+    assert (shown.code, "is not the hash of the current version" in shown.err) == (1, True)
 
 
 def test_a_key_of_no_member_is_refused_before_anything_is_signed(shop: Shop) -> None:
@@ -431,11 +458,21 @@ def test_a_card_is_asked_by_its_pin_after_the_confirmation(shop: Shop) -> None:
 def test_whoever_does_not_confirm_is_never_asked_for_the_key(shop: Shop) -> None:
     shop.create()
     proposal = shop.propose(read="ANY")
-    for answer in ("no", "", "y"):
+    for answer in ("no", "", "y", END):
         done = talk(("board", "approve", proposal, "--key", "bob.pem"), shop.scone.directory, [("to go on: ", answer)])
         assert (done.code, done.out) == (1, "")
         assert "not confirmed, so nothing was done" in done.screen
         assert "Passphrase" not in done.screen
+
+
+def test_no_passphrase_is_a_wrong_one(shop: Shop) -> None:
+    shop.create()
+    proposal = shop.propose(read="ANY")
+    for passphrase in ("", "wrong", END):
+        answers = [("to go on: ", "yes"), ("Passphrase of key file bob.pem: ", passphrase)]
+        done = talk(("board", "approve", proposal, "--key", "bob.pem"), shop.scone.directory, answers)
+        assert (done.code, done.out) == (1, "")
+        assert "the passphrase is wrong" in done.screen
 
 
 def test_breaking_the_glass_is_confirmed_by_its_own_word(shop: Shop) -> None:

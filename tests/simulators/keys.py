@@ -137,6 +137,7 @@ def tokens() -> Tokens:
         "carol": p256_key(),
         "odd": p521_key(),
         "old": rsa_key(),
+        "bare": p256_key(),
     }
     for label in ("board", "spare"):
         _util("--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", PIN)

@@ -19,7 +19,7 @@ Swapping = Callable[[str, Answer], Answer]
 
 
 class SwappingCas:
-    """Listens on `port`. seen: method and path of each request."""
+    """Listens on `port`. seen: method and path of each request; changed: there was one."""
 
     def __init__(self, directory: Path, service: RunningService, client: Client, swap: Swapping) -> None:
         identity = service.identity
@@ -33,6 +33,7 @@ class SwappingCas:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.seen: list[str] = []
+        self.changed = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -56,6 +57,7 @@ class SwappingCas:
         head, _, body = request.partition(b"\r\n\r\n")
         method, path = head.decode().split(" ")[:2]
         self.seen.append(f"{method} {path}")
+        self.changed.set()
         with contextlib.closing(self._client.connect(self._behind)) as connection:
             got = exchange(connection, method, path, body or None)
         sent = self._swap(path, got)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HANG_SECONDS = 120
+END = "\x04"
+"""What ends the input of a terminal, Ctrl-D."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,34 +105,26 @@ class KeyFile:
         """None: it needs a passphrase, or another one."""
         try:
             key = _load(content, passphrase)
-        except (TypeError, UnsupportedAlgorithm):
-            # Of OpenSSH's own form the library opens what has a passphrase only with a further package.
+        except TypeError:
+            # The library's word for a passphrase that is missing.
             if content.startswith(_OPENSSH):
                 raise ConfigurationError(
                     f"{self.name} has a passphrase and is in OpenSSH's own form, which only OpenSSH opens",
                     f"add it to an agent, `ssh-add {self.path}`, and name it: --key ssh:COMMENT",
                 ) from None
-            if passphrase is None and _is_encrypted(content):
-                return None
-            raise self._unreadable() from None
-        except ValueError:
+            return None
+        except (ValueError, UnsupportedAlgorithm):
             if passphrase is not None:
                 return None
-            raise self._unreadable() from None
+            raise ConfigurationError(
+                f"{self.name}: expected one private key, PEM, and there is none that can be read"
+            ) from None
         if not isinstance(key, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
             raise ConfigurationError(f"{self.name}: the key is of another type, {EXPECTED}")
         return KnownKey(name=self.name, key=key)
-
-    def _unreadable(self) -> ConfigurationError:
-        return ConfigurationError(f"{self.name}: expected one private key, PEM, and there is none that can be read")
 
 
 def _load(content: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
     if content.startswith(_OPENSSH):
         return load_ssh_private_key(content, passphrase)
     return load_pem_private_key(content, passphrase)
-
-
-def _is_encrypted(content: bytes) -> bool:
-    """PKCS#8 says so in its label, the older forms in a header."""
-    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in content or b"ENCRYPTED" in content.partition(b"\n\n")[0]

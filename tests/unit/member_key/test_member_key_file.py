@@ -110,6 +110,7 @@ def test_a_public_key_tells_whose_it_is_and_signs_nothing(tmp_path: Path) -> Non
     ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "the public key cannot be read"),
     ("ssh-ed25519 AAAA\n", "the public key cannot be read"),
     ("x" * (MAX_KEY_FILE_BYTES + 1), "and is no key"),
+    (pem(ed25519_key()).replace("MC4CAQAwBQYDK2Vw", "MC4CAQAwBQYDK2V4"), "expected one private key, PEM"),
     (pem(rsa_key()), "the key is of another type, expected Ed25519, P-384 or P-256"),
     (public_pem(rsa_key()), "the key is of another type, expected Ed25519, P-384 or P-256"),
     (pem(p521_key()), "the key is on the curve secp521r1, expected Ed25519, P-384 or P-256"),

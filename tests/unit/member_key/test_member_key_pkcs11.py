@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pkcs11
@@ -9,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.simulators.keys import MODULE, PIN, Tokens, ed25519_key, p256_key, spki, tokens
@@ -17,7 +18,7 @@ from tests.unit.session import pki
 
 from ostiary.errors import ConfigurationError, OutsideError
 from ostiary.member_key import KeyPlace, choose_key
-from ostiary.member_key.pkcs11 import _spki_of_point
+from ostiary.member_key.pkcs11 import _spki_of_certificate, _spki_of_point, _told
 from ostiary.member_key.pkcs11_uri import KeyUri, parse_key_uri
 
 MESSAGE = b"ostiary-board-decision-v1\n"
@@ -100,6 +101,62 @@ def test_a_wrong_pin_is_told_and_never_repeated(tokens: Tokens) -> None:
         unlock(choose_key(tokens.uri("alice")), "")
 
 
+def test_a_private_key_without_its_public_half_does_not_sign(tokens: Tokens) -> None:
+    with _token().open(user_pin=PIN, rw=True) as session:
+        for key in list(session.get_objects({CLASS: pkcs11.ObjectClass.PUBLIC_KEY, LABEL: "bare"})):
+            key.destroy()
+    with pytest.raises(ConfigurationError, match="neither a public key nor a certificate beside the private key"):
+        unlock(choose_key(tokens.uri("bare")))
+
+
+CLASS, LABEL = pkcs11.Attribute.CLASS, pkcs11.Attribute.LABEL
+
+
+def _token() -> pkcs11.Token:
+    return next(iter(pkcs11.lib(MODULE).get_tokens(token_label="board")))
+
+
+def make_key(label: str, *, may: pkcs11.MechanismFlag, **private: bool) -> None:
+    """A P-256 key pair that the token makes itself."""
+    curve = {pkcs11.Attribute.EC_PARAMS: bytes.fromhex("06082a8648ce3d030107")}
+    template = {pkcs11.Attribute[name.upper()]: value for name, value in private.items()}
+    with _token().open(user_pin=PIN, rw=True) as session:
+        parameters = session.create_domain_parameters(pkcs11.KeyType.EC, curve, local=True)
+        parameters.generate_keypair(store=True, label=label, capabilities=may, private_template=template)
+
+
+def test_a_key_that_wants_the_pin_for_every_signature_gets_it(tokens: Tokens) -> None:
+    """As the signing keys of identity cards."""
+    make_key("strict", may=pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY, always_authenticate=True)
+    place = choose_key(tokens.uri("strict"))
+    public = load_der_public_key(place.public() or b"")
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    with place.unlocked(lambda _: PIN) as usable:
+        for _ in range(2):
+            public.verify(usable.sign(MESSAGE), MESSAGE, ec.ECDSA(SHA256()))
+
+
+def test_a_key_that_may_not_sign_is_refused(tokens: Tokens) -> None:
+    make_key("mute", may=pkcs11.MechanismFlag.DERIVE)
+    with pytest.raises(ConfigurationError, match="the token does not let it sign"):
+        unlock(choose_key(tokens.uri("mute")))
+
+
+def test_what_a_token_says_is_told_in_our_words() -> None:
+    with pytest.raises(ConfigurationError, match="k: the PIN is locked after too many wrong ones"), _told("k"):
+        raise pkcs11.PinLocked
+    with pytest.raises(OutsideError, match="k: the token failed: DeviceRemoved"), _told("k"):
+        raise pkcs11.DeviceRemoved
+    with pytest.raises(OutsideError, match="k: the token's certificate cannot be read"):
+        _spki_of_certificate(b"0", "k")
+
+
+def test_without_the_package_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ostiary.member_key.pkcs11", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'ostiary\[pkcs11\]'"):
+        choose_key("pkcs11:object=a")
+
+
 def test_a_pin_may_lie_in_a_file(tokens: Tokens, tmp_path: Path) -> None:
     (tmp_path / "pin").write_text(f"{PIN}\n")
     place = choose_key(tokens.uri("alice", query=f"&pin-source=file:{tmp_path}/pin"))
@@ -124,7 +181,7 @@ def test_a_certificate_stands_in_for_a_public_key(tokens: Tokens) -> None:
     attribute, classes = pkcs11.Attribute, pkcs11.ObjectClass
     certificate = x509.load_pem_x509_certificate(pki.certificate_pem().encode())
     expected = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    with next(iter(pkcs11.lib(MODULE).get_tokens(token_label="board"))).open(user_pin=PIN) as session:
+    with _token().open(user_pin=PIN) as session:
         values = {attribute.CERTIFICATE_TYPE: pkcs11.CertificateType.X_509, attribute.SUBJECT: b"0\x00"}
         session.create_object({
             attribute.CLASS: classes.CERTIFICATE, attribute.LABEL: "card",

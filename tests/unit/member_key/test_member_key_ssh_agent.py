@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -183,6 +184,29 @@ def test_no_bytes_make_the_reader_raise_anything_but_value_error(data: bytes) ->
     with contextlib.suppress(ValueError):
         while True:
             reader.string()
+
+
+def hang_up(listener: socket.socket) -> None:
+    """Close a connection on which something was sent, and was not read."""
+    connection, _ = listener.accept()
+    with connection:
+        select.select([connection], [], [], 60)
+
+
+def test_an_agent_that_breaks_off_or_says_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key may wait for a person for long, a list of keys for none."""
+    monkeypatch.setattr("ostiary.member_key.ssh_agent.LIST_SECONDS", 0.1)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with pytest.raises(OutsideError, match="did not answer within 0 s"):
+            AgentKey(path=str(tmp_path / "s"), wanted="x").public()
+        listener.accept()[0].close()
+        thread = threading.Thread(target=hang_up, args=(listener,))
+        thread.start()
+        with pytest.raises(OutsideError, match=r"the SSH agent at .*/s broke off: Connection reset by peer"):
+            AgentKey(path=str(tmp_path / "s"), wanted="x").public()
+        thread.join(60)
 
 
 def test_errors_are_of_our_tree(tmp_path: Path) -> None:
