@@ -375,6 +375,26 @@ def test_another_proposal_in_place_of_the_reviewed_one_is_refused(
     assert (shown.code, f"asked for {reviewed}" in shown.err) == (65, True)
 
 
+def test_a_proposal_of_another_session_than_was_named_is_refused(
+    shop: Shop, service: RunningService, tmp_path: Path
+) -> None:
+    """Whoever types the name of a harmless session must not be shown, and asked for, a change of another."""
+    shop.create()
+    shop.propose(read="ANY")
+    ours = own_client(shop, tmp_path)
+    listed = ours.request(service.client_port, "GET", f"/v1/proposals?session={shop.name}")
+
+    def swap(path: str, answer: Answer) -> Answer:
+        return listed if path.startswith("/v1/proposals?") else answer
+
+    with swapping_cas(tmp_path, service, ours, swap) as front:
+        where = ("--cas", f"127.0.0.1:{front.port}", "--cas-ca", str(service.ca_file))
+        for command in ("review", "status"):
+            shown = shop.scone("board", command, "harmless", *where)
+            assert (shown.code, shown.out) == (65, "")
+            assert f"the CAS shows a proposal of session '{shop.name}' as one of session 'harmless'" in shown.err
+
+
 def test_a_proposal_of_another_cas_is_refused_whoever_shows_it(
     shop: Shop, service: RunningService, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

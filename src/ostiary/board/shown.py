@@ -38,6 +38,7 @@ MAX_MEMBERS_SHOWN = 256
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_MEMBER_NAME = re.compile(r"[!-~]{1,256}")
 _HASH_BYTES = 32
 
 
@@ -301,12 +302,19 @@ def _member(answer: Mapping[str, object]) -> Member:
         raise _strange("decision is no object")
     return Member(
         seat=Seat(seat),
-        name=_text(answer, "name"),
+        name=_name(answer),
         key=None if answer.get("key") is None else _digest(answer, "key"),
         may_approve="approve" in power,
         may_reject="reject" in power,
         decided=None if decision is None else _decided(decision),
     )
+
+
+def _name(answer: Mapping[str, object]) -> str:
+    name = _text(answer, "name")
+    if not _MEMBER_NAME.fullmatch(name):
+        raise _strange("the name of a member is none that a session could give it")
+    return name
 
 
 def _decided(answer: Mapping[str, object]) -> Decided:

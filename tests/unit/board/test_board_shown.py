@@ -148,6 +148,7 @@ def test_a_proposal_of_another_cas_is_refused_even_if_all_else_holds() -> None:
     ({"members": [{}] * 257}, "members is no list"),
     ({"members": [{**MEMBERS[0], "board": "moon"}]}, "board is 'moon', expected one of current, namespace, own"),
     ({"members": [{**MEMBERS[0], "power": ["rule"]}]}, "power is no list of vote, approve and reject"),
+    ({"members": [{**MEMBERS[0], "name": "ann\x1b[2J"}]}, "the name of a member is none that a session could give it"),
     ({"members": [{**MEMBERS[0], "decision": "yes"}]}, "decision is no object"),
     ({"members": [decided(MEMBERS[0], "hesitate")]}, "choice is 'hesitate', expected approve, withdraw or reject"),
 ])  # fmt: skip

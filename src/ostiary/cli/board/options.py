@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Option, UsageError
 from ostiary.cli.signing import signing_key
 from ostiary.cli.terminal import Terminal
@@ -49,10 +50,21 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def find_proposal(text: str, client: Client) -> str:
-    """The id that `text` names. Raises NotFoundError, ConfigurationError if a session has several."""
+def find_proposal(text: str, client: Client) -> Proposal:
+    """The proposal that `text` names, held against its id and, if a session was named, against that.
+
+    Raises NotFoundError, ConfigurationError if the session has several, and what `Client.proposal` raises.
+    """
     if is_id(text):
-        return text
+        return client.proposal(text)
+    proposal = client.proposal(_only_open(text, client))
+    found = proposal.facts.session
+    if found.lstrip("/") != text.lstrip("/"):
+        raise SwappedError(f"the CAS shows a proposal of session {found!r} as one of session {text!r}")
+    return proposal
+
+
+def _only_open(text: str, client: Client) -> str:
     listed = client.proposals(session=text).proposals
     if not listed:
         raise NotFoundError(f"session {text!r} has no open proposal, or not for us")

@@ -25,9 +25,8 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     """Print the state, one word."""
     wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
     client = connect(arguments, terminal)
-    wanted = find_proposal(arguments.words[0], client)
     with patience("waiting for a decision"):
-        proposal = _closed(client, wanted, wait)
+        proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
     state = proposal.summary.state
     code = EXIT_NOT_APPLIED if state.is_closed and state is not State.APPLIED else 0
     if arguments.as_json:
@@ -35,14 +34,14 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     return Outcome(stdout=f"{state}\n", code=code)
 
 
-def _closed(client: Client, wanted: str, wait: int) -> Proposal:
+def _closed(client: Client, proposal: Proposal, wait: int) -> Proposal:
     """The proposal once it is closed, or when the time is over."""
     end = time.monotonic() + wait
-    proposal, after = client.proposal(wanted), None
+    after = None
     while not proposal.summary.state.is_closed and time.monotonic() < end:
         left = max(1, min(LOOK_SECONDS, int(end - time.monotonic())))
         after = client.proposals(session=proposal.facts.session, after=after, wait_seconds=left).cursor
-        proposal = client.proposal(wanted)
+        proposal = client.proposal(proposal.id)
     return proposal
 
 
