@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ostiary.board.shown import Proposal
@@ -14,6 +17,7 @@ from ostiary.errors import ConfigurationError, NotFoundError, SwappedError
 from ostiary.member_key import Asking, KeyPlace, KnownKey, choose_key
 from ostiary.member_key.pin_file import read_pin
 
+SHORTEST_POLL_SECONDS = 1.0
 EXIT_UNKNOWN = 2
 """No such proposal, or not for us."""
 EXIT_SWAPPED = 65
@@ -95,6 +99,21 @@ def asking(arguments: Arguments, terminal: Terminal) -> Asking:
     """Who knows the passphrase or PIN: the file of `--pin-file`, or a person."""
     file = arguments.value("pin_file")
     return terminal.secret if file is None else lambda _: read_pin(Path(file))
+
+
+def polls(wait: int, longest: int) -> Iterator[int]:
+    """How many seconds, at most `longest`, to wait in each of the polls that `wait` seconds take; of 0 s one poll.
+
+    One that was answered at once, as by a service at its bounds, is not followed by the next at once.
+    """
+    end = time.monotonic() + wait
+    while True:
+        begun = time.monotonic()
+        yield min(max(0, math.ceil(end - begun)), longest)
+        now = time.monotonic()
+        if now >= end:
+            return
+        time.sleep(min(end - now, max(0.0, begun + SHORTEST_POLL_SECONDS - now)))
 
 
 def seconds(arguments: Arguments, attribute: str, flag: str, *, most: int) -> int:
