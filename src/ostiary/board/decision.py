@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from ostiary.board.count import Choice
 from ostiary.board.proposal import ProposalFacts, json_text, yes_or_no
 from ostiary.errors import InputError
+from ostiary.session.policy_board import KEY_TYPES
 
 MAX_REASON_CHARS = 1000
 
@@ -104,4 +105,4 @@ def verify_decision(
     return VerifiedDecision(proposal=facts.proposal_hash(), key=spki, choice=choice, reason=reason, made_by=_MADE_HERE)
 
 
-_EXPECTED = "expected Ed25519, P-384 or P-256"
+_EXPECTED = f"expected {' or '.join(KEY_TYPES)}"

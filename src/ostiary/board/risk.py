@@ -1,8 +1,9 @@
 """What a board member should look at first: the differences of a proposal that make something weaker. Pure.
 
 Built on `session.diff`, so that a risk is always one of the differences that are shown below it. Guarantees: every
-difference that widens is a risk, whatever section it is in, and so is every change of the policy board and of what a
-program that is attested will do. Does not guarantee that a version without risks is a good one.
+difference that widens is a risk, whatever section it is in, and so is every change of the policy board, of what a
+program that is attested will do, and of a secret or volume that is there already. Does not guarantee that a version
+without risks is a good one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ostiary.session.model import (
     AccessPolicy,
     CreatorSubject,
     NoneSubject,
+    PolicyBoard,
     Security,
     SecurityAttestation,
     Session,
@@ -40,6 +42,7 @@ class RiskKind(StrEnum):
     DROPS_PROTECTION = "drops-protection"
     CHANGES_PROGRAM = "changes-program"
     CHANGES_SECRET = "changes-secret"  # noqa: S105
+    CHANGES_VOLUME = "changes-volume"
     WIDENS = "widens"
     """What no other kind names."""
 
@@ -56,8 +59,9 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     """The risks of `after` as the version after `before`, the worst first.
 
     A first version, `before` None, is compared with one that asks for hardware evidence, gives nothing, lets its
-    creator read it, nobody update it, and names the same board. What stood behind a variable and now stands there in
-    words is compared with the same.
+    creator read it, nobody update it, and names the same board without its shortcuts: one who may approve alone, in
+    words or by an F of 0, and breaking the glass. What stood behind a variable and now stands there in words is
+    compared with the same.
     """
     start = _nothing_like(after) if before is None else before
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
@@ -86,9 +90,20 @@ _NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
 
 
 def _nothing_like(session: Session) -> Session:
+    policy, board = session.access_policy, session.policy_board
+    creates = None if isinstance(policy, Variable) or policy.create_sessions is None else (NoneSubject(),)
     return Session(
-        version=session.version, name=session.name, access_policy=_NO_ACCESS, policy_board=session.policy_board
+        version=session.version,
+        name=session.name,
+        access_policy=replace(_NO_ACCESS, create_sessions=creates),
+        policy_board=None if board is None else _without_shortcuts(board),
     )
+
+
+def _without_shortcuts(board: PolicyBoard) -> PolicyBoard:
+    """The board as it would be if nobody could decide alone, and a veto held."""
+    members = tuple(replace(member, may_approve=False) for member in board.members)
+    return replace(board, tolerated_faults=max(board.tolerated_faults, 1), members=members, break_glass=None)
 
 
 def _without_variables(session: Session) -> Session:
@@ -124,7 +139,8 @@ _TABLE: tuple[tuple[re.Pattern[str], frozenset[Effect], RiskKind], ...] = tuple(
         (r"secrets\[[^\]]*\]\.export_public$", _WIDER, RiskKind.EXPORTS_SECRET_PUBLICLY),
         (r"(secrets|volumes)\[[^\]]*\]\.export$", _WIDER, RiskKind.EXPORTS_SECRET),
         (r"volumes\[", _WIDER, RiskKind.DROPS_PROTECTION),
-        (r"secrets\[[^\]]*\]\.|secret_store$", _NOT_NARROWER, RiskKind.CHANGES_SECRET),
+        (r"volumes\[", _NOT_NARROWER, RiskKind.CHANGES_VOLUME),
+        (r"secrets\[|secret_store$", _NOT_NARROWER, RiskKind.CHANGES_SECRET),
         (r"", _WIDER, RiskKind.WIDENS),
     )
 )
@@ -145,6 +161,8 @@ def _kind(difference: Difference, before: Session, after: Session) -> RiskKind |
             return RiskKind.TOLERATES_DEBUG
         case RiskKind.ADDS_MEASUREMENT | RiskKind.DROPS_PROTECTION:
             return _of_service(difference, before, after) or kind
+        case RiskKind.CHANGES_SECRET | RiskKind.CHANGES_VOLUME if _comes_or_goes(difference, before, after):
+            return None
         case _:
             return kind
 
@@ -180,3 +198,12 @@ def _of_service(difference: Difference, before: Session, after: Session) -> Risk
         if difference.path == f"{path}.attestation" or (difference.path == path and service.name not in known):
             return RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
     return None
+
+
+def _comes_or_goes(difference: Difference, before: Session, after: Session) -> bool:
+    """Whether a secret or volume is new, or gone: nothing that was there becomes another."""
+    old, new = (
+        {f"secrets[{one.name}]" for one in session.secrets} | {f"volumes[{one.name}]" for one in session.volumes}
+        for session in (before, after)
+    )
+    return difference.path in old ^ new

@@ -22,6 +22,8 @@ from ostiary.session.model import (
     HostArgument,
     Image,
     ImageVolume,
+    ImportedSecret,
+    ImportedVolume,
     InjectionFile,
     KeySubject,
     KeyVault,
@@ -51,6 +53,8 @@ SESSION = Session(
     version="0.3.12", name="s", services=(APP,), images=(IMAGE,), secrets=(SECRET,), volumes=(Volume(name="data"),),
     access_policy=AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),)), policy_board=BOARD,
 )  # fmt: skip
+
+UNBOARDED = replace(SESSION, policy_board=None)
 
 
 def app(**changes: object) -> Session:
@@ -83,9 +87,14 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
 
 
 @pytest.mark.parametrize(("after", "kind", "sentence"), [
-    (replace(SESSION, policy_board=board(0, member(A), member(B))), "changes-board", ""),
-    (replace(SESSION, policy_board=board(1, member(A), member(B), member(b"c" * 32))), "changes-board", ""),
-    (replace(SESSION, policy_board=None), "changes-board", ""),
+    (replace(SESSION, policy_board=board(0, member(A), member(B))), "changes-board",
+     "lets any 1 of the policy board approve a change, before 2"),
+    (replace(SESSION, policy_board=board(1, member(A), member(B), member(b"c" * 32))), "changes-board", "adds "),
+    (replace(SESSION, policy_board=board(1, member(A), member(B, power="reject"))), "changes-board",
+     "of the policy board reject alone"),
+    (replace(SESSION, policy_board=None), "changes-board", "removes the policy board: any 2 of "),
+    (access(create_sessions=(CreatorSubject(),)), "changes-board",
+     "takes create_sessions from the policy board and gives it to CREATOR"),
     (attested(tolerate=frozenset({"debug-mode"})), "tolerates-debug",
      "tolerates debug-mode: who runs the host can read the memory of its programs"),
     (attested(tolerate=frozenset({"software-platform"})), "tolerates-debug",
@@ -96,7 +105,6 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
     (attested(mode=VARIABLE), "hidden-by-variable", "attests by mode $$SCONE::v$$"),
     (replace(SESSION, security=VARIABLE), "hidden-by-variable", "gives the security section by another variable"),
     (secured(attestation=VARIABLE), "hidden-by-variable", "gives security.attestation by another variable"),
-    (replace(SESSION, access_policy=VARIABLE), "hidden-by-variable", "gives the access policy by another variable"),
     (attested(mode="none"), "asks-no-evidence", "anybody can have its secrets"),
     (app(attestation=()), "asks-no-evidence",
      "asks for no evidence of service app any more: anybody can have its secrets"),
@@ -119,7 +127,6 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
     (access(read=STRANGER), "widens-read", "widens read from CREATOR to key "),
     (access(list_sessions=(AnySubject(),)), "widens-read", "widens list_sessions from CREATOR to ANY"),
     (access(update=STRANGER), "widens-update", "widens update from NONE to key "),
-    (access(create_sessions=(CreatorSubject(),)), "widens-update", "widens create_sessions from NONE to CREATOR"),
     (app(fspf_update_policy="no_rollback_protection"), "drops-protection", "no_rollback_protection"),
     (app(fspf_path="/f", fspf_key=A, fspf_tag=A[:16]), "changes-program", "changes fspf_path of service app"),
     (img(volumes=(ImageVolume(name="data", path="/data", update_policy="no_rollback_protection"),)),
@@ -132,6 +139,10 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
     (app(pwd="/x"), "changes-program", "changes pwd of service app"),
     (img(injection_files=(FILE,)), "changes-program", "adds injection file /a to image img"),
     (secret(value="x"), "changes-secret", "gives secret k an explicit value"),
+    (replace(SESSION, secrets=(ImportedSecret(name="k", session="theirs", secret="k"),)), "changes-secret",
+     "makes secret k another one: ascii becomes imported from another session"),
+    (replace(SESSION, volumes=(ImportedVolume(name="data", session="theirs", volume="data"),)), "changes-volume",
+     "changes where volume data comes from"),
     (secret(size=4), "changes-secret", "changes size of secret k"),
     (replace(SESSION, secret_store=KeyVault(vault="v.example", token="t")), "changes-secret",
      "changes secret_store of the session"),
@@ -149,6 +160,22 @@ SECURITY = Security(
         must_be_sgx_local=True, one_time_password_shared_secret=b"o" * 16, max_age=timedelta(days=1)
     ),
 )
+
+
+def test_an_access_policy_by_a_variable_hides_what_it_says() -> None:
+    found = risks(UNBOARDED, replace(UNBOARDED, access_policy=VARIABLE))
+    assert [risk.kind for risk in found] == [RiskKind.HIDDEN_BY_VARIABLE]
+    assert found[0].sentence.startswith("gives the access policy by another variable")
+
+
+def test_without_a_board_it_is_the_access_policy_that_widens() -> None:
+    wider = replace(access(create_sessions=(CreatorSubject(),)), policy_board=None)
+    found = risks(UNBOARDED, wider)
+    assert [(risk.kind, risk.sentence) for risk in found] == [
+        ("widens-update", "widens create_sessions from NONE to CREATOR")
+    ]
+
+
 GUARDED = replace(
     SESSION,
     security=SECURITY,
@@ -179,12 +206,15 @@ def test_each_protection_that_goes(change: dict[str, object], kind: str, sentenc
     replace(SESSION, services=()),
     replace(SESSION, secrets=(SECRET, BinarySecret(name="new", size=8))),
     replace(SESSION, secrets=()),
+    replace(SESSION, volumes=(Volume(name="data"), Volume(name="new"))),
+    replace(SESSION, volumes=()),
     replace(SESSION, images=(IMAGE, Image(name="new"))),
     access(read=(NoneSubject(),)),
     secured(singleton_enclaves=True),
     attested(max_age=timedelta(days=1)),
 ], ids=["the same", "its successor", "the same measurement", "a service less", "a new secret", "a secret less",
-        "a new image", "fewer readers", "fresh instances only", "fresher TCB data"])  # fmt: skip
+        "a new volume", "a volume less", "a new image", "fewer readers", "fresh instances only",
+        "fresher TCB data"])  # fmt: skip
 def test_what_is_no_risk(after: Session) -> None:
     assert risks(SESSION, after) == ()
 
@@ -207,14 +237,29 @@ def test_a_first_version_is_compared_with_one_that_gives_nothing() -> None:
     assert [(risk.kind, risk.sentence) for risk in risks(None, SESSION)] == [
         ("adds-measurement", "adds service app, which admits 1 program")
     ]
-    open_to_all = attested(tolerate=frozenset({"debug-mode"}))
+    open_to_all = replace(attested(tolerate=frozenset({"debug-mode"})), policy_board=None)
     assert [risk.kind for risk in risks(None, replace(open_to_all, access_policy=AccessPolicy()))] == [
         "tolerates-debug", "widens-update", "adds-measurement",
     ]  # fmt: skip
 
 
+def test_the_shortcuts_of_a_first_board_are_risks() -> None:
+    shortcuts = board(0, member(A, name="ann", power="approve"), member(B, name="ben"), break_glass=2)
+    found = risks(None, replace(SESSION, policy_board=shortcuts))
+    assert [risk.sentence for risk in found if risk.kind is RiskKind.CHANGES_BOARD] == [
+        "lets member ann of the policy board approve alone",
+        "lets any 1 of the policy board approve a change, before 2",
+        "lets any 2 of the policy board change the session against a rejection",
+    ]
+
+
+def test_a_first_board_that_leaves_creating_to_others_changes_no_board() -> None:
+    wider = access(create_sessions=(CreatorSubject(),))
+    assert [risk.kind for risk in risks(None, wider)] == ["widens-update", "adds-measurement"]
+
+
 @pytest.mark.parametrize("hidden", [
-    replace(SESSION, security=VARIABLE), secured(attestation=VARIABLE), replace(SESSION, access_policy=VARIABLE),
+    replace(SESSION, security=VARIABLE), secured(attestation=VARIABLE), replace(UNBOARDED, access_policy=VARIABLE),
 ], ids=["security", "attestation", "access policy"])  # fmt: skip
 def test_what_stood_behind_a_variable_does_not_hide_what_stands_there_now(hidden: Session) -> None:
     after = replace(
