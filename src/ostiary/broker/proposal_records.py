@@ -236,9 +236,10 @@ class ProposalRecords:
     async def change(self, seconds: float) -> bool:
         """Return when a proposal may have changed; at the latest after `seconds`, or LOOK_SECONDS.
 
-        False at once: MAX_WATCHERS wait already.
+        False: MAX_WATCHERS wait already, and whoever came on top must not come again at once.
         """
         if len(self._watchers) >= MAX_WATCHERS:
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
             return False
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.add(watcher)
