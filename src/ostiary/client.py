@@ -1,20 +1,31 @@
-"""The client of the REST API on 8081: upload and read sessions over TLS that knows the service by its certificate.
+"""The client of the REST API on 8081: sessions, proposals and decisions, over TLS that knows the service by its
+certificate.
 
-It runs beside people and programs, never beside the store: it imports the rooms below only.
+It runs beside people and programs, never beside the store: it imports the rooms below only. What a proposal means and
+what is signed to decide about it, `ostiary.board` says; nothing that a service claims of it is signed unseen.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ostiary.board import Choice, decision_message, verify_decision
+from ostiary.board.shown import Proposal, State, Summary, read_summary, verify_shown
 from ostiary.errors import (
     ConfigurationError,
     ConflictError,
@@ -24,8 +35,11 @@ from ostiary.errors import (
     NotFoundError,
     OstiaryError,
     OutsideError,
+    SwappedError,
     TooLargeError,
 )
+from ostiary.member_key import MemberKey
+from ostiary.session.signed import signer_pem
 
 DEFAULT_PORT = 8081
 CONNECT_SECONDS = 10.0
@@ -34,6 +48,8 @@ ANSWER_SECONDS = 60.0
 """For each wait on the network while a request is sent or answered."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A session of 1 MiB in JSON, every character of it escaped, with room for warnings."""
+MAX_WAIT_FOR_PROPOSALS_SECONDS = 60
+"""The longest that a service waits before it answers that nothing is new."""
 FIRST_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 8.0
 DEFAULT_RETRIES = 3
@@ -101,6 +117,34 @@ class StoredText:
     session_hash: bytes | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """proposal: its id, 64 hex digits. session_hash: 32 bytes, of the version that it would make. expires: UTC."""
+
+    proposal: str
+    state: State
+    session_hash: bytes
+    expires: datetime
+    warnings: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """cursor: changes whenever the list does."""
+
+    proposals: tuple[Summary, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What the proposal has come to with a decision. needed, approvals: None where the service does not say."""
+
+    state: State
+    approvals: int | None
+    needed: int | None
+
+
 class Client:
     """One service, for one identity. Each request has a connection of its own.
 
@@ -126,6 +170,7 @@ class Client:
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.address = address
+        self._anchors = anchors
         self._context = _trusting(anchors)
         if identity is not None:
             _show(self._context, identity)
@@ -184,6 +229,113 @@ class Client:
             raise self._strange("its answer has no denials")
         return tuple(listed)
 
+    def propose(self, text: str, *, note: str = "", break_glass: bool = False) -> Proposed:
+        """Propose `text` as the next version of the session that it names, for those who decide; durable on return."""
+        members = self._send("/v1/proposals", {"session": text, "note": note, "break_glass": break_glass}, "proposing")
+        session_hash, expires = _digest(members.get("hash")), _time(members.get("expires"))
+        proposal, state = _digest(members.get("proposal")), _state(members.get("state"))
+        if session_hash is None or expires is None or proposal is None or state is None:
+            raise self._strange("its answer to a proposal has no id, state, hash or expiry")
+        return Proposed(
+            proposal=proposal.hex(),
+            state=state,
+            session_hash=session_hash,
+            expires=expires,
+            warnings=_warnings(members.get("warnings")),
+        )
+
+    def proposals(
+        self,
+        *,
+        session: str | None = None,
+        waiting_for: bytes | None = None,
+        every_state: bool = False,
+        after: str | None = None,
+        wait_seconds: int = 0,
+    ) -> Listed:
+        """Proposals in short, as the service says; verifies nothing. Of one session, or of all that we may see.
+
+        waiting_for: SHA-256, 32 bytes, of a member's SubjectPublicKeyInfo (DER): only those that wait for its decision.
+        every_state: closed ones, too, of one session. after: the cursor of a list that we have: while nothing in it
+        changes the answer waits, for wait_seconds, at most MAX_WAIT_FOR_PROPOSALS_SECONDS.
+        """
+        wait = min(wait_seconds, MAX_WAIT_FOR_PROPOSALS_SECONDS)
+        asked = {
+            "session": session,
+            "waiting-for": None if waiting_for is None else waiting_for.hex(),
+            "state": "all" if every_state else "open",
+            "after": after,
+            "wait": str(wait) if wait else None,
+        }
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        members = self._request("GET", f"/v1/proposals?{query}", None, doing="listing proposals", wait_seconds=wait)
+        listed, cursor = members.get("proposals"), members.get("cursor")
+        if not isinstance(listed, list) or not isinstance(cursor, str):
+            raise self._strange("its answer has no proposals")
+        if not all(isinstance(one, dict) for one in listed):
+            raise self._strange("its answer has proposals that are none")
+        return Listed(proposals=tuple(read_summary(one) for one in listed), cursor=cursor)
+
+    def proposal(self, proposal: str) -> Proposal:
+        """The proposal with that id, 64 hex digits, held against what follows from it (`board.shown.verify_shown`).
+
+        Raises SwappedError beside what all methods raise, and ConfigurationError if the CAS is not known by one
+        certificate: then nobody can tell whose proposal it is.
+        """
+        cas = self.cas
+        path = f"/v1/proposals/{quote(proposal, safe='')}"
+        members = self._request("GET", path, None, doing=f"showing proposal {proposal!r}")
+        return verify_shown(members, asked=proposal, cas=cas)
+
+    def decide(self, proposal: Proposal, choice: Choice, *, key: MemberKey, reason: str = "") -> Counted:
+        """Sign a decision about exactly this proposal, and hand it in; it is counted, and durable, on return.
+
+        A decision may be made again, or become more cautious: approve, withdraw, reject. Raises ConflictError if it
+        would become less so or the proposal is closed, NotAuthorizedError for a key that is no member's, what `key`
+        raises, SwappedError: a proposal of another CAS, and OutsideError: the key signed, but its signature does not
+        hold. InputError: a reason that cannot be signed.
+        """
+        if proposal.facts.cas != self.cas:
+            raise SwappedError("the proposal is of another CAS than this one")
+        signature = key.sign(decision_message(proposal.facts, choice, reason))
+        try:
+            verify_decision(proposal.facts, signer=key.spki, choice=choice, reason=reason, signature=signature)
+        except InputError as error:
+            raise OutsideError("the key signed, but its signature does not hold; nothing was sent") from error
+        body = {
+            "signer": signer_pem(key.spki),
+            "decision": choice.value,
+            "reason": reason,
+            "signature": base64.b64encode(signature).decode("ascii"),
+        }
+        members = self._send(f"/v1/proposals/{proposal.id}/decisions", body, f"to {choice.value} the proposal")
+        state, approvals, needed = _state(members.get("state")), members.get("approvals"), members.get("needed")
+        if state is None:
+            raise self._strange("its answer to a decision has no state")
+        return Counted(
+            state=state,
+            approvals=approvals if isinstance(approvals, int) else None,
+            needed=needed if isinstance(needed, int) else None,
+        )
+
+    @property
+    def cas(self) -> bytes:
+        """The identity of the service, as proposals name it: SHA-256 of its root key's SubjectPublicKeyInfo, DER.
+
+        Raises ConfigurationError unless we know the service by exactly one certificate.
+        """
+        try:
+            known = x509.load_pem_x509_certificates((self._anchors or "").encode())
+            keys = {one.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for one in known}
+        except (ValueError, UnsupportedAlgorithm):
+            keys = set()
+        if len(keys) != 1:
+            raise ConfigurationError(
+                f"proposals need a CAS that is known by one certificate; this one is known by {len(keys) or 'none'}",
+                "give --cas-ca with the cas-ca.pem of `ostiary serve`",
+            )
+        return hashlib.sha256(keys.pop()).digest()
+
     def session_encryption_key(self) -> bytes:
         """The X25519 public key, 32 bytes, for which sessions are encrypted so that this service can read them."""
         members = self._request("GET", "/v1/session_encryption_key", None, doing="showing its session encryption key")
@@ -192,8 +344,13 @@ class Client:
             raise self._strange("its answer has no session encryption key")
         return key
 
-    def _request(self, method: str, path: str, body: bytes | None, *, doing: str) -> dict[str, object]:
-        status, content = self._patiently(method, path, body)
+    def _send(self, path: str, body: Mapping[str, object], doing: str) -> dict[str, object]:
+        return self._request("POST", path, json.dumps(body).encode(), doing=doing)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, *, doing: str, wait_seconds: float = 0
+    ) -> dict[str, object]:
+        status, content = self._patiently(method, path, body, wait_seconds)
         members = _object(content)
         if 200 <= status < 300 and members is not None:
             return members
@@ -205,33 +362,33 @@ class Client:
             raise self._strange(f"its answer has status {status}", *told)
         raise refusal(f"CAS {self.address.authority} refused {doing}", *told)
 
-    def _patiently(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _patiently(self, method: str, path: str, body: bytes | None, wait_seconds: float) -> tuple[int, bytes]:
         left, wait = self._retries, FIRST_WAIT_SECONDS
         while True:
             try:
-                return self._once(method, path, body)
+                return self._once(method, path, body, wait_seconds)
             except _NetworkError as error:
                 if left <= 0 or error.final or (error.sent and body is not None):
                     raise OutsideError(error.message, *error.causes) from error
             self._wait(wait)
             left, wait = left - 1, min(2 * wait, MAX_WAIT_SECONDS)
 
-    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float) -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection(
             self.address.host, self.address.port, timeout=CONNECT_SECONDS, context=self._context
         )
         with contextlib.closing(connection):
             self._connect(connection)
             try:
-                connection.sock.settimeout(ANSWER_SECONDS)
-                content_type = "application/yaml" if method == "POST" else "application/json"
+                connection.sock.settimeout(ANSWER_SECONDS + wait_seconds)
+                content_type = "application/yaml" if path == "/v1/sessions" else "application/json"
                 connection.request(method, path, body, {"Content-Type": content_type, "Connection": "close"})
                 response = connection.getresponse()
                 content = response.read(MAX_ANSWER_BYTES + 1)
                 if response.length and len(content) <= MAX_ANSWER_BYTES:
                     raise http.client.IncompleteRead(content, response.length)
             except (OSError, http.client.HTTPException) as error:
-                raise self._broken(error, uploading=body is not None) from error
+                raise self._broken(error, path if body is not None else None) from error
         if len(content) > MAX_ANSWER_BYTES:
             raise self._strange(f"its answer has more than {MAX_ANSWER_BYTES} bytes")
         return response.status, content
@@ -249,8 +406,11 @@ class Client:
             final = spoke or isinstance(error, UnicodeError)
             raise _NetworkError(f"cannot connect to CAS {authority}", _reason(error), final=final) from error
 
-    def _broken(self, error: OSError | http.client.HTTPException, *, uploading: bool) -> _NetworkError:
-        after = ("the session may have been stored: `session read` tells",) if uploading else ()
+    def _broken(self, error: OSError | http.client.HTTPException, sent: str | None) -> _NetworkError:
+        """sent: the path that something was sent to, if anything was."""
+        after = () if sent is None else ("the session may have been stored: `session read` tells",)
+        if sent is not None and sent.startswith("/v1/proposals"):
+            after = ("it may have been counted all the same: `board list --closed` and `board status` tell",)
         message = f"the connection to CAS {self.address.authority} broke before its answer was complete"
         return _NetworkError(message, _reason(error), *after, sent=True)
 
@@ -313,6 +473,18 @@ def _digest(value: object) -> bytes | None:
     except ValueError:
         return None
     return digest if len(digest) == _HASH_BYTES else None
+
+
+def _state(value: object) -> State | None:
+    return State(value) if isinstance(value, str) and value in set(State) else None
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return None if time is None or time.tzinfo is None else time.astimezone(UTC)
 
 
 def _sentences(value: object) -> tuple[str, ...]:

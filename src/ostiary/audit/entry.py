@@ -26,6 +26,9 @@ class Kind(Enum):
 
     SESSION_CREATED = "session_created"
     SESSION_UPDATED = "session_updated"
+    PROPOSAL_CREATED = "proposal_created"
+    PROPOSAL_DECIDED = "proposal_decided"
+    PROPOSAL_CLOSED = "proposal_closed"
     SERVICE_ATTESTED = "service_attested"
     SERVICE_REFUSED = "service_refused"
     SERVICE_FILE_RENDERED = "service_file_rendered"

@@ -63,7 +63,7 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     words or by an F of 0, and breaking the glass. What stood behind a variable and now stands there in words is
     compared with the same.
     """
-    start = _nothing_like(after) if before is None else before
+    start = nothing_like(after) if before is None else before
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
     named = [
         Risk(kind=kind, sentence=_sentence(kind, difference.meaning))
@@ -89,7 +89,8 @@ def _sentence(kind: RiskKind, meaning: str) -> str:
 _NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
 
 
-def _nothing_like(session: Session) -> Session:
+def nothing_like(session: Session) -> Session:
+    """The version that a first one is compared with: one that gives nothing."""
     policy, board = session.access_policy, session.policy_board
     creates = None if isinstance(policy, Variable) or policy.create_sessions is None else (NoneSubject(),)
     return Session(

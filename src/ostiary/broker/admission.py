@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ostiary.board import Creator
 from ostiary.broker.carried_out import check_release
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.memory import Made
@@ -14,7 +15,7 @@ from ostiary.broker.variables import Lookup, Variables
 from ostiary.errors import ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import fragment, secrets_used
 from ostiary.session import JsonValue, Template
-from ostiary.session.model import AccessPolicy, SecurityAttestation, Service, Variable, variables_in
+from ostiary.session.model import AccessPolicy, PolicyBoard, SecurityAttestation, Service, Variable, variables_in
 from ostiary.session.placeholder import Placeholder
 
 _Part = TypeVar("_Part")
@@ -95,6 +96,52 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
     resolved = variables.access_policy(policy)
     for failure in _few(variables.failures):
         log.warning("session %s, access policy: variable %s", stored.parsed.session.name, failure)
+    return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readers:
+    """Who may read a session by its current version, and the hash of that; None and nobody: there is no session."""
+
+    policy: AccessPolicy | Variable
+    creator: Creator
+    session_hash: bytes | None
+
+
+async def readers_of(cas: Cas, name: str) -> Readers:
+    """As of this moment; kept for those who ask about many sessions, for as long as the records stand."""
+    known = cas.readers.recall(name, cas.now())
+    if known is not None:
+        return known.thing
+    await cas.sessions.prepare(name)
+    current = cas.sessions.current(name)
+    if current is None:
+        nobody = Readers(policy=AccessPolicy(read=()), creator=None, session_hash=None)
+        cas.readers.keep(name, Made(thing=nobody, rests_on=(cas.sessions.is_absent(name),)))
+        return nobody
+    policy = access_policy_of(cas, current)
+    readers = Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash)
+    # What a variable stands for may come from a key vault, of which the records say nothing.
+    if policy.thing is current.parsed.session.access_policy:
+        cas.readers.keep(name, Made(thing=readers, rests_on=policy.rests_on))
+    return readers
+
+
+def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:
+    """The policy board of a version that is current or about to be, and the records that say who its members are.
+
+    A member whose key cannot be resolved keeps its variable, and is nobody. Raises ValueError for a session without.
+    """
+    board = stored.parsed.session.policy_board
+    if board is None:
+        raise ValueError(f"session {stored.parsed.session.name} has no policy board")
+    if not any(isinstance(member.signer, Variable) for member in board.members):
+        return Made(thing=board, rests_on=(stored.is_current,))
+    resolution = _resolution(cas)
+    variables = Variables(stored.parsed.session, _lookup(resolution, stored))
+    resolved = variables.policy_board(board)
+    for failure in _few(variables.failures):
+        log.warning("session %s, policy board: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
 
 

@@ -19,12 +19,14 @@ from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
+from ostiary.broker.proposal_records import ProposalRecords
 from ostiary.broker.session_records import SessionRecords
+from ostiary.broker.webhooks import Webhooks
 from ostiary.evidence.verifier import Verifier
 from ostiary.store import Store
 
 if TYPE_CHECKING:
-    from ostiary.broker.admission import Admission
+    from ostiary.broker.admission import Admission, Readers
 
 log = logging.getLogger("ostiary.broker")
 
@@ -36,6 +38,7 @@ class Cas:
     verifier: holds the roots under which evidence of each TEE counts; those of software platforms only as the owner
     named them.
     admissions, configurations: made before, by names of session and service.
+    readers: of sessions, by name. webhooks: of policy boards.
     outside: the way to Azure's directory and key vaults. vaults: those that sessions keep their values in.
     key_sets: of attestation services that sessions name.
     endorsements: kept ones, and the way to their vendors. last_evidence: for a forecast.
@@ -50,6 +53,9 @@ class Cas:
     denials: DenialRecords
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
+    proposals: ProposalRecords
+    readers: Memory[str, Readers]
+    webhooks: Webhooks
     verifier: Verifier
     outside: Outside
     vaults: KeyVaults

@@ -6,6 +6,7 @@ the key that signs denials, beside it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,16 @@ def open_identity(cas: Cas, names: Sequence[str]) -> ServerIdentity:
         chain=(_load(tls.certificate_der), _load(instance.certificate_der)),
         root=_load(_certificate(authorities, "cas").certificate_der),
     )
+
+
+def root_key_hash(cas: Cas) -> bytes:
+    """SHA-256, 32 bytes, of the DER SubjectPublicKeyInfo of the certificate of `cas`: who this service is, for good.
+
+    Raises StoreError if the store cannot be read or written.
+    """
+    root = _load(_certificate(_authorities(cas), "cas").certificate_der)
+    spki = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
 
 
 def open_denial_signer(cas: Cas) -> StatementKey:

@@ -23,10 +23,12 @@ from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.outside import Outside
+from ostiary.broker.proposal_records import ProposalRecords
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.shelf import Shelf
 from ostiary.broker.storage import Storage
 from ostiary.broker.vendors import Sources, Vendors
+from ostiary.broker.webhooks import NO_HOSTS, WebhookHosts, Webhooks
 from ostiary.errors import ConflictError, OstiaryError, StoreError
 from ostiary.evidence.endorsements.piece import Anchors
 from ostiary.evidence.roots import TrustedRoot
@@ -37,6 +39,7 @@ from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write
 
 MAX_CACHED_ADMISSIONS = 4096
+MAX_CACHED_READERS = 32_768
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 """All configurations that are kept ready, together."""
 OVERHEAD_BYTES = 1024
@@ -53,12 +56,13 @@ def open_cas(
     owner: bytes | None = None,
     sources: Sources | None = None,
     bundle: Path | None = None,
+    webhook_hosts: WebhookHosts = NO_HOSTS,
 ) -> Cas:
     """The service whose state lies where `storage` says, with the system's clock and generator.
 
-    warn: called with sentences that the operator should read at every start. azure, aks, sources, bundle: as in
-    `make_cas`. owner: DER of the public key that may accept a rollback, recorded at the first start that names one. The
-    caller closes `cas.store`.
+    warn: called with sentences that the operator should read at every start. azure, aks, sources, bundle,
+    webhook_hosts: as in `make_cas`. owner: DER of the public key that may accept a rollback, recorded at the first
+    start that names one. The caller closes `cas.store`.
     Raises ConfigurationError, StoreError, TamperedError, RollbackError; RefusedError for another anchor or owner than
     the store has.
     """
@@ -76,6 +80,7 @@ def open_cas(
             aks=aks,
             sources=sources,
             bundle=bundle,
+            webhook_hosts=webhook_hosts,
         )
     except BaseException:
         store.close()
@@ -92,14 +97,15 @@ def make_cas(
     aks: frozenset[bytes] = frozenset(),
     sources: Sources | None = None,
     bundle: Path | None = None,
+    webhook_hosts: WebhookHosts = NO_HOSTS,
 ) -> Cas:
     """A service over an open store.
 
     The first thing it does is a commit, so an anchor that remembers the log tells this run from every other.
     azure: where tokens and secrets of sessions are fetched. aks: TPMs' keys that the owner pinned, as `Verifier` takes
     them. sources: whom to ask for endorsements; None: nobody. bundle: a file with endorsements that the owner keeps up
-    to date.
-    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure` and `sources`.
+    to date. webhook_hosts: whom policy boards may have told.
+    Raises StoreError, TamperedError, and ConfigurationError for the anchors of `azure`, `sources`, `webhook_hosts`.
     """
     outside = Outside(azure, now=now, random=random)
     anchors = Anchors.of(roots)
@@ -118,6 +124,9 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
+        proposals=ProposalRecords(store),
+        readers=Memory(store, capacity=MAX_CACHED_READERS),
+        webhooks=Webhooks(outside, webhook_hosts),
         verifier=Verifier(roots, aks),
         outside=outside,
         vaults=vaults,

@@ -259,6 +259,10 @@ class SessionRecords:
             return self._looked_at(stored)
         return _default_root() if stored is None and name == ROOT else stored
 
+    def is_absent(self, name: str) -> Expect:
+        """The condition that there is no session of that name, or, of the root, that it is the default one."""
+        return Expect(name=_current(name), version=0)
+
     def require(self, name: str) -> StoredSession:
         """As `current`; raises NotFoundError if there is none."""
         stored = self.current(name)

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
+from ostiary.audit.entry import Json
 from ostiary.board import Caller, Operation, Party, authorize
-from ostiary.broker.admission import access_policy_of
+from ostiary.board.count import compiled_rule
+from ostiary.broker.admission import access_policy_of, policy_board_of
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.file_records import Succession
 from ostiary.broker.file_state import KEY_BYTES
 from ostiary.broker.key_vaults import has_other_credentials
 from ostiary.broker.namespace import ROOT, parent_of
+from ostiary.broker.permit import Permit, as_stored, permit
 from ostiary.broker.session_records import StoredSession, all_values, upload_writes
 from ostiary.errors import (
     ConflictError,
@@ -23,14 +26,13 @@ from ostiary.errors import (
     IdentityRequiredError,
     InputError,
     NotAuthorizedError,
-    NotFoundError,
     RefusedError,
     SecretUnavailableError,
     StoreError,
 )
 from ostiary.secret import generate
 from ostiary.session import ParsedSession, parse_session, with_creator
-from ostiary.session.model import Session, SignerSubject, Volume
+from ostiary.session.model import AccessPolicy, PolicyBoard, Session, SignerSubject, Volume
 from ostiary.session.pem import certificate_key_hash
 from ostiary.session.signed import VerifiedSigners
 from ostiary.store import Expect, Write
@@ -47,15 +49,6 @@ class Uploaded:
     warnings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Permit:
-    """The upload may be stored if all of `expect` holds, together with `writes`. current: what it replaces."""
-
-    current: StoredSession | None
-    expect: tuple[Expect, ...] = ()
-    writes: tuple[Write, ...] = ()
-
-
 async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Uploaded:
     """Make `text` the current version of the session that it names.
 
@@ -69,18 +62,21 @@ async def upload_session(cas: Cas, text: bytes, caller: Caller | None) -> Upload
     NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the current version),
     SecretUnavailableError (a key vault does not give or take a value), StoreError.
     """
-    return await store_upload(cas, await asyncio.to_thread(_read, text, caller), caller)
+    return await store_upload(cas, await asyncio.to_thread(read_upload, text, caller), caller)
 
 
 async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Uploaded:
     """As `upload_session`, of a session that was read and whose creator was judged: `caller` is who uploads it."""
     if isinstance(caller, VerifiedSigners) and not hmac.compare_digest(caller.session_hash, parsed.hash):
         raise ValueError("signatures of another session than the one to be stored")
+    judge = _Uploader(cas, caller)
+    by = _by(caller)
+    creator = caller.key_hash if isinstance(caller, Caller) else None
     for _ in range(MAX_TRIES):
-        await cas.sessions.prepare(parsed.session.name, parent_of(parsed.session.name) or ROOT)
-        permit = _permit(cas, parsed, caller)
+        await prepare(cas, parsed)
+        found = permit(cas, parsed, judge)
         try:
-            await _store(cas, parsed, caller, permit)
+            await store_version(cas, parsed, found, creator=creator, by=by)
         except ConflictError:
             continue
         return Uploaded(session_hash=parsed.hash, warnings=parsed.warnings)
@@ -89,78 +85,69 @@ async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Upload
     )
 
 
-def _permit(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
+async def prepare(cas: Cas, parsed: ParsedSession) -> None:
+    """Read beforehand what `permit` looks at, so that nobody else waits for it."""
     name = parsed.session.name
-    current = cas.sessions.current(name)
-    _check_succession(parsed, current)
-    if current is None:
-        return _permit_creation(cas, parsed, caller)
-    policy = access_policy_of(cas, current)
-    authorize(
-        Operation.UPDATE,
-        policy.thing,
-        session=name,
-        creator=current.creator,
-        caller=caller,
-    )
-    # After the rights: whoever has none must not find out by trying whether a hash is the right one.
-    _check_predecessor(parsed, current)
-    if name != ROOT or current.record:
-        return _Permit(current=current, expect=policy.rests_on)
-    if cas.sessions.root_is_sealed:
-        raise NotAuthorizedError(
-            f"You have insufficient rights to update session {ROOT}",
-            "the root namespace is sealed: other sessions were created before anybody updated it",
-        )
-    return _Permit(current=current, expect=(*policy.rests_on, cas.sessions.root_is_not_sealed))
+    exporters = () if parsed.session.policy_board is None else as_stored(parsed, None).exporters
+    await cas.sessions.prepare(name, parent_of(name) or ROOT, *exporters)
 
 
-def _permit_creation(cas: Cas, parsed: ParsedSession, caller: Party) -> _Permit:
+class _Uploader:
+    """The judge of an upload: an access policy says who may, by TLS identity or signatures.
+
+    Where a policy board decides, only the signatures that its rule asks for do, and never a TLS identity.
+    """
+
+    def __init__(self, cas: Cas, caller: Party) -> None:
+        self._cas = cas
+        self._caller = caller
+
+    def admit(self, operation: Operation, judged: StoredSession) -> tuple[Expect, ...]:
+        name = judged.parsed.session.name
+        if judged.parsed.session.board_decides(operation.value):
+            board = policy_board_of(self._cas, judged)
+            self._require_rule(board.thing, operation, name, "its policy board decides that")
+            return board.rests_on
+        policy = access_policy_of(self._cas, judged)
+        authorize(operation, policy.thing, session=name, creator=judged.creator, caller=self._caller)
+        return policy.rests_on
+
+    def found(self, founded: StoredSession) -> tuple[Expect, ...]:
+        board = policy_board_of(self._cas, founded)
+        because = "a policy board must itself approve the first version that names it"
+        self._require_rule(board.thing, Operation.UPDATE, founded.parsed.session.name, because)
+        return board.rests_on
+
+    def _require_rule(self, board: PolicyBoard, operation: Operation, session: str, because: str) -> None:
+        rule = compiled_rule(board)
+        decided = AccessPolicy(read=(), update=rule, create_sessions=rule)
+        try:
+            authorize(operation, decided, session=session, creator=None, caller=self._caller)
+        except RefusedError as error:
+            ways = "" if rule else "; an upload carries no decision of this board, whoever signed it"
+            raise NotAuthorizedError(
+                error.message,
+                f"{because}, {board.tolerated_faults + 1} of {len(board.members)} members together{ways}",
+                "propose the version: `ostiary board propose`, or POST /v1/proposals",
+            ) from None
+
+
+async def store_version(
+    cas: Cas,
+    parsed: ParsedSession,
+    found: Permit,
+    *,
+    creator: bytes | None,
+    by: Mapping[str, Json],
+    writes: tuple[Write, ...] = (),
+) -> None:
+    """Make `parsed` the current version as `found` permits, in one commit with `writes`.
+
+    creator: key hash of the TLS client. by: who did it, for the audit log.
+    Raises ConflictError: something changed since `found` was; SecretUnavailableError, StoreError. Nothing is stored.
+    """
     name = parsed.session.name
-    namespace_name = parent_of(name) or ROOT
-    namespace = cas.sessions.current(namespace_name)
-    if namespace is None:
-        raise NotFoundError(
-            f"Failed to create session '{name}': Namespace not found",
-            f"there is no session {namespace_name}, which is its namespace; create that first",
-        )
-    policy = access_policy_of(cas, namespace)
-    authorize(
-        Operation.CREATE_SESSIONS,
-        policy.thing,
-        session=namespace_name,
-        creator=namespace.creator,
-        caller=caller,
-    )
-    _check_namespace_hash(parsed, namespace)
-    if not namespace.has_values:
-        raise RefusedError(
-            f"Failed to create session '{name}'",
-            f"the values of its namespace {namespace_name} cannot be had from their key vault",
-            "ask those who may read it",
-        )
-    unclaimed = namespace_name == ROOT and not namespace.record
-    if unclaimed and cas.sessions.root_is_sealed:
-        return _Permit(current=None)
-    writes = (cas.sessions.seal_root(),) if unclaimed else ()
-    return _Permit(current=None, expect=policy.rests_on, writes=writes)
-
-
-def _check_namespace_hash(parsed: ParsedSession, namespace: StoredSession) -> None:
-    wanted = parsed.session.namespace_hash
-    if wanted is not None and not hmac.compare_digest(wanted, namespace.parsed.hash):
-        raise ConflictError(
-            f"Failed to create session '{parsed.session.name}'",
-            f"namespace_hash {wanted.hex()} is not the hash of the current version of its namespace "
-            f"{namespace.parsed.session.name}",
-            "read the namespace again, see whether you still trust it, and retry with its hash",
-        )
-
-
-async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit) -> None:
-    """Raises ConflictError: something changed since `permit` was given."""
-    name = parsed.session.name
-    current = None if permit.current is None else await _readable(cas, permit.current, parsed.session)
+    current = None if found.current is None else await _readable(cas, found.current, parsed.session)
     salted = parsed.session.salt is not None or (current is not None and await cas.sessions.is_salted(current))
     values = await asyncio.to_thread(
         generate,
@@ -173,12 +160,12 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit
     kind = Kind.SESSION_CREATED if current is None else Kind.SESSION_UPDATED
     # Without a salt the hash would let everyone who reads the log try what the secrets in the text might be.
     hashed = {"session_hash": parsed.hash.hex()} if salted else {}
-    leaf = entry(kind, {"session": name, **_by(caller), **hashed}, cas.now(), cas.random)
+    leaf = entry(kind, {"session": name, **by, **hashed}, cas.now(), cas.random)
     async with cas.files.succeeding(None if current is None else current.parsed.session, parsed.session) as files:
         kept = all_values(values, _volume_keys(cas, parsed.session, current, files))
-        writes = upload_writes(
+        all_writes = upload_writes(
             parsed,
-            creator=caller.key_hash if isinstance(caller, Caller) else None,
+            creator=creator,
             # A vault has them before the record says so: what fails now leaves entries that nothing names.
             values=kept
             if parsed.session.secret_store is None
@@ -186,8 +173,8 @@ async def _store(cas: Cas, parsed: ParsedSession, caller: Party, permit: _Permit
             replaced=current,
             salted=salted,
         )
-        writes += [*permit.writes, *files.writes]
-        await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=(*permit.expect, *files.expect)))
+        all_writes += [*found.writes, *files.writes, *writes]
+        await asyncio.wrap_future(cas.store.commit(all_writes, leaf, expect=(*found.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
 
 
@@ -235,7 +222,11 @@ def _by(caller: Party) -> dict[str, str | list[str]]:
             return {}
 
 
-def _read(text: bytes, caller: Caller | None) -> ParsedSession:
+def read_upload(text: bytes, caller: Caller | None) -> ParsedSession:
+    """The session of an upload without signatures, with `caller` as its creator where it names CREATOR.
+
+    Raises SessionFormatError, TooLargeError, InputError (another creator), IdentityRequiredError.
+    """
     written = parse_session(text)
     named = written.session.creator
     if isinstance(named, SignerSubject):
@@ -256,33 +247,3 @@ def _read(text: bytes, caller: Caller | None) -> ParsedSession:
             "ever read or change it; connect with a client certificate, or set access_policy.read and .update",
         )
     return parsed
-
-
-def _check_succession(parsed: ParsedSession, current: StoredSession | None) -> None:
-    """A predecessor is named if there is one, and only then."""
-    name, predecessor = parsed.session.name, parsed.session.predecessor
-    if current is None:
-        if predecessor is not None:
-            raise NotFoundError(
-                f"Failed to update session '{name}': Session not found",
-                f"predecessor {predecessor.hex()} is given, but there is no session of this name to succeed",
-                "remove `predecessor` to create the session",
-            )
-        return
-    if predecessor is None:
-        raise ConflictError(
-            f"Failed to create session '{name}'",
-            "Session already exists, please specify predecessor hash",
-            "read the session, merge, and set `predecessor` to its hash",
-        )
-
-
-def _check_predecessor(parsed: ParsedSession, current: StoredSession) -> None:
-    # It is there, as `_check_succession` has seen; what is not there equals nothing.
-    name, predecessor = parsed.session.name, parsed.session.predecessor or b""
-    if not hmac.compare_digest(predecessor, current.parsed.hash):
-        raise ConflictError(
-            f"Failed to update session '{name}'",
-            f"predecessor {predecessor.hex()} is not the hash of the current version",
-            "read the session again, merge, and retry with the new hash",
-        )

@@ -64,6 +64,11 @@ class Arguments(argparse.Namespace):
     force: bool
     session_hash: str | None
     as_json: bool
+    yes: bool
+    break_glass: bool
+    whole: bool
+    waiting: bool
+    every_state: bool
     config: str | None
     output: str | None
     version: bool

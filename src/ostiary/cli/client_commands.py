@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ostiary.cli import explain, known, own
 from ostiary.cli.arguments import Command
+from ostiary.cli.board import approve, key, list_, propose, reject, review, show, status, withdraw
 from ostiary.cli.connection import UNVERIFIED
 from ostiary.cli.session import (
     calculate_hash,
@@ -33,6 +34,15 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     diff.COMMAND,
     schema.COMMAND,
+    key.COMMAND,
+    show.COMMAND,
+    propose.COMMAND,
+    list_.COMMAND,
+    review.COMMAND,
+    approve.COMMAND,
+    reject.COMMAND,
+    withdraw.COMMAND,
+    status.COMMAND,
     explain.COMMAND,
     *own.COMMANDS,
     *known.COMMANDS,
@@ -40,6 +50,7 @@ COMMANDS: tuple[Command, ...] = (
 
 GROUPS: Mapping[str, str] = {
     "session": "Check, sign, upload, read and compare sessions.",
+    "board": "Propose sessions to those who decide about them; review, approve, reject.",
     "self": "Who we are to a CAS.",
     "cas": "The services in our configuration.",
     "cert": "Certificates in files.",

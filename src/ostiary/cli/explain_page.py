@@ -10,6 +10,7 @@ from typing import Any
 from ostiary.appraisal.advice import Advice
 from ostiary.appraisal.form import read_advice, read_report
 from ostiary.appraisal.patch import Operation, Wisdom
+from ostiary.cli.terminal import printable
 from ostiary.errors import AppraisalReport, Factor, InputError, Mismatch
 
 COLUMNS = 100
@@ -48,7 +49,7 @@ def page(denial: Mapping[str, Any], *, colours: bool = False) -> str:
 def summary(denials: tuple[Mapping[str, Any], ...]) -> str:
     """A line for each denial of a list."""
     lines = [
-        _clean(f"{one.get('id')}  {one.get('time')}  {one.get('service')}  {one.get('stage')}: {one.get('reason')}")
+        printable(f"{one.get('id')}  {one.get('time')}  {one.get('service')}  {one.get('stage')}: {one.get('reason')}")
         for one in denials
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -73,15 +74,15 @@ class _Pen:
 
 def _page(denial: Mapping[str, Any], pen: _Pen) -> Iterator[str]:
     title = f"Denial {denial['id']}: service {denial['service']} of session {denial['session']} was not started"
-    yield pen.head(_clean(title))
+    yield pen.head(printable(title))
     times = f", {denial['times']} times until {denial['last_time']}" if denial["times"] > 1 else ""
-    yield f"  {_clean(denial['time'] + times)}"
-    yield f"  session version {_clean(denial['session_hash'])}"
+    yield f"  {printable(denial['time'] + times)}"
+    yield f"  session version {printable(denial['session_hash'])}"
     yield ""
     yield pen.head("What was tried")
     yield from _wrapped(_evidence(denial["evidence"]))
     yield ""
-    yield pen.head(_clean(f"What failed: {_STAGES.get(denial['stage'], denial['stage'])}"))
+    yield pen.head(printable(f"What failed: {_STAGES.get(denial['stage'], denial['stage'])}"))
     if denial["report"] is None:
         for reason in denial["reasons"]:
             yield from _wrapped(reason)
@@ -134,11 +135,11 @@ def _report(report: AppraisalReport, left_out: int, pen: _Pen) -> Iterator[str]:
 
 def _factor(factor: Factor, pen: _Pen) -> Iterator[str]:
     if not isinstance(factor, Mismatch):
-        yield f"  {pen.good('holds')}  {_clean(factor.factor)}: {_clean(_shortened(factor.found))}"
+        yield f"  {pen.good('holds')}  {printable(factor.factor)}: {printable(_shortened(factor.found))}"
         return
-    yield f"  {pen.bad('FAILS')}  {_clean(factor.factor)}"
-    yield f"         found    {_clean(factor.found)}"
-    yield f"         expected {_clean(factor.expected)}"
+    yield f"  {pen.bad('FAILS')}  {printable(factor.factor)}"
+    yield f"         found    {printable(factor.found)}"
+    yield f"         expected {printable(factor.expected)}"
 
 
 def _advice(denial: Mapping[str, Any], pen: _Pen) -> Iterator[str]:
@@ -156,7 +157,7 @@ def _advice(denial: Mapping[str, Any], pen: _Pen) -> Iterator[str]:
     if patch:
         yield ""
         yield pen.head("As a patch: what the changed parts of the session are to be")
-        yield from (f"  {_clean(line)}" for line in patch.splitlines())
+        yield from (f"  {printable(line)}" for line in patch.splitlines())
 
 
 def _what_helps(advice: Advice) -> str:
@@ -189,15 +190,10 @@ def _shortened(text: str) -> str:
 
 def _wrapped(text: str, *, first: str = "  ", rest: str = "  ") -> Iterator[str]:
     yield from textwrap.wrap(
-        _clean(text),
+        printable(text),
         COLUMNS,
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _clean(text: str) -> str:
-    """What evidence and other machines say, for a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

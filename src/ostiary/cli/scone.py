@@ -1,8 +1,8 @@
 """`scone`: the command line that scripts written for SCONE's CLI call. `ostiary session …` is the same.
 
 stdout is exactly the result that was asked for; everything else goes to stderr: `Error: …`, then `Caused by: …`.
-Exit codes: 0 done; 1 failed, refused or different; 2 no such session (`session read`) or denial (`explain`); 64 wrong
-usage; 70 a fault of this program; 130 interrupted.
+Exit codes: 0 done; 1 failed, refused or different; 2 no such session (`session read`), denial (`explain`) or proposal
+(`board`); 64 wrong usage; 65 a swapped proposal (`board`); 70 a fault of this program; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def overview(program: str) -> str:
         "\nOptions:",
         *(f"  {option.written:30}{option.help}" for option in TOP_OPTIONS),
         "\nAn argument @FILE is replaced by the lines of FILE, one argument a line.",
-        "Exit codes: 0 done, 1 failed or different, 2 not found (session read, explain), 64 wrong usage.",
+        "Exit codes: 0 done, 1 failed or different, 2 not found (session read, explain, board), 64 wrong usage.",
     ]
     return "\n".join(parts) + "\n"
 

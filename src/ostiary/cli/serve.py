@@ -103,6 +103,20 @@ def serve(
             help="Endorsements from `ostiary endorsements`; read at the start and whenever the file changes.",
         ),
     ] = None,
+    webhook_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--webhook-host",
+            metavar="HOST[:PORT]",
+            help="Policy boards may have this host told of proposals, by their `notify`; default: none. Repeatable.",
+        ),
+    ] = None,
+    webhook_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--webhook-ca", metavar="CA.pem", help="Vouches for --webhook-host in place of the system's certificates."
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings of the state, TOML; options go before them.", **_STATE),
@@ -239,6 +253,8 @@ def serve(
       ostiary serve --azure-directory https://login.microsoftonline.us --azure-vaults vault.usgovcloudapi.net
 
       ostiary serve --sealing tpm --tpm-pcrs 0,7 --freshness tpm
+
+      ostiary serve --webhook-host hooks.example
     """
     client_address = parse_listen_address(client, "--client")
     enclave_address = parse_listen_address(enclave, "--enclave")
@@ -246,6 +262,7 @@ def serve(
     from ostiary.broker.open import close_cas, open_cas
     from ostiary.broker.storage import parse_storage
     from ostiary.cli.azure import azure_cloud
+    from ostiary.cli.webhooks import webhook_hosts
     from ostiary.server.listen import bind
 
     options = StorageOptions(
@@ -273,6 +290,7 @@ def serve(
     aks = _aks(trust_tpm_ak or [])
     azure = azure_cloud(azure_directory, azure_vaults, azure_ca)
     sources = sources_of(pcs, kds, endorsements_ca) if pcs or kds else None
+    hosts = webhook_hosts(webhook_host or [], webhook_ca)
     sockets = bind(*client_address), bind(*enclave_address)
     cas = open_cas(
         storage,
@@ -283,6 +301,7 @@ def serve(
         aks=aks,
         sources=sources,
         bundle=endorsements,
+        webhook_hosts=hosts,
     )
     try:
         _serve(cas, data, sockets, tuple(name or DEFAULT_NAMES), as_json=as_json)

@@ -27,6 +27,7 @@ from ostiary.server import limits
 from ostiary.server.answers import Answer, answer, error_answer, refusal
 from ostiary.server.identity import Identity
 from ostiary.server.openapi import openapi_document
+from ostiary.server.proposal_api import get_proposal, get_proposals, post_decision, post_proposal
 from ostiary.server.tls import peer_of
 
 _log = logging.getLogger("ostiary.server.client_api")
@@ -51,6 +52,10 @@ def client_api(cas: Cas) -> Starlette:
             _route(cas, "/v1/session_encryption_key", "GET", _encryption_key),
             _route(cas, "/v1/denials", "GET", denials.listed),
             _route(cas, "/v1/denials/{denial}", "GET", denials.read),
+            _route(cas, "/v1/proposals", "POST", _propose),
+            _route(cas, "/v1/proposals", "GET", _proposals),
+            _route(cas, "/v1/proposals/{proposal}", "GET", _proposal),
+            _route(cas, "/v1/proposals/{proposal}/decisions", "POST", _decide),
             _route(cas, "/v1/values/{selector:path}", "GET", _values),
             _route(cas, "/v1/version", "GET", _version),
             _route(cas, "/v1/openapi.json", "GET", _openapi),
@@ -177,6 +182,23 @@ class _Denials:
 
 
 _MAX_LIMIT_DIGITS = 6
+
+
+async def _propose(cas: Cas, request: Request) -> Answer:
+    return await post_proposal(cas, await read_body(request, limits.MAX_SIGNED_BODY_BYTES), _caller(request))
+
+
+async def _proposals(cas: Cas, request: Request) -> Answer:
+    session = request.query_params.get("session")
+    return await get_proposals(cas, request, _caller(request), None if session is None else _session_name(session))
+
+
+async def _proposal(cas: Cas, request: Request) -> Answer:
+    return await get_proposal(cas, request.path_params["proposal"], _caller(request))
+
+
+async def _decide(cas: Cas, request: Request) -> Answer:
+    return await post_decision(cas, request.path_params["proposal"], await read_body(request))
 
 
 async def _encryption_key(cas: Cas, _request: Request) -> Answer:

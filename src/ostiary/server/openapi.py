@@ -6,6 +6,8 @@ from ostiary import __version__
 from ostiary.broker.read_denial import DEFAULT_LISTED, MAX_LISTED
 from ostiary.server.answers import JsonValue
 from ostiary.server.limits import MAX_ENCRYPTED_BODY_BYTES, MAX_SIGNED_BODY_BYTES
+from ostiary.server.openapi_parts import errors, json_answer, json_body, parameter
+from ostiary.server.openapi_proposals import PROPOSAL_SCHEMAS, proposal_paths
 from ostiary.session.signed import MAX_SIGNATURES
 
 _HASH: JsonValue = {
@@ -27,7 +29,7 @@ _STAGE: JsonValue = {
     "description": "how far the start came: what was judged and failed",
 }
 
-_SCHEMAS: JsonValue = {
+_SCHEMAS: dict[str, JsonValue] = {
     "Uploaded": {
         "type": "object",
         "required": ["hash", "warnings"],
@@ -244,11 +246,12 @@ def openapi_document() -> JsonValue:
             "/v1/session_encryption_key": {"get": _encryption_key()},
             "/v1/denials": {"get": _list_denials()},
             "/v1/denials/{denial}": {"get": _read_denial()},
+            **proposal_paths(),
             "/v1/values/{selector}": {"get": _values()},
             "/v1/version": {"get": _plain("version", "Version of this service", {"type": "object"})},
             "/v1/openapi.json": {"get": _plain("openapi", "This document", {"type": "object"})},
         },
-        "components": {"schemas": _SCHEMAS},
+        "components": {"schemas": {**_SCHEMAS, **PROPOSAL_SCHEMAS}},
     }
 
 
@@ -262,8 +265,8 @@ def _upload(operation: str) -> JsonValue:
             "content": {"application/yaml": {"schema": {"type": "string"}}},
         },
         "responses": {
-            "201": _json("the new current version", "Uploaded"),
-            **_errors(
+            "201": json_answer("the new current version", "Uploaded"),
+            **errors(
                 {
                     "400": "no valid session; says line, column and path of every mistake",
                     "401": "a client certificate is needed",
@@ -284,7 +287,7 @@ def _upload_signed() -> JsonValue:
             "Create or update a session by signatures, which are all that counts: no client certificate is needed, and "
             "one that is shown plays no part. One signature that does not hold refuses the upload"
         ),
-        "requestBody": _body("SignedSession", MAX_SIGNED_BODY_BYTES),
+        "requestBody": json_body("SignedSession", MAX_SIGNED_BODY_BYTES),
         "responses": _upload_responses(
             {
                 "400": "not of this form, no valid session, a signature that does not hold, or a creator that did not "
@@ -300,7 +303,7 @@ def _upload_encrypted() -> JsonValue:
     return {
         "operationId": "uploadEncryptedSession",
         "summary": "As /v1/signed_sessions, of a signed session that was encrypted for this service",
-        "requestBody": _body("EncryptedSession", MAX_ENCRYPTED_BODY_BYTES),
+        "requestBody": json_body("EncryptedSession", MAX_ENCRYPTED_BODY_BYTES),
         "responses": _upload_responses(
             {
                 "400": "encrypted for another service, by another scheme, or what /v1/signed_sessions refuses",
@@ -311,20 +314,12 @@ def _upload_encrypted() -> JsonValue:
     }
 
 
-def _body(schema: str, most: int) -> JsonValue:
+def _upload_responses(others: dict[str, str]) -> JsonValue:
     return {
-        "required": True,
-        "description": f"at most {most} bytes, of any content type",
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-
-
-def _upload_responses(errors: dict[str, str]) -> JsonValue:
-    return {
-        "201": _json("the new current version", "Uploaded"),
-        **_errors(
+        "201": json_answer("the new current version", "Uploaded"),
+        **errors(
             {
-                **errors,
+                **others,
                 "404": "`predecessor` is given and the session does not exist, or its namespace does not",
                 "409": "the session exists and `predecessor` is not its current hash",
             }
@@ -340,11 +335,11 @@ def _read_hash() -> JsonValue:
             "who may read the session"
         ),
         "parameters": [
-            _parameter("name", "path", "session name; `/` is not escaped, a leading one is dropped", required=True)
+            parameter("name", "path", "session name; `/` is not escaped, a leading one is dropped", required=True)
         ],
         "responses": {
-            "200": _json("the hash", "SessionHash"),
-            **_errors(
+            "200": json_answer("the hash", "SessionHash"),
+            **errors(
                 {
                     "401": "there is no salt, and a client certificate is needed",
                     "403": "there is no salt, and the key may not read this session",
@@ -359,7 +354,7 @@ def _encryption_key() -> JsonValue:
     return {
         "operationId": "readSessionEncryptionKey",
         "summary": "The key for which sessions are encrypted; believe it over a connection whose server you know",
-        "responses": {"200": _json("the key", "SessionEncryptionKey")},
+        "responses": {"200": json_answer("the key", "SessionEncryptionKey")},
     }
 
 
@@ -368,12 +363,12 @@ def _read(operation: str) -> JsonValue:
         "operationId": operation,
         "summary": "Read the current version of a session, or a version of its past",
         "parameters": [
-            _parameter("name", "path", "session name; `/` is not escaped, a leading one is dropped", required=True),
-            _parameter("hash", "query", "hash of the version wanted", required=False),
+            parameter("name", "path", "session name; `/` is not escaped, a leading one is dropped", required=True),
+            parameter("hash", "query", "hash of the version wanted", required=False),
         ],
         "responses": {
-            "200": _json("the session", "Session"),
-            **_errors(
+            "200": json_answer("the session", "Session"),
+            **errors(
                 {
                     "400": "`hash` is not 64 hex digits",
                     "401": "a client certificate is needed",
@@ -390,13 +385,13 @@ def _list_denials() -> JsonValue:
         "operationId": "listDenials",
         "summary": "Starts that a session denied, the newest first, for those who may read it",
         "parameters": [
-            _parameter("session", "query", "session name; a leading `/` is dropped", required=True),
-            _parameter("before", "query", "id of a denial: only those older than that one", required=False),
-            _parameter("limit", "query", f"at most {MAX_LISTED}, by default {DEFAULT_LISTED}", required=False),
+            parameter("session", "query", "session name; a leading `/` is dropped", required=True),
+            parameter("before", "query", "id of a denial: only those older than that one", required=False),
+            parameter("limit", "query", f"at most {MAX_LISTED}, by default {DEFAULT_LISTED}", required=False),
         ],
         "responses": {
-            "200": _json("the denials in short", "Denials"),
-            **_errors(
+            "200": json_answer("the denials in short", "Denials"),
+            **errors(
                 {
                     "400": "no session is named, or `limit` is none",
                     "404": "no such session, or not for this caller; or `before` is none of its denials",
@@ -410,10 +405,10 @@ def _read_denial() -> JsonValue:
     return {
         "operationId": "readDenial",
         "summary": "Why a start was denied and what would admit it, signed, for those who may read the session",
-        "parameters": [_parameter("denial", "path", "the id that the program was told", required=True)],
+        "parameters": [parameter("denial", "path", "the id that the program was told", required=True)],
         "responses": {
-            "200": _json("the denial", "SignedDenial"),
-            **_errors({"404": "no such denial, or not for this caller"}),
+            "200": json_answer("the denial", "SignedDenial"),
+            **errors({"404": "no such denial, or not for this caller"}),
         },
     }
 
@@ -423,7 +418,7 @@ def _values() -> JsonValue:
     return {
         "operationId": "readValues",
         "summary": "Read what a session exports publicly: one value, or all",
-        "parameters": [_parameter("selector", "path", selector, required=True)],
+        "parameters": [parameter("selector", "path", selector, required=True)],
         "responses": {
             "200": {
                 "description": "with `secret` one value, without it all",
@@ -435,7 +430,7 @@ def _values() -> JsonValue:
                     }
                 },
             },
-            **_errors({"400": "not of this form", "404": "does not exist or is not public"}),
+            **errors({"400": "not of this form", "404": "does not exist or is not public"}),
         },
     }
 
@@ -444,7 +439,7 @@ def _health_check() -> JsonValue:
     return {
         "operationId": "noSessionNamed",
         "summary": "Always 404: reading needs a name. Some clients use it to see whether the service is up",
-        "responses": _errors({"404": "no session is named"}),
+        "responses": errors({"404": "no session is named"}),
     }
 
 
@@ -454,18 +449,3 @@ def _plain(operation: str, summary: str, schema: JsonValue) -> JsonValue:
         "summary": summary,
         "responses": {"200": {"description": summary, "content": {"application/json": {"schema": schema}}}},
     }
-
-
-def _json(description: str, schema: str) -> JsonValue:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-
-
-def _errors(descriptions: dict[str, str]) -> dict[str, JsonValue]:
-    return {status: _json(description, "Error") for status, description in descriptions.items()}
-
-
-def _parameter(name: str, place: str, description: str, *, required: bool) -> JsonValue:
-    return {"name": name, "in": place, "required": required, "description": description, "schema": {"type": "string"}}

@@ -236,6 +236,11 @@ class Store:
         """Hear of every commit that any process acknowledged before this call. Raises as `get`."""
         self._look()
 
+    def versions(self, names: Iterable[str]) -> tuple[int | None, ...]:
+        """As `version`, of many, with one look at the database's head."""
+        self._look()
+        return tuple(self.known_version(name) for name in names)
+
     def commit(self, writes: Sequence[Write], leaf: bytes, *, expect: Sequence[Expect] = ()) -> Future[Head]:
         """Make all writes and one leaf of the audit log durable, or nothing of it. Returns at once.
 

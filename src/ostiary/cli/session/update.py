@@ -21,12 +21,12 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     source = load_upload(arguments.words[0], arguments, terminal)
     client = connect(arguments, terminal)
     if isinstance(source, Source) and source.parsed.session.predecessor is None:
-        source = _succeeding(source, client)
+        source = succeeding(source, client)
     return upload(source, client, terminal)
 
 
-def _succeeding(source: Source, client: Client) -> Source:
-    """The session with the hash of the current version as its predecessor."""
+def succeeding(source: Source, client: Client) -> Source:
+    """The session with the hash of the current version as its predecessor. Raises NotFoundError if there is none."""
     if source.signed is not None:
         raise InputError(
             f"{source.file} is signed and names no predecessor, and cannot change any more",

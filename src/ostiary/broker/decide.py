@@ -1,0 +1,236 @@
+"""Count a member's decision about a proposal, and apply what is approved, in one commit.
+
+Every change of a proposal is one step: the records are read, the state that follows is decided without waiting for
+anything, and one commit writes it under the condition that everything it rests on still stands: the proposal, the
+current version of the session, the namespace, and the records that members' keys were resolved from. What moved
+meanwhile is read again. The step of the deciding approval stores the version itself, so that nothing is ever counted
+and not applied, or applied and not counted; a crash leaves all of a step or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ostiary.audit import Kind, entry
+from ostiary.audit.entry import Json
+from ostiary.board.count import Choice, Outcome, check_caution
+from ostiary.board.decision import VerifiedDecision, verify_decision
+from ostiary.broker.ballots import Trial, hold_trial
+from ostiary.broker.cas import Cas, log
+from ostiary.broker.proposal import Decision, Proposal, State, standing, whole_seconds
+from ostiary.broker.upload import prepare, store_version
+from ostiary.errors import ConflictError, NotAuthorizedError, OstiaryError, RefusedError
+from ostiary.session import ParsedSession
+
+MAX_TRIES = 32
+"""How often a step is decided anew because what it rests on changed before it was stored."""
+
+
+_NEARLY_A_SECOND = timedelta(microseconds=999_999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """A decision as it came in. signer: DER SubjectPublicKeyInfo. Nothing of it is verified."""
+
+    signer: bytes
+    choice: Choice
+    reason: str
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verified:
+    decision: VerifiedDecision
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """From `before` to `after`. event: for the audit log. decided: the decision that is counted in it, if any."""
+
+    before: Proposal
+    after: Proposal
+    trial: Trial
+    decided: VerifiedDecision | None
+
+
+async def decide(cas: Cas, proposal_id: str, cast: Cast) -> Proposal:
+    """Count a member's decision; if it is the deciding approval and no time lock runs, apply the version with it.
+
+    Guarantees on return: the decision is durable; the signature holds over exactly this proposal of this service, by a
+    key that was a member's at the very commit. If the proposal is applied: every board in charge had approved it by
+    decisions of those who were members, and the proposer was admitted where an access policy is in charge, all that at
+    the very commit. The same decision again changes nothing.
+    Raises NotFoundError, InputError (a signature that does not hold), NotAuthorizedError (no member's key),
+    ConflictError (closed, less cautious than before, or too much moves at a time), RefusedError (it could not be
+    applied: the decision does not count, and may be sent again).
+    """
+    facts = cas.proposals.require(proposal_id).facts
+    verified = verify_decision(
+        facts, signer=cast.signer, choice=cast.choice, reason=cast.reason, signature=cast.signature
+    )
+    proposal = await _advance(cas, proposal_id, _Verified(decision=verified, signature=cast.signature))
+    kept = proposal.decisions.get(verified.key)
+    if kept is None or kept.choice is not verified.choice:
+        raise _closed(proposal)
+    return proposal
+
+
+async def settle(cas: Cas, proposal_id: str) -> Proposal:
+    """The proposal after everything that is due: closed if its time is over or another version became current, applied
+    if it is approved and its time lock is over. What cannot be applied now stays approved. Raises NotFoundError."""
+    try:
+        return await _advance(cas, proposal_id, None)
+    except (RefusedError, ConflictError) as error:
+        log.warning("proposal %s: %s", proposal_id, error)
+        return cas.proposals.require(proposal_id)
+
+
+async def settle_session(cas: Cas, session: str) -> None:
+    """As `settle`, all pending proposals of a session."""
+    for found in cas.proposals.pending_of(session):
+        await settle(cas, found.proposal)
+
+
+async def _advance(cas: Cas, proposal_id: str, verified: _Verified | None) -> Proposal:
+    for _ in range(MAX_TRIES):
+        parsed = await cas.proposals.version(cas.proposals.require(proposal_id))
+        await prepare(cas, parsed)
+        proposal = cas.proposals.require(proposal_id)
+        step = _next(cas, proposal, parsed, verified)
+        if step is None:
+            return proposal
+        try:
+            await _carry_out(cas, step, parsed)
+        except ConflictError:
+            continue
+        log.info("proposal %s of session %s: %s", proposal_id, proposal.facts.session, step.after.state.value)
+        announce(cas, step.after, step.trial.notify, _event(step))
+        return step.after
+    raise ConflictError("the proposal changes faster than this decision can be counted", "send it again")
+
+
+def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verified | None) -> _Step | None:
+    """What follows from the records as they are now; None: nothing changes. Waits for nothing."""
+    now = cas.now()
+    trial = hold_trial(cas, parsed, proposal.proposer)
+    state = standing(
+        proposal.state,
+        predecessor=proposal.facts.predecessor,
+        expires=proposal.expires,
+        current=trial.current_hash,
+        now=now,
+    )
+    if not state.is_pending:
+        if proposal.state.is_pending:
+            return _Step(before=proposal, after=replace(proposal, state=state), trial=trial, decided=None)
+        return None
+    counted = proposal if verified is None else _with_decision(proposal, trial, verified, now)
+    break_glass = proposal.facts.break_glass
+    outcome = trial.outcome(counted.choices, break_glass=break_glass)
+    approvals, needed = trial.tally(counted.choices, break_glass=break_glass)
+    counted = replace(counted, seats=trial.seats, approvals=approvals, needed=needed)
+    after = _judged(counted, outcome, trial.time_lock, now)
+    if after.state is State.APPLIED and trial.permit is None:
+        raise RefusedError(
+            f"proposal {proposal.id} is approved and cannot be applied",
+            *(("something is in the way",) if trial.obstacle is None else trial.obstacle.chain),
+        )
+    if after == proposal:
+        return None
+    decided = None if verified is None or counted.decisions == proposal.decisions else verified.decision
+    return _Step(before=proposal, after=after, trial=trial, decided=decided)
+
+
+def _with_decision(proposal: Proposal, trial: Trial, verified: _Verified, now: datetime) -> Proposal:
+    decision = verified.decision
+    if decision.key not in trial.voters:
+        raise NotAuthorizedError(
+            "this key is of no member who decides about the proposal",
+            f"its SHA-256 is {hashlib.sha256(decision.key).hexdigest()}",
+        )
+    before = proposal.decisions.get(decision.key)
+    check_caution(None if before is None else before.choice, decision.choice)
+    if before is not None and before.choice is decision.choice:
+        return proposal
+    kept = Decision(choice=decision.choice, reason=decision.reason, at=whole_seconds(now), signature=verified.signature)
+    return replace(proposal, decisions={**proposal.decisions, decision.key: kept})
+
+
+def _judged(proposal: Proposal, outcome: Outcome, time_lock: timedelta, now: datetime) -> Proposal:
+    """The pending proposal once its boards have said so."""
+    if outcome is Outcome.REJECTED:
+        return replace(proposal, state=State.REJECTED, apply_after=None)
+    if outcome is Outcome.UNDECIDED:
+        return replace(proposal, state=State.OPEN, apply_after=None)
+    if not time_lock:
+        return replace(proposal, state=State.APPLIED, apply_after=None)
+    # From the decision that made it approved: later approvals neither prolong it nor cut it short.
+    apply_after = proposal.apply_after or whole_seconds(now + time_lock + _NEARLY_A_SECOND)
+    state = State.APPLIED if now >= apply_after else State.APPROVED
+    return replace(proposal, state=state, apply_after=apply_after)
+
+
+async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession) -> None:
+    """Raises ConflictError: something that the step rests on has changed."""
+    after, trial = step.after, step.trial
+    writes = cas.proposals.change_writes(after)
+    if after.state is State.APPLIED and trial.permit is not None:
+        proposer = after.proposer
+        by: dict[str, Json] = {**on_record(after), "approvals": _decisions(after, trial)}
+        if proposer is not None:
+            by["by"] = proposer.key_hash.hex()
+        creator = None if proposer is None else proposer.key_hash
+        permit = replace(trial.permit, expect=(*trial.permit.expect, *trial.expect))
+        await store_version(cas, parsed, permit, creator=creator, by=by, writes=writes)
+        return
+    data: dict[str, Json] = {**on_record(after), "state": after.state.value}
+    if step.decided is not None:
+        data |= {"member": hashlib.sha256(step.decided.key).hexdigest(), "choice": step.decided.choice.value}
+    kind = Kind.PROPOSAL_DECIDED if after.state.is_pending else Kind.PROPOSAL_CLOSED
+    leaf = entry(kind, data, cas.now(), cas.random)
+    await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
+
+
+def _decisions(proposal: Proposal, trial: Trial) -> list[Json]:
+    """Whose decisions about the applied version were counted, for the audit log."""
+    return [
+        {"member": hashlib.sha256(key).hexdigest(), "choice": decision.choice.value}
+        for key, decision in proposal.decisions.items()
+        if key in trial.voters
+    ]
+
+
+def on_record(proposal: Proposal) -> dict[str, Json]:
+    """What every entry of the audit log says of a proposal: its id is the hash of the session's hash and of a nonce."""
+    loud: dict[str, Json] = {"break_glass": True} if proposal.facts.break_glass else {}
+    return {"session": proposal.facts.session, "proposal": proposal.id, **loud}
+
+
+def announce(cas: Cas, proposal: Proposal, urls: tuple[str, ...], event: str) -> None:
+    """Tell those who wait for a change, and those who asked to be told. Waits for nothing."""
+    cas.proposals.changed()
+    cas.webhooks.tell(
+        urls,
+        {
+            "proposal": proposal.id,
+            "session": proposal.facts.session,
+            "state": proposal.state.value,
+            "event": event,
+        },
+    )
+
+
+def _event(step: _Step) -> str:
+    return "decided" if step.after.state is State.OPEN else step.after.state.value
+
+
+def _closed(proposal: Proposal) -> OstiaryError:
+    return ConflictError(
+        f"the proposal is {proposal.state.value}, and takes no more decisions",
+        "propose the version anew if it is needed",
+    )

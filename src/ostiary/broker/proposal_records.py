@@ -1,0 +1,371 @@
+"""Proposals in the store, and an index of those that are pending, so that many of them list quickly.
+
+Records, by logical name::
+
+    proposal/ID           the proposal: facts, decisions, state
+    proposed/ID           the version that it proposes, in normal form; never changes
+    proposals             how many pages the index has
+    proposals/N           a page of the index: a line for each of up to PAGE pending proposals, what lists show of it
+    proposals-of/SESSION  the ids of the session's last MAX_OF_SESSION proposals, the newest last
+
+A change of a proposal is one commit over its record and its page. Pages are kept parsed for as long as their versions
+stand, and what lists show is kept as it is sent.
+
+Bounds: MAX_PENDING_OF_SESSION and MAX_PENDING proposals wait at a time; of a session MAX_OF_SESSION are kept at all,
+the oldest closed ones are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
+from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
+from ostiary.session import ParsedSession, parse_session
+from ostiary.store import Store, Write
+
+PAGE = 16
+"""Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
+MAX_PENDING = 20_000
+MAX_PENDING_OF_SESSION = 16
+RESERVED = 4
+"""Of these, for members, whoever made the current version, and whom an access policy admits to make the next: others
+who may read the session cannot take all the room."""
+MAX_OF_SESSION = 100
+MAX_PARSED = 64
+"""Proposed versions that are kept parsed, the least recently used dropped first."""
+MAX_KNOWN = 1024
+"""Proposals that are kept decoded, without their versions."""
+MAX_WATCHERS = 256
+"""Requests that wait for a change at a time."""
+MARK_BYTES = 16
+LOOK_SECONDS = 1.0
+"""How often whoever waits looks for what other processes over the same database have changed."""
+
+_FORM = 1
+_PAGES = "proposals"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A pending proposal in the index. waiting, decided: key hashes, hex, of members that have not, and have decided.
+
+    shown: its summary, JSON. line: all of it as the page has it. mark: 16 bytes that change with it.
+    """
+
+    proposal: str
+    session: str
+    state: State
+    predecessor: bytes | None
+    expires: datetime
+    apply_after: datetime | None
+    proposer: str | None
+    waiting: frozenset[str]
+    decided: frozenset[str]
+    shown: bytes = field(repr=False)
+    line: bytes = field(repr=False)
+    mark: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Page:
+    """version: of its record; 0: there is none yet."""
+
+    version: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    """All pages, in the versions that they had."""
+
+    versions: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+
+class ProposalRecords:
+    """Reads and writes the records of proposals, on the event loop only. Decides nothing about who may."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pages: dict[int, _Page] = {}
+        self._index = _Index(versions=(), entries=())
+        self._looked = -math.inf
+        self._head = -1
+        self._known: OrderedDict[str, Proposal] = OrderedDict()
+        self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
+        self._watchers: set[asyncio.Future[None]] = set()
+
+    # --- one proposal
+
+    def find(self, proposal: str) -> Proposal | None:
+        """The proposal with this id, None if there is none, or none any more."""
+        known = self._known.get(proposal)
+        if known is not None and known.record == self._store.version(f"proposal/{proposal}"):
+            return known
+        record = self._store.get(f"proposal/{proposal}")
+        if record is None:
+            return None
+        found = self._known[proposal] = decode_proposal(record.value, record=record.version)
+        self._known.move_to_end(proposal)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return found
+
+    def require(self, proposal: str) -> Proposal:
+        """As `find`; raises NotFoundError if there is none."""
+        found = self.find(proposal)
+        if found is None:
+            raise NotFoundError("Proposal not found", NO_PROPOSAL)
+        return found
+
+    async def version(self, proposal: Proposal) -> ParsedSession:
+        """The version of the session that it proposes. Raises StoreError, TamperedError."""
+        known = self._parsed.get(proposal.id)
+        if known is None:
+            record = self._store.get(f"proposed/{proposal.id}")
+            if record is None:
+                raise StoreError(f"the text of proposal {proposal.id} is missing")
+            known = await asyncio.to_thread(parse_session, record.value)
+            if known.hash != proposal.facts.session_hash:
+                raise TamperedError("a stored proposal is not of the version that was recorded for it")
+            self._parsed[proposal.id] = known
+        self._parsed.move_to_end(proposal.id)
+        if len(self._parsed) > MAX_PARSED:
+            self._parsed.popitem(last=False)
+        return known
+
+    # --- many
+
+    def pending(self) -> tuple[Entry, ...]:
+        """Every proposal that the index has, by pages. Some may be over by now; `standing` says so."""
+        return self._look().entries
+
+    def pending_of(self, session: str) -> tuple[Entry, ...]:
+        """As `pending`, of one session."""
+        return tuple(entry for entry in self._look().entries if entry.session == session)
+
+    def waiting_for(self, member: str) -> tuple[Entry, ...]:
+        """As `pending`, those that a member has not decided. member: SHA-256 of its key, hex."""
+        return tuple(entry for entry in self._look().entries if member in entry.waiting)
+
+    def stamp(self) -> object:
+        """Equal to the one before while the index was not seen to change; at most LOOK_SECONDS behind others."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._look()
+        return self._index.versions
+
+    def of_session(self, session: str) -> tuple[str, ...]:
+        """The ids of the last proposals of a session, the oldest first."""
+        return self._of_session(session)[1]
+
+    def _look(self) -> _Index:
+        count = self._count()
+        # As of the newest head, which was just looked for: with that one nothing has moved.
+        head = self._store.head.seq
+        self._looked = time.monotonic()
+        if head == self._head:
+            return self._index
+        numbers = range(count)
+        pages = list(map(self._page, numbers, self._store.versions(map(_page_name, numbers))))
+        versions = tuple(page.version for page in pages)
+        if self._index.versions != versions:
+            self._index = _Index(versions=versions, entries=tuple(entry for page in pages for entry in page.entries))
+        self._head = head
+        return self._index
+
+    # --- writing
+
+    def new_writes(self, proposal: Proposal, text: str, *, reserved: bool) -> tuple[Write, ...]:
+        """The writes that add a proposal. reserved: its proposer may have the room that is not for everybody.
+
+        Raises ConflictError if too many wait already.
+        """
+        session = proposal.facts.session
+        most = MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED)
+        if len(self.pending_of(session)) >= most:
+            raise ConflictError(
+                f"session {session} has {most} open proposals, which is as many as may wait",
+                "have its board decide one, or wait until one expires",
+            )
+        number, page = self._room()
+        version, ids = self._of_session(session)
+        kept, dropped = self._bounded((*ids, proposal.id))
+        return (
+            Write(
+                name=f"proposal/{proposal.id}",
+                value=encode_proposal(replace(proposal, page=number)),
+                expected_version=0,
+            ),
+            Write(name=f"proposed/{proposal.id}", value=text.encode(), expected_version=0),
+            Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
+            *(self._removal(f"{kind}/{one}") for one in dropped for kind in ("proposal", "proposed")),
+            self._page_write(number, page, (*page.entries, indexed(proposal))),
+            *self._longer(number),
+        )
+
+    def change_writes(self, proposal: Proposal) -> tuple[Write, ...]:
+        """The writes that put a changed proposal in the place of the one that was read as version `proposal.record`."""
+        page = self._page(proposal.page)
+        others = [entry for entry in page.entries if entry.proposal != proposal.id]
+        if proposal.state.is_pending:
+            at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
+            others.insert(at, indexed(proposal))
+        return (
+            Write(name=f"proposal/{proposal.id}", value=encode_proposal(proposal), expected_version=proposal.record),
+            self._page_write(proposal.page, page, tuple(others)),
+        )
+
+    # --- waiting for a change
+
+    def changed(self) -> None:
+        """Wake those who wait: this process has changed a proposal."""
+        self._looked = -math.inf
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        self._watchers.clear()
+
+    async def change(self, seconds: float) -> bool:
+        """Return when a proposal may have changed; at the latest after `seconds`, or LOOK_SECONDS.
+
+        False: MAX_WATCHERS wait already, and whoever came on top must not come again at once.
+        """
+        if len(self._watchers) >= MAX_WATCHERS:
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
+            return False
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.add(watcher)
+        try:
+            await asyncio.wait((watcher,), timeout=min(seconds, LOOK_SECONDS))
+        finally:
+            self._watchers.discard(watcher)
+        return True
+
+    # --- pages
+
+    def _count(self) -> int:
+        record = self._store.get(_PAGES)
+        return 0 if record is None else _page_count(record.value)
+
+    def _page(self, number: int, version: int | None = None) -> _Page:
+        """version: of its record, if it was just looked up."""
+        name = _page_name(number)
+        known = self._pages.get(number)
+        if known is not None and known.version == (version or self._store.version(name) or 0):
+            return known
+        record = self._store.get(name)
+        if record is None:
+            page = _Page(version=0, entries=())
+        else:
+            # Nearly all of a page is as it was before.
+            before = {} if known is None else {entry.line: entry for entry in known.entries}
+            lines = _lines(record.value)
+            page = _Page(version=record.version, entries=tuple(before.get(line) or _entry(line) for line in lines))
+        self._pages[number] = page
+        return page
+
+    def _room(self) -> tuple[int, _Page]:
+        """A page that has room for one more, or a new one."""
+        count = self._count()
+        for number in range(count):
+            page = self._page(number)
+            if len(page.entries) < PAGE:
+                return number, page
+        if count * PAGE >= MAX_PENDING:
+            raise ConflictError(f"{MAX_PENDING} proposals are open, which is as many as may wait", "try again later")
+        return count, self._page(count)
+
+    def _longer(self, number: int) -> tuple[Write, ...]:
+        """The write by which the index has page `number`, if it has not yet."""
+        record = self._store.get(_PAGES)
+        if record is not None and number < _page_count(record.value):
+            return ()
+        value = b"%d\n%d" % (_FORM, number + 1)
+        return (Write(name=_PAGES, value=value, expected_version=0 if record is None else record.version),)
+
+    def _page_write(self, number: int, page: _Page, entries: tuple[Entry, ...]) -> Write:
+        value = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
+        return Write(name=_page_name(number), value=value, expected_version=page.version)
+
+    # --- by session
+
+    def _of_session(self, session: str) -> tuple[int, tuple[str, ...]]:
+        record = self._store.get(_of(session))
+        return (0, ()) if record is None else (record.version, tuple(json.loads(record.value)))
+
+    def _bounded(self, ids: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Those that are kept, and the oldest that are not pending and make room."""
+        pending = {entry.proposal for entry in self.pending()}
+        over = len(ids) - MAX_OF_SESSION
+        dropped = [one for one in ids[:-1] if one not in pending][: max(over, 0)]
+        return [one for one in ids if one not in dropped], dropped
+
+    def _removal(self, name: str) -> Write:
+        return Write(name=name, value=None, expected_version=self._store.version(name) or 0)
+
+
+NO_PROPOSAL = "no proposal that you may read has this id; old ones are dropped after they were closed"
+
+
+def _of(session: str) -> str:
+    return f"proposals-of/{session}"
+
+
+def _page_name(number: int) -> str:
+    return f"proposals/{number}"
+
+
+def _lines(value: bytes) -> list[bytes]:
+    """The lines of an index record but the first, which says its form."""
+    form, *lines = value.split(b"\n")
+    if form != b"%d" % _FORM:
+        raise StoreError(
+            f"the index of proposals has form {form.decode()}, expected {_FORM}: a newer Ostiary wrote it; run that"
+        )
+    return lines
+
+
+def _page_count(value: bytes) -> int:
+    (count,) = _lines(value)
+    return int(count)
+
+
+def indexed(proposal: Proposal) -> Entry:
+    """The entry of a proposal, also if it is not pending."""
+    keys = {seat.key_hash: seat.key for seat in proposal.seats if seat.key_hash is not None}
+    decided = {key_hash for key_hash, key in keys.items() if key in proposal.decisions}
+    members = {"shown": proposal.summary(), "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)}
+    return _entry(_compact(members))
+
+
+def _entry(line: bytes) -> Entry:
+    members = json.loads(line)
+    shown = members["shown"]
+    predecessor, apply_after = shown["predecessor"], shown["apply_after"]
+    return Entry(
+        proposal=shown["proposal"],
+        session=shown["session"],
+        state=State(shown["state"]),
+        predecessor=None if predecessor is None else bytes.fromhex(predecessor),
+        expires=datetime.fromisoformat(shown["expires"]),
+        apply_after=None if apply_after is None else datetime.fromisoformat(apply_after),
+        proposer=shown["proposer"],
+        waiting=frozenset(members["waiting"]),
+        decided=frozenset(members["decided"]),
+        shown=_compact(shown),
+        line=line,
+        mark=hashlib.sha256(line).digest()[:MARK_BYTES],
+    )
+
+
+def _compact(value: object) -> bytes:
+    """JSON in one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""`ostiary board`: proposals for those who decide about them, one file a command. Nothing is decided here."""

@@ -1,0 +1,60 @@
+"""`board status`: how far a proposal is, for people and scripts."""
+
+from __future__ import annotations
+
+from ostiary.board.shown import Proposal, State
+from ostiary.cli.arguments import Arguments, Command, Option, Outcome
+from ostiary.cli.board.form import summary_form, written
+from ostiary.cli.board.list_ import MAX_WAIT_SECONDS
+from ostiary.cli.board.options import AS_JSON, CODES, CODES_DETAILS, PROPOSAL_DETAILS, find_proposal, polls, seconds
+from ostiary.cli.connection import CONNECTION, connect
+from ostiary.cli.store.progress import patience
+from ostiary.cli.terminal import Terminal
+from ostiary.client import Client
+
+EXIT_NOT_APPLIED = 1
+LOOK_SECONDS = 20
+"""How often we look by ourselves while we wait: time passing changes a state, too."""
+
+WAIT = Option(flags=("--wait",), attribute="wait", metavar="SECONDS", help="Wait until it is closed, at most so long.")
+
+
+def run(arguments: Arguments, terminal: Terminal) -> Outcome:
+    """Print the state, one word."""
+    wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
+    client = connect(arguments, terminal)
+    with patience("waiting for a decision"):
+        proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
+    state = proposal.summary.state
+    code = EXIT_NOT_APPLIED if state.is_closed and state is not State.APPLIED else 0
+    if arguments.as_json:
+        return Outcome(stdout=written(summary_form(proposal.summary)), code=code)
+    return Outcome(stdout=f"{state}\n", code=code)
+
+
+def _closed(client: Client, proposal: Proposal, wait: int) -> Proposal:
+    """The proposal once it is closed, or when the time is over."""
+    after = None
+    for left in polls(wait, LOOK_SECONDS):
+        if proposal.summary.state.is_closed or not left:
+            break
+        after = client.proposals(session=proposal.facts.session, after=after, wait_seconds=left).cursor
+        proposal = client.proposal(proposal.id)
+    return proposal
+
+
+COMMAND = Command(
+    words=("board", "status"),
+    summary="Print the state of a proposal in one word.",
+    run=run,
+    failing="Showing the proposal's state failed",
+    positionals=("PROPOSAL",),
+    options=(WAIT, AS_JSON, *CONNECTION),
+    details=(
+        f"The states are {', '.join(State)}. {PROPOSAL_DETAILS}"
+        f"\n\nExit code 0: open, approved or applied; {EXIT_NOT_APPLIED}: closed without being applied, or failed, and "
+        f"then stderr says so. {CODES_DETAILS}"
+    ),
+    examples=("board status my-session", "board status $ID --wait 86400 && deploy"),
+    codes=CODES,
+)
