@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import os
 import statistics
 import sys
@@ -36,6 +37,7 @@ from ostiary.broker.decide import Cast, decide
 from ostiary.broker.open import make_cas
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals, read_proposal
+from ostiary.cli.serve import GC_THRESHOLD
 from ostiary.store import Write, open_store
 
 OF_SESSION = 16
@@ -157,6 +159,7 @@ def main() -> None:
             again_with_slow_flushes(directory, options.flush_ms)
             return
         print(f"a flush of 4 KiB takes {flush_seconds(directory / 'flushed') * 1000:.2f} ms", flush=True)
+        gc.set_threshold(GC_THRESHOLD)
         with opened(directory) as store:
             cas = service(store)
             if "decision" in chosen:

@@ -140,7 +140,7 @@ def standing(
 
     current: None: there is no such session.
     """
-    if not state.is_pending:
+    if state is not State.OPEN and state is not State.APPROVED:
         return state
     if current != predecessor:
         return State.SUPERSEDED

@@ -18,14 +18,13 @@ the oldest closed ones are dropped.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 
 from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
@@ -46,6 +45,7 @@ MAX_KNOWN = 1024
 """Proposals that are kept decoded, without their versions."""
 MAX_WATCHERS = 256
 """Requests that wait for a change at a time."""
+MARK_BYTES = 16
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
 
@@ -57,7 +57,7 @@ _PAGES = "proposals"
 class Entry:
     """A pending proposal in the index. waiting, decided: key hashes, hex, of members that have not, and have decided.
 
-    shown: its summary, JSON. line: all of it as the page has it.
+    shown: its summary, JSON. line: all of it as the page has it. mark: 16 bytes that change with it.
     """
 
     proposal: str
@@ -71,6 +71,7 @@ class Entry:
     decided: frozenset[str]
     shown: bytes = field(repr=False)
     line: bytes = field(repr=False)
+    mark: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,21 +89,6 @@ class _Index:
     versions: tuple[int, ...]
     entries: tuple[Entry, ...]
 
-    @cached_property
-    def by_session(self) -> Mapping[str, tuple[Entry, ...]]:
-        return _grouped((entry.session, entry) for entry in self.entries)
-
-    @cached_property
-    def by_member(self) -> Mapping[str, tuple[Entry, ...]]:
-        return _grouped((member, entry) for entry in self.entries for member in entry.waiting)
-
-
-def _grouped(pairs: Iterable[tuple[str, Entry]]) -> Mapping[str, tuple[Entry, ...]]:
-    groups: dict[str, list[Entry]] = {}
-    for key, entry in pairs:
-        groups.setdefault(key, []).append(entry)
-    return {key: tuple(entries) for key, entries in groups.items()}
-
 
 class ProposalRecords:
     """Reads and writes the records of proposals, on the event loop only. Decides nothing about who may."""
@@ -112,6 +98,7 @@ class ProposalRecords:
         self._pages: dict[int, _Page] = {}
         self._index = _Index(versions=(), entries=())
         self._looked = -math.inf
+        self._head = -1
         self._known: OrderedDict[str, Proposal] = OrderedDict()
         self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
         self._watchers: set[asyncio.Future[None]] = set()
@@ -163,11 +150,11 @@ class ProposalRecords:
 
     def pending_of(self, session: str) -> tuple[Entry, ...]:
         """As `pending`, of one session."""
-        return self._look().by_session.get(session, ())
+        return tuple(entry for entry in self._look().entries if entry.session == session)
 
     def waiting_for(self, member: str) -> tuple[Entry, ...]:
         """As `pending`, those that a member has not decided. member: SHA-256 of its key, hex."""
-        return self._look().by_member.get(member, ())
+        return tuple(entry for entry in self._look().entries if member in entry.waiting)
 
     def stamp(self) -> object:
         """Equal to the one before while the index was not seen to change; at most LOOK_SECONDS behind others."""
@@ -180,11 +167,17 @@ class ProposalRecords:
         return self._of_session(session)[1]
 
     def _look(self) -> _Index:
-        pages = [self._page(number) for number in range(self._count())]
+        count = self._count()
+        # As of the newest head, which was just looked for: with that one nothing has moved.
+        head = self._store.head.seq
+        self._looked = time.monotonic()
+        if head == self._head:
+            return self._index
+        pages = [self._page(number) for number in range(count)]
         versions = tuple(page.version for page in pages)
         if self._index.versions != versions:
             self._index = _Index(versions=versions, entries=tuple(entry for page in pages for entry in page.entries))
-        self._looked = time.monotonic()
+        self._head = head
         return self._index
 
     # --- writing
@@ -367,6 +360,7 @@ def _entry(line: bytes) -> Entry:
         decided=frozenset(members["decided"]),
         shown=_compact(shown),
         line=line,
+        mark=hashlib.sha256(line).digest()[:MARK_BYTES],
     )
 
 

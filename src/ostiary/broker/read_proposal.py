@@ -6,7 +6,9 @@ import hashlib
 import re
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ostiary.board import Caller, Operation, authorize
@@ -33,7 +35,8 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
     its current version. For anybody else the answer is that for an id that never was: NotFoundError.
     """
     proposal = await settle(cas, require_id(proposal_id))
-    if not await _Sight(cas, caller).of(indexed(proposal)):
+    sight = _Sight(cas, caller)
+    if not sight.may_see(indexed(proposal), await sight.look(proposal.facts.session)):
         raise NotFoundError("Proposal not found", NO_PROPOSAL)
     parsed = await cas.proposals.version(proposal)
     before = await _predecessor(cas, proposal)
@@ -148,88 +151,77 @@ def _member_of(query: Query, caller: Caller | None) -> str | None:
     return member
 
 
-def _selected(cas: Cas, query: Query, member: str | None) -> list[Entry]:
+def _selected(cas: Cas, query: Query, member: str | None) -> Sequence[Entry]:
     """Those that are asked for, whoever asks; those that are closed come first, they are the older ones."""
-    if member is not None:
-        pending = cas.proposals.waiting_for(member)
-    elif query.session is not None:
-        pending = cas.proposals.pending_of(query.session)
-    else:
-        pending = cas.proposals.pending()
-    entries = [*(_closed(cas, query) if query.closed else ()), *pending]
-    return [
-        entry
-        for entry in entries
-        if query.session in (None, entry.session) and (member is None or member in entry.waiting)
-    ]
+    records, session = cas.proposals, query.session
+    if session is None:
+        if query.closed:
+            raise InputError("state=all lists the proposals of one session; add session=NAME")
+        return records.pending() if member is None else records.waiting_for(member)
+    closed = _closed(cas, session) if query.closed else ()
+    return [entry for entry in (*closed, *records.pending_of(session)) if member is None or member in entry.waiting]
 
 
 async def _list(cas: Cas, query: Query, member: str | None, caller: Caller | None) -> Listed:
-    entries = _selected(cas, query, member)
-    seen = _Sight(cas, caller)
+    sight = _Sight(cas, caller)
     now = cas.now()
-    shown, mark = [], hashlib.sha256()
-    for entry in entries:
-        if not await seen.of(entry):
-            continue
-        state = standing(
-            entry.state,
-            predecessor=entry.predecessor,
-            expires=entry.expires,
-            current=seen.current(entry.session),
-            now=now,
-        )
+    shown, marks = [], []
+    for entry in _selected(cas, query, member):
+        known = sight.views.get(entry.session) or await sight.look(entry.session)
         # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
-        if state is entry.state:
+        if sight.may_see(entry, known) and _stands(entry, known, now):
             shown.append(entry.shown)
-            mark.update(entry.line)
-    return Listed(shown=tuple(shown), cursor=mark.hexdigest()[:32])
+            marks.append(entry.mark)
+    return Listed(shown=tuple(shown), cursor=hashlib.sha256(b"".join(marks)).hexdigest()[:32])
 
 
-def _closed(cas: Cas, query: Query) -> list[Entry]:
-    if query.session is None:
-        raise InputError("state=all lists the proposals of one session; add session=NAME")
-    found = (cas.proposals.find(one) for one in cas.proposals.of_session(query.session))
+def _stands(entry: Entry, view: View, now: datetime) -> bool:
+    state = standing(entry.state, predecessor=entry.predecessor, expires=entry.expires, current=view.current, now=now)
+    return state is entry.state
+
+
+def _closed(cas: Cas, session: str) -> list[Entry]:
+    found = (cas.proposals.find(one) for one in cas.proposals.of_session(session))
     return [indexed(one) for one in found if one is not None and not one.state.is_pending]
 
 
 # --- who may see what ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """readable: the session's current version admits the caller to read it. current: the hash of that version."""
+
+    readable: bool
+    current: bytes | None
+
+
 class _Sight:
-    """What one caller may see, in one request. Sessions that it looked at once it does not look at again."""
+    """What one caller may see, in one request. views: of sessions that were looked at, each once."""
 
     def __init__(self, cas: Cas, caller: Caller | None) -> None:
         self._cas = cas
         self._caller = caller
         self._key = None if caller is None else caller.key_hash.hex()
-        self._readable: dict[str, bool] = {}
-        self._current: dict[str, bytes | None] = {}
+        self.views: dict[str, View] = {}
 
-    async def of(self, entry: Entry) -> bool:
+    async def look(self, session: str) -> View:
+        readers = await readers_of(self._cas, session)
+        try:
+            authorize(Operation.READ, readers.policy, session=session, creator=readers.creator, caller=self._caller)
+        except RefusedError:
+            readable = False
+        else:
+            readable = True
+        self.views[session] = view = View(readable=readable, current=readers.session_hash)
+        return view
+
+    def may_see(self, entry: Entry, view: View) -> bool:
         """Whether the caller is asked, proposed it, or may read the session.
 
         A first version that is not applied is of a session that is not there, or is somebody else's by now.
         """
-        if entry.session not in self._readable:
-            await self._look(entry.session)
-        if self._key is not None and (
-            self._key == entry.proposer or self._key in entry.waiting or self._key in entry.decided
-        ):
+        key = self._key
+        if key is not None and (key in entry.waiting or key in entry.decided or key == entry.proposer):
             return True
-        is_of_session = entry.predecessor is not None or entry.state is State.APPLIED
-        return is_of_session and self._readable[entry.session]
-
-    def current(self, session: str) -> bytes | None:
-        """The hash of the current version of a session that `of` has looked at."""
-        return self._current[session]
-
-    async def _look(self, session: str) -> None:
-        readers = await readers_of(self._cas, session)
-        self._current[session] = readers.session_hash
-        try:
-            authorize(Operation.READ, readers.policy, session=session, creator=readers.creator, caller=self._caller)
-        except RefusedError:
-            self._readable[session] = False
-        else:
-            self._readable[session] = True
+        return view.readable and (entry.predecessor is not None or entry.state is State.APPLIED)
