@@ -33,6 +33,7 @@ bench:
 	@scripts/setup test
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
 	.venv/bin/python bench/language.py
+	.venv/bin/python bench/governance.py
 	PYTHONPATH=. .venv/bin/python bench/store.py
 	PYTHONPATH=. .venv/bin/python bench/store.py --only sqlite --only postgresql --flush-ms 1
 	PYTHONPATH=. .venv/bin/python bench/evidence.py

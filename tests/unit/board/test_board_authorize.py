@@ -8,7 +8,8 @@ import pytest
 from tests.simulators.signers import Person, ed25519_person, p384_person
 
 from ostiary.board import Caller, Operation, authorize
-from ostiary.errors import IdentityRequiredError, NotAuthorizedError
+from ostiary.errors import IdentityRequiredError, NotAuthorizedError, SessionFormatError
+from ostiary.session import parse_session
 from ostiary.session.base58 import encode_key_hash
 from ostiary.session.model import (
     AccessPolicy,
@@ -291,3 +292,19 @@ def test_a_refusal_names_the_signers_that_were_counted_each_once() -> None:
         asked(signer(CEM), by=signers(ANN, BEN, ANN))
     shown = sorted(encode_key_hash(hashlib.sha256(one.spki).digest()) for one in (ANN, BEN))
     assert f"by the signatures of {shown[0]} and {shown[1]}; collect" in str(refusal.value)
+
+
+def test_the_deepest_rule_that_a_session_can_hold_is_decided() -> None:
+    """The levels of a session bound its rules: one more is refused where it is read."""
+
+    def text(levels: int) -> str:
+        rules = (
+            "{require-all: [" * levels + "{signer: LtLcbPVddnCkH36ZcRdgYsw4H8xDbYaFZfuefkDc25uq2qdjmM}" + "]}" * levels
+        )
+        return f'name: s\nversion: "0.3.12"\naccess_policy: {{read: ANY, update: {rules}}}\n'
+
+    policy = parse_session(text(30)).session.access_policy
+    with pytest.raises(NotAuthorizedError):
+        authorize(Operation.UPDATE, policy, session="s", creator=None, caller=tls(ALICE))
+    with pytest.raises(SessionFormatError, match="nested over 64 levels"):
+        parse_session(text(31))
