@@ -9,6 +9,7 @@ import pytest
 from ostiary.checker.expression import Expression, Result, judge
 from ostiary.checker.material import compared
 from ostiary.checker.rules import ready_rules
+from ostiary.cli.identity import make_identity, parse_identity
 from ostiary.session import ParsedSession, parse_session
 from ostiary.session.base58 import encode_key_hash
 
@@ -64,6 +65,17 @@ def board(faults: int = 1, signer: str = PUBLIC, extra: str = "", secrets: str =
     )
 
 
+CREATORS = [json.dumps(parse_identity(make_identity(), "identity").certificate) for _ in range(2)]
+
+
+def created(by: int, read: str = "CREATOR") -> str:
+    return f"access_policy: {{read: [{read}], update: [CREATOR]}}\ncreator: {CREATORS[by]}\n"
+
+
+def placed(platforms: str) -> str:
+    return f"services: [{{name: web, attestation: [{{mrenclave: [{M1}]}}]{platforms}}}]"
+
+
 HASH, HASH2 = encode_key_hash(bytes(32)), encode_key_hash(bytes(31) + b"\1")
 
 HOLD: list[tuple[str, str | None, str]] = [
@@ -89,6 +101,9 @@ HOLD: list[tuple[str, str | None, str]] = [
     ("no-wider-read", access("read: [ANY]"), access("read: [CREATOR]")),
     ("no-wider-read", access(f"read: [{HASH}]"), access(f"read: [{HASH}]") + "\nimages: [{name: more}]"),
     ("no-wider-read", access("read: [CREATOR]"), access("read: [CREATOR]").replace("[CREATOR]}", "[ANY]}")),
+    ("no-wider-read", created(0), created(0) + "images: [{name: more}]"),
+    ("no-wider-read", created(0, HASH), created(1, HASH)),
+    ("tcb-not-weakened", placed(""), placed(f", platforms: [INTEL_QE_ID:{'ab' * 16}]")),
     ("tcb-not-weakened", None, ""),
     ("tcb-not-weakened", None, security("{mode: hardware}")),
     ("tcb-not-weakened", security("{tolerate: [debug-mode]}"), security("{tolerate: [debug-mode]}")),
@@ -145,6 +160,9 @@ STOP: list[tuple[str, str | None, str]] = [
         access("read: [CREATOR], list_sessions: [NONE]"),
         access("read: [CREATOR], list_sessions: [ANY]"),
     ),
+    ("no-wider-read", created(0), created(1)),
+    ("no-wider-read", created(0, HASH), created(1, HASH).replace("update:", "list_sessions: [CREATOR], update:")),
+    ("tcb-not-weakened", placed(f", platforms: [INTEL_QE_ID:{'ab' * 16}]"), placed("")),
     ("tcb-not-weakened", None, security("{tolerate: [outdated-tcb]}")),
     ("tcb-not-weakened", None, security("{ignore_advisories: [INTEL-SA-00615]}")),
     ("tcb-not-weakened", None, security("{tcb: {grace: 30d}}")),
