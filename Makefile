@@ -34,6 +34,7 @@ bench:
 	PYTHONPATH=. .venv/bin/python bench/attested_start.py
 	.venv/bin/python bench/language.py
 	.venv/bin/python bench/governance.py
+	PYTHONPATH=. .venv/bin/python bench/governance_service.py
 	PYTHONPATH=. .venv/bin/python bench/store.py
 	PYTHONPATH=. .venv/bin/python bench/store.py --only sqlite --only postgresql --flush-ms 1
 	PYTHONPATH=. .venv/bin/python bench/evidence.py

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,78 @@ def test_an_unauthenticated_cas_is_not_signed_for(shop: Shop, service: RunningSe
     assert (shown.code, "this one is known by none" in shown.err) == (1, True)
 
 
+def test_a_time_lock_is_shown_and_waited_for(shop: Shop, service: RunningService) -> None:
+    board = Board(members=shop.board.members, more="time_lock: 2d")
+    first = shop.propose(board=board)
+    assert shop.decide("approve", first, "alice").out == "open: 1 of 2 approvals\n"
+    assert shop.decide("approve", first, "bob").out == "approved: 2 of 2 approvals\n"
+    assert shop.scone.good("board", "status", first) == "approved\n"
+    last = shop.scone.good("board", "review", first).splitlines()[-1]
+    assert re.fullmatch(r"Takes effect at .* UTC \((1 d 23 h|2 d 0 h) left\) unless members change their minds", last)
+    assert shop.decide("withdraw", first, "bob").out == "open: 1 of 2 approvals\n"
+    assert shop.decide("approve", first, "carol").out == "approved: 2 of 2 approvals\n"
+    service.clock.ahead = timedelta(days=2, minutes=1)
+    try:
+        assert shop.scone.good("board", "status", first) == "applied\n"
+    finally:
+        service.clock.ahead = timedelta(0)
+
+
+def test_a_namespace_whose_board_decides_creation_is_asked_beside_the_new_board(shop: Shop) -> None:
+    more = "on: [update, create_sessions]"
+    first = shop.propose(board=Board(members=shop.board.members, more=more))
+    for who in ("alice", "bob"):
+        shop.decide("approve", first, who)
+    dan = ed25519_key()
+    shop.scone.write("dan.pem", pem(dan))
+    below = replace(shop, name=f"{shop.name}/below")
+    own = Board(members={"dan": Person(key=dan), "alice": shop.board.members["alice"]})
+    proposal = below.propose(board=own)
+    page = shop.scone.good("board", "review", proposal, "--key", "dan.pem")
+    assert page.startswith(f"First version of session {below.name}: open\n")
+    assert [line.split()[0] for line in page.splitlines() if line.endswith("[namespace] -")] == [
+        "alice",
+        "bob",
+        "carol",
+    ]
+    assert "\n  dan (you)        vote                   -\n" in page
+    for who in ("alice", "bob"):
+        assert shop.decide("approve", proposal, who).out.startswith("open: ")
+    done = shop.scone("board", "approve", proposal, "--yes", "--key", "dan.pem")
+    assert (done.out, done.code) == ("applied\n", 0)
+
+
+def test_a_member_whose_key_is_a_secret_of_another_session_decides(shop: Shop) -> None:
+    """As of a checker, whose key nobody has but its program: it is shown with the key that the service found."""
+    key = ed25519_key()
+    shop.scone.write("checker.pem", pem(key))
+    value = json.dumps(pem(key))
+    keys = f"""\
+version: "0.3.12"
+name: {shop.name}-keys
+access_policy: {{read: CREATOR, update: CREATOR}}
+secrets:
+- {{name: seed, kind: private-key, key_type: Ed25519, value: {value}}}
+- {{name: checker, kind: public-key, private_key: seed, export: [{{session: {shop.name}}}]}}
+"""
+    shop.scone.good("session", "create", shop.scone.write("keys.yml", keys))
+    imports = f"secrets: [{{name: k, kind: public-key, import: {{session: {shop.name}-keys, secret: checker}}}}]\n"
+    board = VariableBoard(members=shop.board.members)
+    first = shop.propose(board=board, more=imports)
+    assert "  checker          alone: reject          -\n" in shop.scone.good("board", "review", first)
+    shown = shop.scone("board", "reject", first, "--yes", "--key", "checker.pem", "--reason", "no")
+    assert (shown.out, shown.code) == ("rejected\n", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariableBoard(Board):
+    """A board with one more member, whose key is secret `k` of the session."""
+
+    @property
+    def yaml(self) -> str:
+        return f"{super().yaml}  - name: checker\n    signer: $$SCONE::k$$\n    power: reject\n"
+
+
 # --- the attack ------------------------------------------------------------------------------------------------------
 
 
@@ -373,6 +446,26 @@ def test_another_proposal_in_place_of_the_reviewed_one_is_refused(
         assert shop.scone("board", "review", other, *where).code == 0
         shown = shop.scone("board", "approve", reviewed, "--yes", *BOB, *where)
     assert (shown.code, f"asked for {reviewed}" in shown.err) == (65, True)
+
+
+def test_a_proposal_of_another_session_than_was_named_is_refused(
+    shop: Shop, service: RunningService, tmp_path: Path
+) -> None:
+    """Whoever types the name of a harmless session must not be shown, and asked for, a change of another."""
+    shop.create()
+    shop.propose(read="ANY")
+    ours = own_client(shop, tmp_path)
+    listed = ours.request(service.client_port, "GET", f"/v1/proposals?session={shop.name}")
+
+    def swap(path: str, answer: Answer) -> Answer:
+        return listed if path.startswith("/v1/proposals?") else answer
+
+    with swapping_cas(tmp_path, service, ours, swap) as front:
+        where = ("--cas", f"127.0.0.1:{front.port}", "--cas-ca", str(service.ca_file))
+        for command in ("review", "status"):
+            shown = shop.scone("board", command, "harmless", *where)
+            assert (shown.code, shown.out) == (65, "")
+            assert f"the CAS shows a proposal of session '{shop.name}' as one of session 'harmless'" in shown.err
 
 
 def test_a_proposal_of_another_cas_is_refused_whoever_shows_it(

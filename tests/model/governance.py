@@ -11,6 +11,7 @@ A proposal goes through
     open ── counted as approved ──► (locked ── time ──► due ──►) applied, which makes it the current version
          └─ counted as rejected ──► rejected
 
+and back to open when an approval is withdrawn while the lock runs.
 The messages that are signed, the order of caution and the counting are the product's own (`ostiary.board`); what a
 `Rule` takes out of them, or of the commit, is a flaw. What is *unapproved* is written out here once more, by what
 members did and not by what was recorded: see `wrong`. Honest members sign what the world lets them, never anything
@@ -112,8 +113,8 @@ class Rule:
     expects_proposal, expects_current: whether a commit expects the proposal, and the session's current version, to be
     as they were read. follows: whether the predecessor must be the current version whenever it is looked at.
     recounts: whether the votes are counted again when the time lock has run out.
-    asks_own_board: whether a first version is also approved by the board that it names itself, and whether by it alone
-    (asks_predecessor False), whatever it replaces.
+    asks_own_board: whether a first version is also approved by the board that it names itself. asks_predecessor:
+    whether an update is approved by the board of the version that it replaces; else by the one that it brings.
     """
 
     message: Message = _signed_message
@@ -353,7 +354,7 @@ class _Service:
         elif outcome is Outcome.APPROVED:
             stage = max(record.stage, Stage.LOCKED)
         else:
-            # A flaw of its own: a proposal that is due stays so, though its approval is withdrawn.
+            # Where votes are not counted again, what was approved once stays so.
             stage = Stage.OPEN if self.rule.recounts else record.stage
         if stage in (Stage.APPLIED, Stage.REJECTED):
             choices = (0,) * len(choices)  # Nobody looks at them again.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
-from tests.simulators.board import member_hash, proposal_hash
+from tests.simulators.board import member_hash, message, proposal_hash, sign
 from tests.simulators.signers import Person
 
 from ostiary.session import parse_session
@@ -21,8 +22,9 @@ def member(name: str, person: Person | None, *, board: str = "current", power: t
     return {"board": board, "name": name, "key": key, "power": list(power), "decision": None}
 
 
-def decided(shown: Json, choice: str, reason: str = "", at: str = "2026-11-23T12:30:00Z") -> Json:
-    return {**shown, "decision": {"choice": choice, "reason": reason, "at": at}}
+def decided(shown: Json, person: Person, choice: str, reason: str = "", at: str = "2026-11-23T12:30:00Z") -> Json:
+    """The member after that person decided; `showing` has it signed, once it is known about what."""
+    return {**shown, "decision": {"choice": choice, "reason": reason, "at": at, "signature": person}}
 
 
 def showing(after: str, before: str | None = None, *, members: list[Json], **changed: Any) -> Json:
@@ -50,7 +52,15 @@ def showing(after: str, before: str | None = None, *, members: list[Json], **cha
         "members": members,
         **changed,
     }
-    return {"proposal": proposal_hash(answer), **answer}
+    return {"proposal": proposal_hash(answer), **answer, "members": [_signed(one, answer) for one in members]}
+
+
+def _signed(shown: Json, answer: Json) -> Json:
+    made = shown["decision"]
+    if made is None or not isinstance(made["signature"], Person):
+        return shown
+    signature = sign(made["signature"], message(answer, made["choice"], made["reason"]))
+    return {**shown, "decision": {**made, "signature": base64.b64encode(signature).decode()}}
 
 
 def follows(text: str, before: str) -> str:

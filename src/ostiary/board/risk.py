@@ -1,8 +1,9 @@
 """What a board member should look at first: the differences of a proposal that make something weaker. Pure.
 
 Built on `session.diff`, so that a risk is always one of the differences that are shown below it. Guarantees: every
-difference that widens is a risk, whatever section it is in, and so is every change of the policy board and of what a
-program that is attested will do. Does not guarantee that a version without risks is a good one.
+difference that widens is a risk, whatever section it is in, and so is every change of the policy board, of what a
+program that is attested will do, and of a secret or volume that is there already. Does not guarantee that a version
+without risks is a good one.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class RiskKind(StrEnum):
     DROPS_PROTECTION = "drops-protection"
     CHANGES_PROGRAM = "changes-program"
     CHANGES_SECRET = "changes-secret"  # noqa: S105
+    CHANGES_VOLUME = "changes-volume"
     WIDENS = "widens"
     """What no other kind names."""
 
@@ -138,7 +140,8 @@ _TABLE: tuple[tuple[re.Pattern[str], frozenset[Effect], RiskKind], ...] = tuple(
         (r"secrets\[[^\]]*\]\.export_public$", _WIDER, RiskKind.EXPORTS_SECRET_PUBLICLY),
         (r"(secrets|volumes)\[[^\]]*\]\.export$", _WIDER, RiskKind.EXPORTS_SECRET),
         (r"volumes\[", _WIDER, RiskKind.DROPS_PROTECTION),
-        (r"secrets\[[^\]]*\]\.|secret_store$", _NOT_NARROWER, RiskKind.CHANGES_SECRET),
+        (r"volumes\[", _NOT_NARROWER, RiskKind.CHANGES_VOLUME),
+        (r"secrets\[|secret_store$", _NOT_NARROWER, RiskKind.CHANGES_SECRET),
         (r"", _WIDER, RiskKind.WIDENS),
     )
 )
@@ -159,6 +162,8 @@ def _kind(difference: Difference, before: Session, after: Session) -> RiskKind |
             return RiskKind.TOLERATES_DEBUG
         case RiskKind.ADDS_MEASUREMENT | RiskKind.DROPS_PROTECTION:
             return _of_service(difference, before, after) or kind
+        case RiskKind.CHANGES_SECRET | RiskKind.CHANGES_VOLUME if _comes_or_goes(difference, before, after):
+            return None
         case _:
             return kind
 
@@ -194,3 +199,12 @@ def _of_service(difference: Difference, before: Session, after: Session) -> Risk
         if difference.path == f"{path}.attestation" or (difference.path == path and service.name not in known):
             return RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
     return None
+
+
+def _comes_or_goes(difference: Difference, before: Session, after: Session) -> bool:
+    """Whether a secret or volume is new, or gone: nothing that was there becomes another."""
+    old, new = (
+        {f"secrets[{one.name}]" for one in session.secrets} | {f"volumes[{one.name}]" for one in session.volumes}
+        for session in (before, after)
+    )
+    return difference.path in old ^ new

@@ -10,23 +10,26 @@ Checks of `verify_shown`, in this order:
 3. the proposed text has the hash, the session name and the predecessor that are said;
 4. the text before has the hash of that predecessor, and is of the same session; there is none for a first version;
 5. the id that was asked for is the hash of all these facts;
-6. the members shown are those that the two texts name, with their powers and keys, and no others.
+6. the members shown are those that the two texts name, with their powers and keys, and no others;
+7. a decision that is shown of such a member was signed with its key, about this proposal.
 
-Left out: members of a namespace's board, and keys that stand behind configuration variables, are believed, as other
-sessions name them. They decide nothing here: the service counts, and the log says whom it counted.
+Left out: members of a namespace's board, and keys behind configuration variables, are believed, as other sessions name
+them, and so are their decisions; and a decision may be kept from us. None of this is part of what is signed.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from ostiary.board.count import Choice
+from ostiary.board.decision import verify_decision
 from ostiary.board.proposal import ProposalFacts
 from ostiary.board.risk import Risk, nothing_like, risks
 from ostiary.errors import InputError, OutsideError, SwappedError, UnreadableError
@@ -38,6 +41,7 @@ MAX_MEMBERS_SHOWN = 256
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_MEMBER_NAME = re.compile(r"[!-~]{1,256}")
 _HASH_BYTES = 32
 
 
@@ -93,11 +97,12 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What a member has decided, as the service says it."""
+    """What a member has decided, and when, as the service says it."""
 
     choice: Choice
     reason: str
     at: datetime
+    signature: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +184,7 @@ def verify_shown(answer: Mapping[str, object], *, asked: str, cas: bytes) -> Pro
     _require_texts(facts, before, after)
     _require_id(facts, asked)
     members = tuple(_member(one) for one in _objects(answer, "members", most=MAX_MEMBERS_SHOWN))
-    _require_members(members, before, after)
+    _require_members(facts, members, before, after)
     start = nothing_like(after.session) if before is None else before.session
     return Proposal(
         summary=summary,
@@ -256,7 +261,9 @@ def _require_texts(facts: ProposalFacts, before: ParsedSession | None, after: Pa
         raise SwappedError(f"the proposal was swapped: its texts are of several sessions: {', '.join(sorted(names))}")
 
 
-def _require_members(members: Sequence[Member], before: ParsedSession | None, after: ParsedSession) -> None:
+def _require_members(
+    facts: ProposalFacts, members: Sequence[Member], before: ParsedSession | None, after: ParsedSession
+) -> None:
     """Raises SwappedError."""
     current = own = None
     if before is not None and before.session.board_decides("update"):
@@ -279,6 +286,18 @@ def _require_members(members: Sequence[Member], before: ParsedSession | None, af
                     f"member {member.name} of the {seat} board is shown with other powers, or another key, than the "
                     "session gives"
                 )
+            if isinstance(known.signer, SignerSubject) and member.decided is not None:
+                _require_signed(facts, member, member.decided, known.signer.spki)
+
+
+def _require_signed(facts: ProposalFacts, member: Member, made: Decided, spki: bytes) -> None:
+    """Raises SwappedError."""
+    try:
+        verify_decision(facts, signer=spki, choice=made.choice, reason=made.reason, signature=made.signature)
+    except InputError as error:
+        raise SwappedError(
+            f"member {member.name} is shown to have decided to {made.choice.value}, and did not sign that", *error.chain
+        ) from error
 
 
 def _names(names: Iterable[str]) -> str:
@@ -325,7 +344,7 @@ def _member(answer: Mapping[str, object]) -> Member:
         raise _strange("decision is no object")
     return Member(
         seat=Seat(seat),
-        name=_text(answer, "name"),
+        name=_name(answer),
         key=None if answer.get("key") is None else _digest(answer, "key"),
         may_approve="approve" in power,
         may_reject="reject" in power,
@@ -333,11 +352,27 @@ def _member(answer: Mapping[str, object]) -> Member:
     )
 
 
+def _name(answer: Mapping[str, object]) -> str:
+    name = _text(answer, "name")
+    if not _MEMBER_NAME.fullmatch(name):
+        raise _strange("the name of a member is none that a session could give it")
+    return name
+
+
 def _decided(answer: Mapping[str, object]) -> Decided:
     choice = _text(answer, "choice")
     if choice not in {one.value for one in Choice}:
         raise _strange(f"choice is {choice[:40]!r}, expected approve, withdraw or reject")
-    return Decided(choice=Choice(choice), reason=_text(answer, "reason"), at=_time(answer, "at"))
+    return Decided(
+        choice=Choice(choice), reason=_text(answer, "reason"), at=_time(answer, "at"), signature=_base64(answer)
+    )
+
+
+def _base64(answer: Mapping[str, object]) -> bytes:
+    try:
+        return base64.b64decode(_text(answer, "signature"), validate=True)
+    except ValueError:
+        raise _strange("signature is not base64") from None
 
 
 def _session(answer: Mapping[str, object], name: str) -> ParsedSession:

@@ -109,27 +109,22 @@ class Readers:
 
 
 async def readers_of(cas: Cas, name: str) -> Readers:
-    """As of this moment; kept by the versions of the records, for those who ask about many sessions."""
+    """As of this moment; kept for those who ask about many sessions, for as long as the records stand."""
     known = cas.readers.recall(name, cas.now())
     if known is not None:
         return known.thing
     await cas.sessions.prepare(name)
-    made = _readers(cas, name)
-    cas.readers.keep(name, made)
-    return made.thing
-
-
-def _readers(cas: Cas, name: str) -> Made[Readers]:
     current = cas.sessions.current(name)
     if current is None:
         nobody = Readers(policy=AccessPolicy(read=()), creator=None, session_hash=None)
-        return Made(thing=nobody, rests_on=(cas.sessions.is_absent(name),))
+        cas.readers.keep(name, Made(thing=nobody, rests_on=(cas.sessions.is_absent(name),)))
+        return nobody
     policy = access_policy_of(cas, current)
-    return Made(
-        thing=Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash),
-        rests_on=policy.rests_on,
-        until=policy.until,
-    )
+    readers = Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash)
+    # What a variable stands for may come from a key vault, of which the records say nothing.
+    if policy.thing is current.parsed.session.access_policy:
+        cas.readers.keep(name, Made(thing=readers, rests_on=policy.rests_on))
+    return readers
 
 
 def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:

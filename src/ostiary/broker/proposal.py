@@ -84,7 +84,7 @@ class Proposal:
     decide_by: undecided until then it expires. apply_after: when the time lock ends; None: none runs.
     decisions: by key, DER; also of keys that are no member's any more, which do not count.
     seats, approvals, needed: as they were when the record was written; of several boards the one that lacks most.
-    why: it was closed. page: of the index, that has it while it is pending. record: version; 0: not stored yet.
+    page: of the index, that has it while it is pending. record: version; 0: not stored yet.
     """
 
     facts: ProposalFacts
@@ -96,7 +96,6 @@ class Proposal:
     seats: tuple[Seat, ...] = ()
     approvals: int = 0
     needed: int = 0
-    why: str = ""
     page: int = 0
     record: int = 0
 
@@ -186,7 +185,6 @@ def encode_proposal(proposal: Proposal) -> bytes:
         ],
         "approvals": proposal.approvals,
         "needed": proposal.needed,
-        "why": proposal.why,
         "page": proposal.page,
     }
     return json.dumps(members, separators=(",", ":")).encode()
@@ -229,7 +227,6 @@ def decode_proposal(value: bytes, *, record: int) -> Proposal:
         ),
         approvals=members["approvals"],
         needed=members["needed"],
-        why=members["why"],
         page=members["page"],
         record=record,
     )

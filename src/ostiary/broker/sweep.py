@@ -32,10 +32,13 @@ async def sweep_for_ever(cas: Cas) -> None:
 
 
 async def sweep(cas: Cas) -> None:
-    """Settle each pending proposal for which something is due now."""
+    """Settle each pending proposal for which something is due now; trouble with one does not keep back the others."""
     for entry in cas.proposals.pending():
-        if await _is_due(cas, entry):
-            await settle(cas, entry.proposal)
+        try:
+            if await _is_due(cas, entry):
+                await settle(cas, entry.proposal)
+        except OstiaryError as error:
+            log.warning("proposal %s: %s", entry.proposal, error)
 
 
 async def _is_due(cas: Cas, entry: Entry) -> bool:

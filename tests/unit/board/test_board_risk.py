@@ -22,6 +22,8 @@ from ostiary.session.model import (
     HostArgument,
     Image,
     ImageVolume,
+    ImportedSecret,
+    ImportedVolume,
     InjectionFile,
     KeySubject,
     KeyVault,
@@ -137,6 +139,10 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
     (app(pwd="/x"), "changes-program", "changes pwd of service app"),
     (img(injection_files=(FILE,)), "changes-program", "adds injection file /a to image img"),
     (secret(value="x"), "changes-secret", "gives secret k an explicit value"),
+    (replace(SESSION, secrets=(ImportedSecret(name="k", session="theirs", secret="k"),)), "changes-secret",
+     "makes secret k another one: ascii becomes imported from another session"),
+    (replace(SESSION, volumes=(ImportedVolume(name="data", session="theirs", volume="data"),)), "changes-volume",
+     "changes where volume data comes from"),
     (secret(size=4), "changes-secret", "changes size of secret k"),
     (replace(SESSION, secret_store=KeyVault(vault="v.example", token="t")), "changes-secret",
      "changes secret_store of the session"),
@@ -200,12 +206,15 @@ def test_each_protection_that_goes(change: dict[str, object], kind: str, sentenc
     replace(SESSION, services=()),
     replace(SESSION, secrets=(SECRET, BinarySecret(name="new", size=8))),
     replace(SESSION, secrets=()),
+    replace(SESSION, volumes=(Volume(name="data"), Volume(name="new"))),
+    replace(SESSION, volumes=()),
     replace(SESSION, images=(IMAGE, Image(name="new"))),
     access(read=(NoneSubject(),)),
     secured(singleton_enclaves=True),
     attested(max_age=timedelta(days=1)),
 ], ids=["the same", "its successor", "the same measurement", "a service less", "a new secret", "a secret less",
-        "a new image", "fewer readers", "fresh instances only", "fresher TCB data"])  # fmt: skip
+        "a new volume", "a volume less", "a new image", "fewer readers", "fresh instances only",
+        "fresher TCB data"])  # fmt: skip
 def test_what_is_no_risk(after: Session) -> None:
     assert risks(SESSION, after) == ()
 

@@ -17,6 +17,7 @@ from ostiary.board.shown import Member, Seat, State, Summary, key_hash, read_sum
 from ostiary.errors import OutsideError, SwappedError
 from ostiary.session import parse_session
 
+MADE = {"choice": "approve", "reason": "", "at": "2026-11-23T12:30:00Z"}
 CAS = bytes.fromhex(CAS_ID)
 BEFORE = boarded("s", read="CREATOR")
 AFTER = follows(boarded("s"), BEFORE)
@@ -148,8 +149,10 @@ def test_a_proposal_of_another_cas_is_refused_even_if_all_else_holds() -> None:
     ({"members": [{}] * 257}, "members is no list"),
     ({"members": [{**MEMBERS[0], "board": "moon"}]}, "board is 'moon', expected one of current, namespace, own"),
     ({"members": [{**MEMBERS[0], "power": ["rule"]}]}, "power is no list of vote, approve and reject"),
+    ({"members": [{**MEMBERS[0], "name": "ann\x1b[2J"}]}, "the name of a member is none that a session could give it"),
     ({"members": [{**MEMBERS[0], "decision": "yes"}]}, "decision is no object"),
-    ({"members": [decided(MEMBERS[0], "hesitate")]}, "choice is 'hesitate', expected approve, withdraw or reject"),
+    ({"members": [{**MEMBERS[0], "decision": {**MADE, "choice": "hesitate"}}]},
+     "choice is 'hesitate', expected approve, withdraw or reject"),
 ])  # fmt: skip
 def test_what_is_no_proposal_is_refused(changed: dict[str, Any], says: str) -> None:
     shown, asked = swapped(**changed)
@@ -166,7 +169,7 @@ def test_a_session_that_cannot_be_read_cannot_be_signed() -> None:
 
 
 def test_decisions_and_states_are_read() -> None:
-    members = [decided(MEMBERS[0], "approve", "fine"), *MEMBERS[1:]]
+    members = [decided(MEMBERS[0], ANN, "approve", "fine"), *MEMBERS[1:]]
     shown = answer(members=members, state="approved", approvals=2, apply_after="2026-11-24T12:00:00Z", proposer=None)
     proposal = verify_shown(shown, asked=shown["proposal"], cas=CAS)
     made = proposal.members[0].decided
@@ -177,6 +180,36 @@ def test_decisions_and_states_are_read() -> None:
     assert {state for state in State if state.is_closed} == {
         State.APPLIED, State.REJECTED, State.EXPIRED, State.SUPERSEDED,
     }  # fmt: skip
+
+
+def deciding(*members: Json, **changed: Any) -> Json:
+    return answer(members=[*members, *MEMBERS[len(members) :]], **changed)
+
+
+@pytest.mark.parametrize(("shown", "says"), [
+    (deciding(decided(MEMBERS[0], BEN, "approve")), "member ann is shown to have decided to approve, and did not sign"),
+    (deciding(MEMBERS[0], decided(MEMBERS[1], DAN, "reject")), "member ben is shown to have decided to reject"),
+])  # fmt: skip
+def test_a_decision_that_its_member_did_not_make_is_refused(shown: Json, says: str) -> None:
+    with pytest.raises(SwappedError, match=says):
+        verify_shown(shown, asked=shown["proposal"], cas=CAS)
+
+
+@pytest.mark.parametrize("changed", [{"choice": "reject"}, {"reason": "not mine"}])
+def test_a_decision_of_another_choice_or_reason_than_was_signed_is_refused(changed: Json) -> None:
+    shown = deciding(decided(MEMBERS[0], ANN, "approve", "mine"))
+    made = {**shown["members"][0]["decision"], **changed}
+    swapped_members = [{**MEMBERS[0], "decision": made}, *MEMBERS[1:]]
+    with pytest.raises(SwappedError, match="did not sign that"):
+        verify_shown({**shown, "members": swapped_members}, asked=shown["proposal"], cas=CAS)
+
+
+def test_a_decision_about_another_proposal_is_refused() -> None:
+    """As by a service that shows an old approval of a member under a new proposal."""
+    old = deciding(decided(MEMBERS[0], ANN, "approve"))
+    new = {**answer(note="new"), "members": old["members"]}
+    with pytest.raises(SwappedError, match="did not sign that"):
+        verify_shown(new, asked=new["proposal"], cas=CAS)
 
 
 def test_nobody_else_makes_a_proposal() -> None:

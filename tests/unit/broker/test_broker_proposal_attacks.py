@@ -365,7 +365,7 @@ def test_of_two_proposals_decided_at_once_one_is_applied(board: Board) -> None:
 
     async def at_once() -> list[str | BaseException]:
         votes = (board.cast(shown["proposal"], decision(BEN, shown)) for shown in both)
-        return await asyncio.gather(*votes, return_exceptions=True)
+        return list(await asyncio.gather(*votes, return_exceptions=True))
 
     states = asyncio.run(at_once())
     assert states.count("applied") == 1
@@ -400,7 +400,7 @@ def test_two_processes_over_one_database_count_one_way(board: Board, twin: Board
             board.cast(here["proposal"], decision(BEN, here)),
             twin.cast(there["proposal"], decision(BEN, there)),
         )
-        return await asyncio.gather(*votes, return_exceptions=True)
+        return list(await asyncio.gather(*votes, return_exceptions=True))
 
     states = asyncio.run(at_once())
     assert states.count("applied") == 1, states

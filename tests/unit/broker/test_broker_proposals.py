@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.simulators.board import ANN, BEN, CEM, DAN, THREE, boarded, decision, member_hash, proposal_hash
 from tests.simulators.board import Board as PolicyBoard
 from tests.unit.broker.conftest import make_caller
@@ -15,7 +16,9 @@ from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
 from ostiary.broker import proposal_records
+from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
+from ostiary.broker.sweep import sweep_for_ever
 from ostiary.errors import (
     ConflictError,
     IdentityRequiredError,
@@ -23,8 +26,10 @@ from ostiary.errors import (
     NotAuthorizedError,
     NotFoundError,
     RefusedError,
+    StoreError,
     TooLargeError,
 )
+from ostiary.store import Write
 
 if TYPE_CHECKING:
     from tests.unit.broker.conftest import Desk
@@ -179,6 +184,52 @@ def test_members_whose_keys_the_service_made_decide_with_them(board: Board) -> N
     shown = board.propose(text)
     board.decide(ANN, shown)
     assert board.decide(DAN, shown) == "applied"
+
+
+def test_a_key_that_the_session_has_already_may_sit_on_its_first_board(board: Board) -> None:
+    """So that the attested program that has the private half decides with the others from then on."""
+    pem = CEM.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    secrets = f"[{{name: key, kind: private-key, value: {json.dumps(pem)}}}, "
+    secrets += "{name: checker, kind: public-key, private_key: key}]"
+    policy = "{read: ANY, update: [CREATOR]}"
+    first = board.desk.upload(boarded("s", None, access_policy=policy, secrets=secrets), board.proposer)
+    members = f'{{name: ann, signer: {ANN.quoted}}}, {{name: checker, signer: "$$SCONE::checker$$"}}'
+    text = boarded(
+        "s",
+        None,
+        access_policy="{read: ANY}",
+        secrets=secrets,
+        policy_board=f"{{tolerated_faults: 1, members: [{members}]}}",
+    )
+    shown = board.propose(f"{text}predecessor: {first}\n")
+    assert board.decide(CEM, shown) == "open"
+    assert board.decide(ANN, shown) == "applied"
+    again = board.propose(f"{text}predecessor: {shown['hash']}\n")
+    assert board.decide(ANN, again) == "open"
+    assert board.decide(CEM, again) == "applied"
+
+
+def test_the_root_namespace_comes_under_a_board_by_that_board(board: Board) -> None:
+    """Whoever claims the root for a board needs its approval; afterwards only the board creates sessions there."""
+    root = board.current("/")
+    board.adopt(boarded("/", predecessor=root or ""), ANN, BEN)
+    with pytest.raises(NotAuthorizedError, match="its policy board decides that"):
+        board.desk.upload(boarded("s", None), board.proposer)
+    board.adopt(boarded("s", None), ANN, BEN)
+
+
+def test_a_sealed_root_takes_no_board(board: Board) -> None:
+    root = board.current("/")
+    board.desk.upload(boarded("s", None), board.proposer)
+    with pytest.raises(NotAuthorizedError, match="the root namespace is sealed"):
+        board.propose(boarded("/", predecessor=root or ""))
+
+
+def test_what_the_version_demands_of_its_namespace_holds_for_proposals_too(board: Board) -> None:
+    with pytest.raises(NotFoundError, match="Namespace not found"):
+        board.propose(boarded("nowhere/s"))
+    with pytest.raises(ConflictError, match="is not the hash of the current version of its namespace"):
+        board.propose(boarded("s", namespace_hash="ab" * 32))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -407,6 +458,68 @@ def test_of_a_session_only_so_many_wait_and_the_last_hundred_are_kept(
         board.propose(boarded("s"))
     board.pass_time(timedelta(days=7))
     assert board.propose(boarded("s")), "those that are over make room"
+
+
+def test_proposals_made_at_once_all_find_their_place(board: Board) -> None:
+    async def at_once() -> list[str]:
+        made = await asyncio.gather(
+            *(
+                propose(board.cas, boarded(f"s{at % 3}").encode(), note="", break_glass=False, caller=board.proposer)
+                for at in range(20)
+            )
+        )
+        return [one.proposal.id for one in made]
+
+    made = asyncio.run(at_once())
+    assert len(made) == 20
+    assert set(board.listed(board.proposer)) == set(made)
+
+
+@pytest.mark.parametrize(("record", "what"), [("proposal/ID", "a proposal"), ("proposals/0", "the index of proposals")])
+def test_records_of_a_newer_form_are_not_read(board: Board, record: str, what: str) -> None:
+    shown = board.propose(boarded("s"))
+    store, name = board.cas.store, record.replace("ID", shown["proposal"])
+    before = store.get(name)
+    assert before is not None
+    value = b'{"form":2}' if record == "proposal/ID" else b"2"
+    store.commit([Write(name=name, value=value, expected_version=before.version)], b"x").result()
+    with pytest.raises(StoreError, match=f"{what} has form 2, expected 1"):
+        board.decide(ANN, shown)
+
+
+def test_the_sweep_goes_on_after_trouble(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = board.propose(boarded("s", with_board("decide_within: 1h")))
+    board.pass_time(timedelta(hours=1))
+    monkeypatch.setattr("ostiary.broker.sweep.SWEEP_SECONDS", 0.01)
+    pending, failures = board.cas.proposals.pending, [StoreError("the disk is busy")]
+
+    def failing_once() -> object:
+        if failures:
+            raise failures.pop()
+        return pending()
+
+    monkeypatch.setattr(board.cas.proposals, "pending", failing_once)
+
+    async def story() -> None:
+        sweeping = asyncio.create_task(sweep_for_ever(board.cas))
+        while pending():
+            await asyncio.sleep(0.01)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    assert board.read(shown["proposal"])["state"] == "expired"
+
+
+def test_beyond_the_bound_of_watchers_nobody_waits(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposal_records, "MAX_WATCHERS", 0)
+
+    async def story() -> None:
+        first = await list_proposals(board.cas, Query(), caller=None, after=None, wait_seconds=0)
+        again = list_proposals(board.cas, Query(), caller=None, after=first.cursor, wait_seconds=50)
+        assert await asyncio.wait_for(again, 30) == first
+
+    asyncio.run(story())
 
 
 def test_readers_leave_room_for_members_and_for_who_made_the_version(board: Board, mallory: Caller) -> None:

@@ -42,7 +42,7 @@ def proposal(before: str | None, after: str, members: list[Json], **changed: Any
     return verify_shown(shown, asked=shown["proposal"], cas=bytes.fromhex(CAS_ID))
 
 
-MEMBERS = [member("ann", ANN), decided(member("ben", BEN), "approve", "looks fine"), member("cem", CEM)]
+MEMBERS = [member("ann", ANN), decided(member("ben", BEN), BEN, "approve", "looks fine"), member("cem", CEM)]
 
 
 def service(board: str, *, mrenclaves: int = 1, tolerate: str = "", command: str = "run") -> str:
@@ -81,7 +81,7 @@ def test_the_page_in_the_documentation_is_that_of_the_program() -> None:
     board = Board(members={"alice": ANN, "bob": BEN, "checker": CEM}, powers={"checker": "reject"})
     before = service(boarded("web-shop", board))
     members = [
-        member("alice", ANN), decided(member("bob", BEN), "approve", "looks fine"),
+        member("alice", ANN), decided(member("bob", BEN), BEN, "approve", "looks fine"),
         member("checker", CEM, power=("vote", "reject")),
     ]  # fmt: skip
     after = service(boarded("web-shop", board), mrenclaves=2, tolerate="debug-mode")
@@ -114,7 +114,7 @@ def test_breaking_the_glass_is_the_first_line() -> None:
 
 def test_powers_unknown_keys_and_rejections_are_shown() -> None:
     members = [
-        decided(member("ann", ANN, board="namespace", power=("vote", "approve", "reject")), "reject", "no"),
+        decided(member("ann", ANN, board="namespace", power=("vote", "approve", "reject")), ANN, "reject", "no"),
         member("x", None, board="namespace"),
         *({**one, "board": "own"} for one in MEMBERS),
     ]
@@ -177,7 +177,7 @@ def test_risks_are_never_left_out_however_many() -> None:
 
 def test_nobody_steers_the_terminal_of_whoever_reviews() -> None:
     """Notes and reasons are written by others: no colours, no second line, no turned writing."""
-    members = [MEMBERS[0], decided(MEMBERS[1], "approve", "\x1b[2J\u202eok\nRISKS: none found"), MEMBERS[2]]
+    members = [MEMBERS[0], decided(MEMBERS[1], BEN, "approve", "\x1b[2J\u202eok\nRISKS: none found"), MEMBERS[2]]
     shown = proposal(BEFORE, boarded("web-shop"), members, note="\x1b[31mred\r\nRISKS: none found")
     page = review_page(shown, now=NOW)
     assert all(line.isprintable() for line in page.splitlines())

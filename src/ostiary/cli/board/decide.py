@@ -26,6 +26,7 @@ from ostiary.cli.board.options import (
 from ostiary.cli.board.page import review_page
 from ostiary.cli.board.propose import BREAK_GLASS
 from ostiary.cli.connection import CONNECTION, connect
+from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
 from ostiary.client import Counted
 from ostiary.errors import ConflictError, NotAuthorizedError
@@ -69,7 +70,7 @@ def _run(choice: Choice, arguments: Arguments, terminal: Terminal) -> Outcome:
         raise UsageError(f"with --yes the proposal is named by its id, and {text!r} is none")
     place = key_place(arguments, terminal)
     client = connect(arguments, terminal)
-    proposal = client.proposal(find_proposal(text, client))
+    proposal = find_proposal(text, client)
     if proposal.summary.state.is_closed:
         raise ConflictError(f"the proposal is {proposal.summary.state}; nothing is to be decided any more")
     own = place.public()
@@ -78,7 +79,8 @@ def _run(choice: Choice, arguments: Arguments, terminal: Terminal) -> Outcome:
     _confirm(choice, proposal, own, arguments, terminal)
     with place.unlocked(asking(arguments, terminal)) as key:
         _require_member(proposal, key.spki, place.name)
-        counted = client.decide(proposal, choice, key=key, reason=reason)
+        with patience("waiting for the key, and then for the CAS"):
+            counted = client.decide(proposal, choice, key=key, reason=reason)
     return Outcome(stdout=_told(proposal, counted, as_json=arguments.as_json))
 
 

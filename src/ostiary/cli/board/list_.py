@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from ostiary.board.shown import key_hash
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
 from ostiary.cli.board.form import summary_form, written
-from ostiary.cli.board.options import AS_JSON, KEY, PIN_FILE, public_key, seconds
+from ostiary.cli.board.options import AS_JSON, KEY, PIN_FILE, polls, public_key, seconds
 from ostiary.cli.board.page import list_lines
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
-from ostiary.client import MAX_WAIT_FOR_PROPOSALS_SECONDS, Listed
+from ostiary.client import MAX_WAIT_FOR_PROPOSALS_SECONDS, Client, Listed
 
 MAX_WAIT_SECONDS = 366 * 86400
 
@@ -41,22 +39,20 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     if arguments.every_state and arguments.value("session") is None:
         raise UsageError("--closed goes with --session NAME")
     wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
+    waiting_for = key_hash(public_key(arguments, terminal)) if arguments.waiting else None
+    client = connect(arguments, terminal)
     with patience("waiting for proposals"):
-        listed = _listed(arguments, terminal, wait)
+        listed = _listed(client, arguments, waiting_for, wait)
     if not arguments.as_json:
         return Outcome(stdout=list_lines(listed.proposals))
     form = {"proposals": [summary_form(one) for one in listed.proposals], "cursor": listed.cursor}
     return Outcome(stdout=written(form))
 
 
-def _listed(arguments: Arguments, terminal: Terminal, wait: int) -> Listed:
+def _listed(client: Client, arguments: Arguments, waiting_for: bytes | None, wait: int) -> Listed:
     """What there is, after as many long polls as it takes."""
-    waiting_for = key_hash(public_key(arguments, terminal)) if arguments.waiting else None
-    client, given = connect(arguments, terminal), arguments.value("after")
-    end = time.monotonic() + wait
-    after = given
-    while True:
-        left = min(max(0, int(end - time.monotonic())), MAX_WAIT_FOR_PROPOSALS_SECONDS)
+    given = after = arguments.value("after")
+    for left in polls(wait, MAX_WAIT_FOR_PROPOSALS_SECONDS):
         listed = client.proposals(
             session=arguments.value("session"),
             waiting_for=waiting_for,
@@ -64,10 +60,10 @@ def _listed(arguments: Arguments, terminal: Terminal, wait: int) -> Listed:
             after=after,
             wait_seconds=0 if after is None else left,
         )
-        news = listed.cursor != given if given is not None else bool(listed.proposals)
-        if news or time.monotonic() >= end:
-            return listed
+        if listed.cursor != given if given is not None else listed.proposals:
+            break
         after = listed.cursor
+    return listed
 
 
 COMMAND = Command(

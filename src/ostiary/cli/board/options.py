@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Option, UsageError
 from ostiary.cli.signing import signing_key
 from ostiary.cli.terminal import Terminal
@@ -13,6 +17,7 @@ from ostiary.errors import ConfigurationError, NotFoundError, SwappedError
 from ostiary.member_key import Asking, KeyPlace, KnownKey, choose_key
 from ostiary.member_key.pin_file import read_pin
 
+SHORTEST_POLL_SECONDS = 1.0
 EXIT_UNKNOWN = 2
 """No such proposal, or not for us."""
 EXIT_SWAPPED = 65
@@ -49,10 +54,21 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def find_proposal(text: str, client: Client) -> str:
-    """The id that `text` names. Raises NotFoundError, ConfigurationError if a session has several."""
+def find_proposal(text: str, client: Client) -> Proposal:
+    """The proposal that `text` names, held against its id and, if a session was named, against that.
+
+    Raises NotFoundError, ConfigurationError if the session has several, and what `Client.proposal` raises.
+    """
     if is_id(text):
-        return text
+        return client.proposal(text)
+    proposal = client.proposal(_only_open(text, client))
+    found = proposal.facts.session
+    if found.lstrip("/") != text.lstrip("/"):
+        raise SwappedError(f"the CAS shows a proposal of session {found!r} as one of session {text!r}")
+    return proposal
+
+
+def _only_open(text: str, client: Client) -> str:
     listed = client.proposals(session=text).proposals
     if not listed:
         raise NotFoundError(f"session {text!r} has no open proposal, or not for us")
@@ -83,6 +99,21 @@ def asking(arguments: Arguments, terminal: Terminal) -> Asking:
     """Who knows the passphrase or PIN: the file of `--pin-file`, or a person."""
     file = arguments.value("pin_file")
     return terminal.secret if file is None else lambda _: read_pin(Path(file))
+
+
+def polls(wait: int, longest: int) -> Iterator[int]:
+    """How many seconds, at most `longest`, to wait in each of the polls that `wait` seconds take; of 0 s one poll.
+
+    One that was answered at once, as by a service at its bounds, is not followed by the next at once.
+    """
+    end = time.monotonic() + wait
+    while True:
+        begun = time.monotonic()
+        yield min(max(0, math.ceil(end - begun)), longest)
+        now = time.monotonic()
+        if now >= end:
+            return
+        time.sleep(min(end - now, max(0.0, begun + SHORTEST_POLL_SECONDS - now)))
 
 
 def seconds(arguments: Arguments, attribute: str, flag: str, *, most: int) -> int:

@@ -25,7 +25,7 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     """Print the page."""
     own = key_place(arguments, terminal).public()
     client = connect(arguments, terminal)
-    proposal = client.proposal(find_proposal(arguments.words[0], client))
+    proposal = find_proposal(arguments.words[0], client)
     if arguments.as_json:
         return Outcome(stdout=written(proposal_form(proposal)))
     return Outcome(stdout=review_page(proposal, now=datetime.now(UTC), own=own, whole=arguments.whole))

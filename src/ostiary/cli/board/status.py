@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from ostiary.board.shown import Proposal, State
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome
 from ostiary.cli.board.form import summary_form, written
 from ostiary.cli.board.list_ import MAX_WAIT_SECONDS
-from ostiary.cli.board.options import AS_JSON, CODES, CODES_DETAILS, PROPOSAL_DETAILS, find_proposal, seconds
+from ostiary.cli.board.options import AS_JSON, CODES, CODES_DETAILS, PROPOSAL_DETAILS, find_proposal, polls, seconds
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
@@ -25,9 +23,8 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     """Print the state, one word."""
     wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
     client = connect(arguments, terminal)
-    wanted = find_proposal(arguments.words[0], client)
     with patience("waiting for a decision"):
-        proposal = _closed(client, wanted, wait)
+        proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
     state = proposal.summary.state
     code = EXIT_NOT_APPLIED if state.is_closed and state is not State.APPLIED else 0
     if arguments.as_json:
@@ -35,14 +32,14 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     return Outcome(stdout=f"{state}\n", code=code)
 
 
-def _closed(client: Client, wanted: str, wait: int) -> Proposal:
+def _closed(client: Client, proposal: Proposal, wait: int) -> Proposal:
     """The proposal once it is closed, or when the time is over."""
-    end = time.monotonic() + wait
-    proposal, after = client.proposal(wanted), None
-    while not proposal.summary.state.is_closed and time.monotonic() < end:
-        left = max(1, min(LOOK_SECONDS, int(end - time.monotonic())))
+    after = None
+    for left in polls(wait, LOOK_SECONDS):
+        if proposal.summary.state.is_closed or not left:
+            break
         after = client.proposals(session=proposal.facts.session, after=after, wait_seconds=left).cursor
-        proposal = client.proposal(wanted)
+        proposal = client.proposal(proposal.id)
     return proposal
 
 
