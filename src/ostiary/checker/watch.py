@@ -1,7 +1,8 @@
 """The loop: wait for what waits for us, review it, sign, hand it in.
 
 What is undecided the service knows, and each list has all of it, so that a start after any end goes on as if there had
-been none. All that is remembered is the last list, and what in it was left undecided; after a failure not even that.
+been none. All that is remembered is the last list, what in it the rules leave to others, and what could not be looked
+at: that comes last in the next list, so that no proposal keeps the checker from the others.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ class Event:
     verdict: Verdict | None = None
 
     @property
-    def is_decided(self) -> bool:
-        """Whether a decision was signed and taken."""
-        return self.verdict is not None and self.verdict.choice is not None
+    def is_left(self) -> bool:
+        """Whether the rules were asked, and leave it to others."""
+        return self.verdict is not None and self.verdict.choice is None
 
 
 def review(proposal: Proposal, rules: Rules, lists: Lists, *, judge: Judge = judge_confined) -> Verdict:
@@ -77,13 +78,7 @@ def review(proposal: Proposal, rules: Rules, lists: Lists, *, judge: Judge = jud
     and every list that a rule names holds now. Raises OutsideError if rules cannot be judged at all, and nothing else
     for any session or rule.
     """
-    return review_material(material(proposal.facts, proposal.before, proposal.after), rules, lists, judge=judge)
-
-
-def review_material(
-    variables: Mapping[str, Plain], rules: Rules, lists: Lists, *, judge: Judge = judge_confined
-) -> Verdict:
-    """As `review`, over what `material` made."""
+    variables = material(proposal.facts, proposal.before, proposal.after)
     return decide(rules, judged(variables, rules, lists, judge=judge))
 
 
@@ -105,10 +100,20 @@ def judged(
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where to go on. cursor: of the last list, None before the first. left: ids in it that we looked at and left."""
+    """Where to go on. cursor: of the last list, None if all of it must be looked at.
+
+    left: ids that the rules leave to others. late: ids that could not be looked at, the last one last. trouble: why the
+    turn ended early, "" if it did not.
+    """
 
     cursor: str | None = None
     left: frozenset[str] = frozenset()
+    late: tuple[str, ...] = ()
+    trouble: str = ""
+
+    def behind(self, proposal: str) -> int:
+        """Where a proposal stands in a turn: those that could not be looked at come last."""
+        return self.late.index(proposal) + 1 if proposal in self.late else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,31 +134,45 @@ class Checker:
         while True:
             try:
                 place = self.turn(place)
-                pause = FIRST_WAIT_SECONDS
             except ConfigurationError:
                 raise
             except OstiaryError as error:
-                self.say(Event(told=f"{error}; trying again in {pause:.0f} s"))
-                wait(pause)
-                place, pause = Place(), min(2 * pause, MAX_WAIT_SECONDS)
+                place = Place(late=place.late, trouble=str(error))
+            if not place.trouble:
+                pause = FIRST_WAIT_SECONDS
+                continue
+            self.say(Event(told=f"{place.trouble}; trying again in {pause:.0f} s"))
+            wait(pause)
+            pause = min(2 * pause, MAX_WAIT_SECONDS)
 
     def turn(self, place: Place) -> Place:
-        """Wait for a list that is another than the last, and decide all that is new in it.
+        """Wait for a list that is another than the last, or for POLL_SECONDS, and decide what is in it.
 
-        Raises OutsideError and what else keeps the service from being asked at all; some may be decided then.
+        Raises OutsideError and what else keeps the service from being asked at all; ConfigurationError.
         """
         listed = self.service.proposals(
             waiting_for=key_hash(self.key.spki),
             after=place.cursor,
             wait_seconds=0 if place.cursor is None else POLL_SECONDS,
         )
-        left = {one.proposal for one in listed.proposals} & place.left
-        for summary in listed.proposals:
-            if summary.proposal not in left and not summary.state.is_closed:
+        waiting = sorted(
+            (one for one in listed.proposals if not one.state.is_closed), key=lambda one: place.behind(one.proposal)
+        )
+        left = {one.proposal for one in waiting} & place.left
+        for at, summary in enumerate(waiting):
+            if summary.proposal in left:
+                continue
+            try:
                 event = self._decide(summary.proposal, summary.session)
-                self.say(event)
-                if not event.is_decided:
-                    left.add(summary.proposal)
+            except ConfigurationError:
+                raise
+            except OstiaryError as error:
+                after = (one.proposal for one in waiting[at + 1 :] if place.behind(one.proposal))
+                late = (*after, summary.proposal)
+                return Place(left=frozenset(left), late=late, trouble=f"proposal {summary.proposal}: {error}")
+            self.say(event)
+            if event.is_left:
+                left.add(summary.proposal)
         return Place(cursor=listed.cursor, left=frozenset(left))
 
     def _decide(self, proposal: str, session: str) -> Event:

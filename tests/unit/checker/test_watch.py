@@ -257,13 +257,14 @@ def running(board: Board, turns: int) -> tuple[list[Event], list[float]]:
     return events, pauses
 
 
-def test_a_list_that_did_not_change_is_not_looked_at_again() -> None:
+def test_what_was_refused_is_tried_again_with_the_next_list() -> None:
+    """A member whose key is a variable may be unknown for a while."""
     board = Board()
-    board.add(shown())
-    board.trouble = [("proposal", NotFoundError("not yet"))]
-    events, pauses = running(board, 3)
-    assert len(events) == 1
-    assert len(set(board.asked[1:])) == 1
+    proposal = board.add(shown())
+    board.trouble = [("decide", NotAuthorizedError("not yet"))]
+    events, pauses = running(board, 2)
+    assert [event.told for event in events] == ["the decision was refused: not yet", "it is open"]
+    assert choices(board) == {proposal: Choice.APPROVE}
     assert not pauses
 
 
@@ -296,8 +297,44 @@ def test_what_failed_on_the_way_is_decided_by_the_next_list() -> None:
     proposal = board.add(shown())
     events, pauses = running(board, 2)
     assert pauses == [FIRST_WAIT_SECONDS]
-    assert [event.told for event in events] == ["the connection broke; trying again in 1 s", "it is open"]
+    assert [event.told for event in events] == [
+        f"proposal {proposal}: the connection broke; trying again in 1 s",
+        "it is open",
+    ]
     assert choices(board) == {proposal: Choice.APPROVE}
+
+
+def test_no_proposal_keeps_the_checker_from_the_others() -> None:
+    """Two that the service cannot show, ahead of two that it can; then it can show one of them after all."""
+    board = Board()
+    stuck, second = board.add(shown(note="1")), board.add(shown(note="2"))
+    good, bad = board.add(shown(note="3")), board.add(shown(BAD))
+    hidden = {stuck, second}
+    real = board.proposal
+
+    def partly(proposal: str) -> Proposal:
+        if proposal in hidden:
+            raise OutsideError("the answer is too long")
+        return real(proposal)
+
+    board.proposal = partly  # type: ignore[method-assign]
+    events: list[Event] = []
+    watching = checker(board, events)
+    place = watching.turn(Place())
+    assert (place.cursor, place.late) == (None, (stuck,))
+    place = watching.turn(place)
+    assert (place.cursor, place.late) == (None, (stuck, second))
+    assert place.trouble == f"proposal {second}: the answer is too long"
+    place = watching.turn(place)
+    assert choices(board) == {good: Choice.APPROVE, bad: Choice.REJECT}
+    assert place.late == (second, stuck)
+    hidden.remove(second)
+    place = watching.turn(place)
+    assert second in board.decided
+    assert place.late == (stuck,)
+    del board.answers[stuck]
+    place = watching.turn(place)
+    assert (place.late, place.trouble, place.cursor) == ((), "", "none")
 
 
 def test_after_a_turn_that_went_well_the_pauses_begin_anew() -> None:
