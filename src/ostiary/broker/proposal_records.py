@@ -173,7 +173,8 @@ class ProposalRecords:
         self._looked = time.monotonic()
         if head == self._head:
             return self._index
-        pages = [self._page(number) for number in range(count)]
+        numbers = range(count)
+        pages = list(map(self._page, numbers, self._store.versions(map(_page_name, numbers))))
         versions = tuple(page.version for page in pages)
         if self._index.versions != versions:
             self._index = _Index(versions=versions, entries=tuple(entry for page in pages for entry in page.entries))
@@ -235,9 +236,10 @@ class ProposalRecords:
     async def change(self, seconds: float) -> bool:
         """Return when a proposal may have changed; at the latest after `seconds`, or LOOK_SECONDS.
 
-        False at once: MAX_WATCHERS wait already.
+        False: MAX_WATCHERS wait already, and whoever came on top must not come again at once.
         """
         if len(self._watchers) >= MAX_WATCHERS:
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
             return False
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.add(watcher)
@@ -253,11 +255,11 @@ class ProposalRecords:
         record = self._store.get(_PAGES)
         return 0 if record is None else _page_count(record.value)
 
-    def _page(self, number: int) -> _Page:
+    def _page(self, number: int, version: int | None = None) -> _Page:
+        """version: of its record, if it was just looked up."""
         name = _page_name(number)
-        version = self._store.version(name) or 0
         known = self._pages.get(number)
-        if known is not None and known.version == version:
+        if known is not None and known.version == (version or self._store.version(name) or 0):
             return known
         record = self._store.get(name)
         if record is None:

@@ -23,7 +23,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -220,6 +220,12 @@ class Store:
         self._look()
         entry = self._index.get(self._vault.id_of(name))
         return None if entry is None else entry_version(entry)
+
+    def versions(self, names: Iterable[str]) -> tuple[int | None, ...]:
+        """As `version`, of many, with one look at the database's head."""
+        self._look()
+        entries = (self._index.get(self._vault.id_of(name)) for name in names)
+        return tuple(None if entry is None else entry_version(entry) for entry in entries)
 
     def commit(self, writes: Sequence[Write], leaf: bytes, *, expect: Sequence[Expect] = ()) -> Future[Head]:
         """Make all writes and one leaf of the audit log durable, or nothing of it. Returns at once.

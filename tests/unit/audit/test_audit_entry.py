@@ -43,6 +43,9 @@ def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
 
 def test_the_kinds_are_a_closed_list() -> None:
     assert {kind.value for kind in Kind} == {
+        "proposal_closed",
+        "proposal_created",
+        "proposal_decided",
         "anchor_recorded",
         "service_refused",
         "owner_recorded",

@@ -511,8 +511,9 @@ def test_the_sweep_goes_on_after_trouble(board: Board, monkeypatch: pytest.Monke
     assert board.read(shown["proposal"])["state"] == "expired"
 
 
-def test_beyond_the_bound_of_watchers_nobody_waits(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_bound_of_watchers_nobody_waits_for_long(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal_records, "MAX_WATCHERS", 0)
+    monkeypatch.setattr(proposal_records, "LOOK_SECONDS", 0.01)
 
     async def story() -> None:
         first = await list_proposals(board.cas, Query(), caller=None, after=None, wait_seconds=0)

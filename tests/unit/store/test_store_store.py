@@ -113,6 +113,20 @@ def test_versions_are_never_used_twice_even_after_a_deletion(open_data: OpenData
         put(store, "a", b"lost update", expected=1)
 
 
+def test_versions_of_many_are_those_of_each(open_data: OpenData) -> None:
+    store = open_data()
+    put(store, "a", b"first")
+    put(store, "b", b"second")
+    put(store, "a", None, expected=1)
+    put(store, "c", b"third")
+    names = ("a", "b", "c", "d")
+    assert store.versions(names) == tuple(store.version(name) for name in names) == (None, 2, 4, None)
+    assert store.versions(()) == ()
+    store.close()
+    with pytest.raises(StoreError, match="the store is closed"):
+        store.versions(names)
+
+
 def test_deleting_an_absent_record_changes_no_record(open_data: OpenData) -> None:
     store = open_data()
     put(store, "a", None)
