@@ -41,7 +41,7 @@ bench:
 
 lock:
 	@scripts/setup test
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --group build pyproject.toml -o requirements.lock
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --group build --extra checker pyproject.toml -o requirements.lock
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header -c requirements.lock --group dev -o requirements-dev.lock
 
 clean:

@@ -24,8 +24,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ostiary.board import Choice, decision_message, verify_decision
-from ostiary.board.shown import Proposal, State, Summary, read_summary, verify_shown
+from ostiary.board import Choice, ProposalFacts, decision_message, verify_decision
+from ostiary.board.shown import Proposal, State, Summary, read_summary, verify_facts, verify_shown
 from ostiary.errors import (
     ConfigurationError,
     ConflictError,
@@ -297,9 +297,23 @@ class Client:
         """
         if proposal.facts.cas != self.cas:
             raise SwappedError("the proposal is of another CAS than this one")
-        signature = key.sign(decision_message(proposal.facts, choice, reason))
+        return self._decide(proposal.facts, choice, key, reason)
+
+    def reject_unread(self, proposal: str, *, key: MemberKey, reason: str) -> Counted:
+        """Reject the proposal with that id, 64 hex digits, whose session nobody here can read.
+
+        For members that must not be got around by a session of a newer language; it is read nowhere, and rejected for
+        that. Raises as `decide` and `proposal` do, but for what concerns the texts.
+        """
+        cas = self.cas
+        path = f"/v1/proposals/{quote(proposal, safe='')}"
+        members = self._request("GET", path, None, doing=f"showing proposal {proposal!r}")
+        return self._decide(verify_facts(members, asked=proposal, cas=cas), Choice.REJECT, key, reason)
+
+    def _decide(self, facts: ProposalFacts, choice: Choice, key: MemberKey, reason: str) -> Counted:
+        signature = key.sign(decision_message(facts, choice, reason))
         try:
-            verify_decision(proposal.facts, signer=key.spki, choice=choice, reason=reason, signature=signature)
+            verify_decision(facts, signer=key.spki, choice=choice, reason=reason, signature=signature)
         except InputError as error:
             raise OutsideError("the key signed, but its signature does not hold; nothing was sent") from error
         body = {
@@ -308,7 +322,8 @@ class Client:
             "reason": reason,
             "signature": base64.b64encode(signature).decode("ascii"),
         }
-        members = self._send(f"/v1/proposals/{proposal.id}/decisions", body, f"to {choice.value} the proposal")
+        path = f"/v1/proposals/{facts.proposal_hash().hex()}/decisions"
+        members = self._send(path, body, f"to {choice.value} the proposal")
         state, approvals, needed = _state(members.get("state")), members.get("approvals"), members.get("needed")
         if state is None:
             raise self._strange("its answer to a decision has no state")

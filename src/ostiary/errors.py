@@ -28,7 +28,8 @@
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
     │     └─ RollbackError       an earlier state of the database, or one of another history, was put in its place
     ├─ OutsideError              a server, daemon or kernel facility outside us failed or cannot be reached
-    │  └─ SwappedError           a service shows another proposal than the one that its id says
+    │  ├─ SwappedError           a service shows another proposal than the one that its id says
+    │  └─ UnreadableError       a service shows a proposal whose session this version cannot read
     └─ DeniedError               what a client is told when the service refuses its evidence
 
 `message` is one sentence for a person: where, what was found, what was expected, what to do next. `causes` go from the
@@ -279,6 +280,10 @@ class OutsideError(OstiaryError):
 
 class SwappedError(OutsideError):
     """A service shows a proposal that is not what its id, or the session, says. Nobody signs it."""
+
+
+class UnreadableError(OutsideError):
+    """A service shows a proposal whose session this version cannot read. Nobody approves it."""
 
 
 class DeniedError(OstiaryError):

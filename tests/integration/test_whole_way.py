@@ -247,6 +247,14 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     assert "NOAUTH" in done.stdout
     assert "visits: 2" in done.stdout
     assert "CAS refused to configure hello/application" in done.stdout
+    # Three people and a checker: two harmless versions pass, a bad one does not, and carol alone changes nothing.
+    assert [line.split(": ", 1)[1].split(",")[0] for line in done.stdout.splitlines() if "program decides" in line] == [
+        "approve", "approve", "reject",
+    ]  # fmt: skip
+    assert done.stdout.count("the proposal is applied") == 2
+    assert "Caused by: the proposal is rejected" in done.stdout
+    assert done.stdout.count("the proposal is open") == 2
+    assert "leaves of the audit log under head" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

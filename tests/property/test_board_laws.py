@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from hypothesis import assume, given
@@ -146,7 +147,7 @@ def test_what_is_rejected_stays_so_whatever_members_may_still_do(
 
 @given(boards(), decided, st.randoms(), st.booleans())
 def test_neither_names_nor_order_nor_strangers_matter(
-    board: PolicyBoard, choices: Choices, random: st.Random, break_glass: bool
+    board: PolicyBoard, choices: Choices, random: Random, break_glass: bool
 ) -> None:
     members = [replace(member, name=f"member {random.random()}") for member in board.members]
     random.shuffle(members)
@@ -271,11 +272,11 @@ def _renamed(tree: Subject, keys: Mapping[bytes, bytes]) -> Subject:
 
 
 @given(trees, crowds, st.randoms())
-def test_the_order_of_a_rule_means_nothing(tree: Subject, people: set[Person], random: st.Random) -> None:
+def test_the_order_of_a_rule_means_nothing(tree: Subject, people: set[Person], random: Random) -> None:
     assert admitted((_shuffled(tree, random),), people) == admitted((tree,), people)
 
 
-def _shuffled(tree: Subject, random: st.Random) -> Subject:
+def _shuffled(tree: Subject, random: Random) -> Subject:
     if not isinstance(tree, RuleSubject):
         return tree
     parts = [_shuffled(part, random) for part in tree.subjects]

@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"entry"}),
     frozenset({"cli"}),
     frozenset({"demo"}),
-    frozenset({"server", "launcher"}),
+    frozenset({"server", "launcher", "checker"}),
     frozenset({"broker", "client"}),
     frozenset({"freshness", "witness"}),
     frozenset({"appraisal", "secret", "board", "store", "audit", "platform"}),
@@ -95,6 +95,15 @@ def test_the_client_knows_nothing_of_the_service() -> None:
     for file in files_of_client:
         ours = {room(module) for module in imports(file) if module.split(".")[0] == "ostiary"}
         assert ours <= {"board", "member_key", "session", "evidence", "attester", "errors", "__init__"}
+
+
+def test_the_checker_uses_the_public_api_alone() -> None:
+    """It is a program that others run: what it knows of a service is what a client knows."""
+    files_of_checker = [file for file in files() if home(file) == "checker"]
+    assert files_of_checker
+    for file in files_of_checker:
+        ours = {room(module) for module in imports(file) if module.split(".")[0] == "ostiary"}
+        assert ours <= {"checker", "client", "board", "member_key", "session", "errors", "__init__"}
 
 
 def test_the_test_sees_an_import_that_points_upwards(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from ostiary.board.count import Choice
 from ostiary.board.decision import verify_decision
 from ostiary.board.proposal import ProposalFacts
 from ostiary.board.risk import Risk, nothing_like, risks
-from ostiary.errors import InputError, OutsideError, SwappedError
+from ostiary.errors import InputError, OutsideError, SwappedError, UnreadableError
 from ostiary.session import ParsedSession, PolicyBoard, SignerSubject, parse_session
 from ostiary.session.diff import Difference, differences
 
@@ -173,24 +173,16 @@ def verify_shown(answer: Mapping[str, object], *, asked: str, cas: bytes) -> Pro
     change from `before` to `after`, in the CAS that we know, and can count for nothing else.
     Does not guarantee that `before` is still the current version, or that what the service says of state, deadlines,
     decisions and members of other sessions is true; nor that the change is good.
-    Raises OutsideError (no proposal of the form known here, or a session that this version cannot read), SwappedError.
+    Raises OutsideError (no proposal of the form known here), UnreadableError (a session that this version cannot
+    read), SwappedError.
     """
     summary = read_summary(answer)
     facts = _facts(summary, answer)
-    if not hmac.compare_digest(facts.cas, cas):
-        raise SwappedError(
-            "the proposal is of another CAS than the one that was asked",
-            f"it is of the CAS whose key has the hash {facts.cas.hex()}, and we know this one by {cas.hex()}",
-            "know the CAS by its root certificate: --cas-ca with the cas-ca.pem of `ostiary serve`",
-        )
+    _require_cas(facts, cas)
     after = _session(answer, "session_text")
     before = None if answer.get("before_text") is None else _session(answer, "before_text")
     _require_texts(facts, before, after)
-    if facts.proposal_hash().hex() != asked:
-        raise SwappedError(
-            "the proposal was swapped: what is shown is not what its id says",
-            f"asked for {asked}, and what is shown has the id {facts.proposal_hash().hex()}",
-        )
+    _require_id(facts, asked)
     members = tuple(_member(one) for one in _objects(answer, "members", most=MAX_MEMBERS_SHOWN))
     _require_members(facts, members, before, after)
     start = nothing_like(after.session) if before is None else before.session
@@ -204,6 +196,38 @@ def verify_shown(answer: Mapping[str, object], *, asked: str, cas: bytes) -> Pro
         members=members,
         made_by=_MADE_HERE,
     )
+
+
+def verify_facts(answer: Mapping[str, object], *, asked: str, cas: bytes) -> ProposalFacts:
+    """The facts of the proposal `asked` in what a service answered, of texts that need not be readable.
+
+    Guarantees on return: checks 1, 2 and 5 held, so a signature over the facts counts for this proposal alone. Says
+    nothing about the texts, which nobody has read: enough to reject it, never to approve it.
+    Raises OutsideError (no proposal of the form known here), SwappedError.
+    """
+    facts = _facts(read_summary(answer), answer)
+    _require_cas(facts, cas)
+    _require_id(facts, asked)
+    return facts
+
+
+def _require_cas(facts: ProposalFacts, cas: bytes) -> None:
+    """Raises SwappedError."""
+    if not hmac.compare_digest(facts.cas, cas):
+        raise SwappedError(
+            "the proposal is of another CAS than the one that was asked",
+            f"it is of the CAS whose key has the hash {facts.cas.hex()}, and we know this one by {cas.hex()}",
+            "know the CAS by its root certificate: --cas-ca with the cas-ca.pem of `ostiary serve`",
+        )
+
+
+def _require_id(facts: ProposalFacts, asked: str) -> None:
+    """Raises SwappedError."""
+    if facts.proposal_hash().hex() != asked:
+        raise SwappedError(
+            "the proposal was swapped: what is shown is not what its id says",
+            f"asked for {asked}, and what is shown has the id {facts.proposal_hash().hex()}",
+        )
 
 
 def _facts(summary: Summary, answer: Mapping[str, object]) -> ProposalFacts:
@@ -355,7 +379,7 @@ def _session(answer: Mapping[str, object], name: str) -> ParsedSession:
     try:
         return parse_session(_text(answer, name))
     except InputError as error:
-        raise OutsideError(
+        raise UnreadableError(
             f"the proposal's {name} is not a session that this version knows",
             *error.chain,
             "nothing can be signed that cannot be read; a newer version of Ostiary may know it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ostiary.cli import explain, known, own
+from ostiary.cli import checker, explain, known, own
 from ostiary.cli.arguments import Command
 from ostiary.cli.board import approve, key, list_, propose, reject, review, show, status, withdraw
 from ostiary.cli.connection import UNVERIFIED
@@ -44,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     withdraw.COMMAND,
     status.COMMAND,
     explain.COMMAND,
+    checker.COMMAND,
     *own.COMMANDS,
     *known.COMMANDS,
 )

@@ -52,8 +52,10 @@ NOT_VERIFIED = Option(
 CONNECTION = (CAS, CAS_CA, IDENTITY, NOT_VERIFIED, RETRIES)
 
 
-def connect(arguments: Arguments, terminal: Terminal) -> Client:
+def connect(arguments: Arguments, terminal: Terminal, *, identity: Identity | None = None) -> Client:
     """A client of the CAS that the options name. The service is known by a certificate, or by nothing if so asked.
+
+    identity: who we are to it, if that is not `own_identity`.
 
     Raises ConfigurationError: no CAS is named, nothing says how to know it, a file cannot be used. Raises UsageError.
     """
@@ -69,7 +71,7 @@ def connect(arguments: Arguments, terminal: Terminal) -> Client:
     return Client(
         address,
         anchors=anchors,
-        identity=own_identity(arguments, terminal).pem,
+        identity=(identity or own_identity(arguments, terminal)).pem,
         retries=_retries(arguments, terminal),
     )
 

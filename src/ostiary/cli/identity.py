@@ -47,12 +47,18 @@ class Identity:
 
 def make_identity() -> str:
     """A new identity as PEM text: P-256, self-signed, in the form of other CLIs; only key and form matter."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    return self_signed(ec.generate_private_key(ec.SECP256R1()))
+
+
+def self_signed(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
+    """A key and a certificate of its own, as PEM text: in TLS only the key matters."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _COMMON_NAME)])
     names = x509.SubjectAlternativeName([x509.DNSName(_ALTERNATIVE_NAME)])
     builder = x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(_BEGIN).not_valid_after(_END)
-    certificate = builder.add_extension(names, critical=False).sign(key, SHA256())
+    certificate = builder.add_extension(names, critical=False).sign(
+        key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256()
+    )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return (pem + certificate.public_bytes(Encoding.PEM)).decode()
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from ostiary.demo.processes import (
@@ -18,6 +19,7 @@ from ostiary.demo.processes import (
     accepts_connections,
     children,
     clean_environment,
+    end,
     free_port,
     last_lines,
     ready_line,
@@ -45,8 +47,9 @@ def tell(say: Say) -> None:
         _https_server(stage, say)
         _redis(stage, say)
         _changed_program(stage, say)
+        _policy_board(stage, say)
         say("\nStopping all that was started.")
-    say("Done: two programs were configured by proving what they are, one was refused.")
+    say("Done: programs were configured by proving what they are, one was refused, and nobody changed a session alone.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class _Stage:
     running: Children
     client_api: str
     enclave_api: str
+    authority: str
     socket: str
     certificate: Path
     key: Path
@@ -86,6 +90,14 @@ class _Stage:
     def measure(self, *command: str) -> str:
         """The measurement of a program, as a session's `mrenclave` wants it."""
         return _output([*_ostiary(), "measure", "--", *command]).strip()
+
+    def board(self, *words: str, expect: int = 0) -> str:
+        """What `ostiary board` prints, for the person of our client certificate; stderr if it must fail."""
+        identity = self.directory / "me-identity.pem"
+        identity.write_text(self.key.read_text() + self.certificate.read_text())
+        known = ["--cas", self.client_api, "--cas-ca", self.authority, "--identity", str(identity)]
+        environment = {**clean_environment(), "SCONE_CLI_CONFIG": str(self.directory / "cas" / "config.json")}
+        return _output([*_ostiary(), "board", *words, *known], environment, expect=expect)
 
     def run_command(self, service: str, *command: str) -> list[str]:
         """`ostiary run` for a service of a session."""
@@ -128,6 +140,7 @@ def _set_up(directory: Path, running: Children, say: Say) -> _Stage:
         running=running,
         client_api=addresses["client"],
         enclave_api=addresses["enclave"],
+        authority=addresses["ca"],
         socket=str(socket),
         certificate=certificate,
         key=key,
@@ -209,6 +222,84 @@ def _changed_program(stage: _Stage, say: Say) -> None:
     say("\n".join(f"    {line}" for line in reason))
 
 
+def _policy_board(stage: _Stage, say: Say) -> None:
+    say("\n(d) A session that nobody changes alone: alice, bob, carol and a program decide, two of them together.")
+    if find_spec("cel_expr_python") is None:
+        say("    Left out: the program that decides needs a library; pip install 'ostiary[checker]'.")
+        return
+    keys, public = {}, {}
+    for name in ("alice", "bob", "carol"):
+        keys[name] = str(stage.directory / f"{name}.pem")
+        _output(["openssl", "genpkey", "-algorithm", "ed25519", "-out", keys[name]])
+        public[name.upper()] = json.dumps(_output(["openssl", "pkey", "-in", keys[name], "-pubout"]))
+    checker = _start_checker(stage, say)
+
+    first = _propose(stage, say, _session("board", TOLERATED="", WORDS="", **public), "the first version")
+    _tell_decision(stage, say, checker, first, "approve")
+    _decide(stage, say, first, "alice", keys, "applied")
+
+    harmless = _propose(stage, say, _session("board", TOLERATED="", WORDS=" --verbose", **public), "tell me more")
+    _tell_decision(stage, say, checker, harmless, "approve")
+    _decide(stage, say, harmless, "bob", keys, "applied")
+
+    bad = _propose(stage, say, _session("board", TOLERATED="debug-mode", WORDS="", **public), "just for a day")
+    _tell_decision(stage, say, checker, bad, "reject")
+    say("    Its veto is final. The people may approve as much as they like:")
+    refused = stage.board("approve", bad, "--yes", "--key", keys["alice"], expect=1)
+    say(f"    $ ostiary board approve {bad[:16]}… --key alice.pem\n    {refused.strip().splitlines()[-1].strip()}")
+
+    say("    Now the program is away, and somebody has carol's key:")
+    end(checker)
+    evil = _propose(stage, say, _session("board", TOLERATED="debug-mode", WORDS=" --evil", **public), "")
+    for _ in range(2):
+        _decide(stage, say, evil, "carol", keys, "open")
+    say("    One of the two that are needed, however often she decides. Every step is in the service's log:")
+    say("    $ ostiary store verify")
+    verified = _output([*_ostiary(), "store", "verify", "--data", str(stage.directory / "data")])
+    say("\n".join(f"    {line}" for line in verified.strip().splitlines()))
+
+
+def _start_checker(stage: _Stage, say: Say) -> subprocess.Popen[bytes]:
+    """`ostiary checker` under `ostiary run`; only there it has its key."""
+    script = Path(sys.executable).with_name("ostiary")
+    command = [str(script), "checker"] if script.exists() else [*_ostiary(), "checker"]
+    text = _session(
+        "checker",
+        MEASUREMENT=stage.measure(*command),
+        COMMAND=" ".join(command),
+        ADDRESS=stage.client_api,
+        AUTHORITY=json.dumps(Path(stage.authority).read_text()),
+    )
+    say("    The program is `ostiary checker`. It has its rules and its key from a session of its own.")
+    say(f"    session hash {stage.upload(text)}")
+    say("    $ ostiary run --service checker/watch -- ostiary checker")
+    return stage.running.start("checker", stage.run_command("checker/watch", *command))
+
+
+def _propose(stage: _Stage, say: Say, text: str, note: str) -> str:
+    """The id of a proposal."""
+    path = stage.directory / "board.yml"
+    path.write_text(text)
+    proposal = stage.board("propose", str(path), "--note", note).split()[0]
+    say(f"    $ ostiary board propose board.yml --note '{note}'\n    {proposal}")
+    return proposal
+
+
+def _tell_decision(stage: _Stage, say: Say, checker: subprocess.Popen[bytes], proposal: str, expected: str) -> None:
+    told = ready_line(checker, stage.running.log("checker"))
+    if (told["proposal"], told["decision"]) != (proposal, expected):
+        raise OutsideError(f"the checker decided {told['decision']}, expected {expected}", told["reason"])
+    say(f"    The program decides: {told['decision']}, {told['reason']}.")
+
+
+def _decide(stage: _Stage, say: Say, proposal: str, person: str, keys: Mapping[str, str], expected: str) -> None:
+    stage.board("approve", proposal, "--yes", "--key", keys[person])
+    state = stage.board("status", proposal).strip()
+    say(f"    $ ostiary board approve {proposal[:16]}… --key {person}.pem\n    the proposal is {state}")
+    if state != expected:
+        raise OutsideError(f"the proposal is {state}, expected {expected}")
+
+
 def _ostiary() -> list[str]:
     return [sys.executable, "-m", "ostiary"]
 
@@ -229,7 +320,8 @@ def _session(name: str, **replacements: str) -> str:
     return text
 
 
-def _output(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+def _output(command: Sequence[str], env: Mapping[str, str] | None = None, *, expect: int = 0) -> str:
+    """stdout of a command that must end with status `expect`; stderr if that is a failure."""
     done = subprocess.run(
         command,
         capture_output=True,
@@ -239,8 +331,8 @@ def _output(command: Sequence[str], env: Mapping[str, str] | None = None) -> str
         stdin=subprocess.DEVNULL,
         env=clean_environment() if env is None else {**env},
     )
-    if done.returncode:
+    if done.returncode != expect:
         raise OutsideError(
             f"{command[0]} ended with status {done.returncode}", *(done.stderr or done.stdout).splitlines()
         )
-    return done.stdout
+    return done.stderr if expect else done.stdout

@@ -158,7 +158,7 @@ def verify_signatures(session_hash: bytes, signatures: Iterable[Signature]) -> V
     keys: set[bytes] = set()
     for at, signature in enumerate(signatures):
         try:
-            _verify(signature, message)
+            verify_signature(signature, message)
         except InvalidSignature:
             raise InputError(
                 f"signatures[{at}] does not hold: it is not the signature of its signer over the session "
@@ -171,8 +171,8 @@ def verify_signatures(session_hash: bytes, signatures: Iterable[Signature]) -> V
     return VerifiedSigners(session_hash=session_hash, keys=frozenset(keys), made_by=_MADE_HERE)
 
 
-def _verify(signature: Signature, message: bytes) -> None:
-    """Raises InvalidSignature."""
+def verify_signature(signature: Signature, message: bytes) -> None:
+    """Whether the signature is of its signer over `message`, whatever that is. Raises InvalidSignature if not."""
     key = load_der_public_key(signature.spki)
     if isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature.signature, message)
