@@ -216,6 +216,23 @@ class Client:
             raise self._strange("its answer has no session hash")
         return session_hash
 
+    def sessions(self, namespace: str) -> tuple[str, ...]:
+        """The names of the sessions of a namespace, `/` for those that are in none, in no order."""
+        found: list[str] = []
+        start: int | None = 0
+        while start is not None:
+            query = urlencode({"namespace": namespace, "from": start})
+            doing = f"listing the sessions of {namespace!r}"
+            members = self._request("GET", f"/v1/sessions?{query}", None, doing=doing)
+            names, following = members.get("sessions"), members.get("next")
+            if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
+                raise self._strange("its answer has no list of sessions")
+            if following is not None and (not isinstance(following, int) or following <= start):
+                raise self._strange("its list of sessions never ends")
+            found += names
+            start = following
+        return tuple(found)
+
     def denial(self, denial: str) -> dict[str, object]:
         """The denial with that id, signed by the service. Verifies nothing."""
         return self._request("GET", f"/v1/denials/{quote(denial, safe='')}", None, doing=f"reading denial {denial!r}")

@@ -383,3 +383,18 @@ def test_a_session_in_a_namespace_of_somebody_else_is_refused(
     answer = upload(service, eve, text(f"{name}/sub"))
     assert answer.status == 403
     assert "create sessions in namespace" in answer.body["msg"][0]
+
+
+def test_sessions_of_a_namespace_are_listed(service: RunningService, alice: Client, eve: Client, name: str) -> None:
+    created(service, alice, text(name))
+    created(service, alice, text(f"{name}/a"))
+    answer = read(service, alice, f"/v1/sessions?namespace={name}")
+    assert (answer.status, answer.body) == (200, {"sessions": [f"{name}/a"], "next": None})
+    assert name in read(service, eve, "/v1/sessions").body["sessions"]
+    refused = read(service, eve, f"/v1/sessions?namespace={name}")
+    assert refused.status == 403
+    assert refused.body["msg"][0].startswith(
+        f"Failed to list the sessions of namespace '{name}': You have insufficient"
+    )
+    for start in ("x", "-1", "99999"):
+        assert read(service, alice, f"/v1/sessions?from={start}").status == 400

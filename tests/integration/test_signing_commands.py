@@ -174,6 +174,17 @@ def test_f036_the_hash_of_a_salted_session_that_nobody_reads_is_read(scone: Scon
     assert scone("session", "read-hash", "there-is-none").code == 1
 
 
+def test_the_sessions_of_a_namespace_are_listed_one_a_line(scone: Scone, name: str) -> None:
+    for part in (name, f"{name}/b", f"{name}/a"):
+        scone.good("session", "create", scone.write("s.yml", f'version: "0.3.12"\nname: {part}\n'))
+    assert scone("session", "list", name).out == f"{name}/a\n{name}/b\n"
+    assert name in scone("session", "list").out.splitlines()
+    assert scone("session", "list", f"{name}/a").out == ""
+    shown = scone("session", "list", "there-is-none")
+    assert (shown.code, shown.out) == (1, "")
+    assert "Session not found" in shown.err
+
+
 def test_verify_and_diff_take_signed_sessions(scone: Scone, name: str) -> None:
     file = scone.write("s.yml", SESSION.format(name=name, update="CREATOR").replace("read: NONE", "read: ANY"))
     scone.write("1.json", scone.good("session", "sign", *FIRST, file))

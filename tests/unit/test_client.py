@@ -67,6 +67,28 @@ def test_hash_and_encryption_key_are_asked_for_by_address(tmp_path: Path, waits:
     assert server.requests[1].startswith(b"GET /v1/session_encryption_key HTTP/1.1\r\n")
 
 
+def test_a_list_of_sessions_is_asked_for_until_it_ends(tmp_path: Path, waits: list[float]) -> None:
+    told = [answer(200, {"sessions": ["a/b"], "next": 7}), answer(200, {"sessions": ["a/c"], "next": None})]
+    with serving(tmp_path, told) as server:
+        assert client(server, waits).sessions("a b") == ("a/b", "a/c")
+    assert server.requests[0].startswith(b"GET /v1/sessions?namespace=a+b&from=0 HTTP/1.1\r\n")
+    assert server.requests[1].startswith(b"GET /v1/sessions?namespace=a+b&from=7 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(("value", "says"), [
+    ({}, "its answer has no list of sessions"),
+    ({"sessions": [5], "next": None}, "its answer has no list of sessions"),
+    ({"sessions": ["\x1b[2J"], "next": None}, "its answer has no list of sessions"),
+    ({"sessions": [], "next": 0}, "its list of sessions never ends"),
+    ({"sessions": [], "next": "1"}, "its list of sessions never ends"),
+])  # fmt: skip
+def test_a_list_of_sessions_that_no_cas_gives_is_refused(
+    tmp_path: Path, waits: list[float], value: object, says: str
+) -> None:
+    with serving(tmp_path, [answer(200, value)]) as server, pytest.raises(OutsideError, match=says):
+        client(server, waits).sessions("/")
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_trouble_of_the_cas_is_told_in_its_words(tmp_path: Path, waits: list[float], status: int) -> None:
     says = r"^CAS .* failed at reading session 'a': not now: read again$"

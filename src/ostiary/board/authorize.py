@@ -36,6 +36,7 @@ class Operation(Enum):
     READ = "read"
     UPDATE = "update"
     CREATE_SESSIONS = "create_sessions"
+    LIST_SESSIONS = "list_sessions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def authorize(
     identity by a signature, and neither is CREATOR. A rule `require-all` is satisfied if each of its entries is, so by
     one party only if that is every entry's. A rule `require-at-least-N` asks for N entries and for N parties: a TLS
     identity is one, each verified signer is one, in however many entries it stands. Signatures and rules never admit to
-    read.
+    read or list.
     Does not guarantee: that the peer holds the key (TLS or `verify_signatures` did), that the signatures are of what is
     being uploaded, or that `access_policy` is of the newest version (whoever calls must have loaded that).
     Raises IdentityRequiredError if a key might be admitted and the peer showed none, else NotAuthorizedError.
@@ -108,10 +109,14 @@ def authorize(
     )
 
 
+_SHOWN_ONLY = (Operation.READ, Operation.LIST_SESSIONS)
+"""Nothing is signed to do these."""
+
 _VERBS = {
     Operation.READ: "access session",
     Operation.UPDATE: "update session",
     Operation.CREATE_SESSIONS: "create sessions in namespace",
+    Operation.LIST_SESSIONS: "list the sessions of namespace",
 }
 
 
@@ -142,6 +147,8 @@ def _subjects(operation: Operation, policy: AccessPolicy | Variable) -> tuple[Su
             return policy.update
         case Operation.CREATE_SESSIONS:
             return policy.effective_create_sessions
+        case Operation.LIST_SESSIONS:
+            return policy.effective_list_sessions
 
 
 _Parties = frozenset[bytes]
@@ -174,7 +181,7 @@ class _Request:
                 return self._tls_identity(lambda caller: hmac.compare_digest(pem_hash, caller.certificate_hash))
             case SignerSubject():
                 return self._signer(subject)
-            case RuleSubject() if self.operation is not Operation.READ:
+            case RuleSubject() if self.operation not in _SHOWN_ONLY:
                 return self._rule(subject)
             case _:
                 return None
@@ -193,7 +200,7 @@ class _Request:
     def _signer(self, signer: SignerSubject) -> _Parties | None:
         """Reading is not signed: a signature admits to nothing that it was not made for."""
         signed = isinstance(self.caller, VerifiedSigners) and signer.spki in self.caller.keys
-        return frozenset({signer.spki}) if signed and self.operation is not Operation.READ else None
+        return frozenset({signer.spki}) if signed and self.operation not in _SHOWN_ONLY else None
 
     def _rule(self, rule: RuleSubject) -> _Parties | None:
         answers = [self.satisfied_by(part) for part in rule.subjects]

@@ -14,6 +14,7 @@ from ostiary.board import Caller, Operation, Party, authorize
 from ostiary.board.count import compiled_rule
 from ostiary.broker.admission import access_policy_of, policy_board_of
 from ostiary.broker.cas import Cas, log
+from ostiary.broker.children import created_write
 from ostiary.broker.file_records import Succession
 from ostiary.broker.file_state import KEY_BYTES
 from ostiary.broker.key_vaults import has_other_credentials
@@ -174,6 +175,8 @@ async def store_version(
             salted=salted,
         )
         all_writes += [*found.writes, *files.writes, *writes]
+        if current is None and name != ROOT:
+            all_writes.append(created_write(cas.store, name))
         await asyncio.wrap_future(cas.store.commit(all_writes, leaf, expect=(*found.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
 

@@ -14,6 +14,7 @@ from ostiary.cli.session import (
     create,
     diff,
     encrypt,
+    listing,
     read,
     read_hash,
     schema,
@@ -31,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     encrypt.COMMAND,
     read.COMMAND,
     read_hash.COMMAND,
+    listing.COMMAND,
     verify.COMMAND,
     diff.COMMAND,
     schema.COMMAND,
@@ -63,7 +65,6 @@ OUT_OF_SCOPE = frozenset(
 """Compilers and machines; never part of Ostiary."""
 
 NOT_YET = frozenset({
-    ("session", "list"),
     ("cas", "provision"), ("cas", "update-config"), ("cas", "register-backup"),
     ("cas", "register-upgrade"), ("cas", "start-upgrade"), ("cas", "verify-audit-log"), ("cas", "attest-audit-log"),
     ("cas", "get-audit-log-checkpoints"), ("cas", "version"),

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from ostiary import __version__
 from ostiary.board import Caller
 from ostiary.broker.cas import Cas
+from ostiary.broker.children import list_sessions
+from ostiary.broker.namespace import ROOT
 from ostiary.broker.public_values import read_public_value, read_public_values
 from ostiary.broker.read import parse_hash, read_session, read_session_hash
 from ostiary.broker.read_denial import DEFAULT_LISTED, DenialDesk
@@ -47,6 +49,7 @@ def client_api(cas: Cas) -> Starlette:
             _route(cas, "/session", "GET", _no_name),
             _route(cas, "/session/", "GET", _no_name),
             _route(cas, "/session/{name:path}", "GET", _read),
+            _route(cas, "/v1/sessions", "GET", _list),
             _route(cas, "/v1/sessions/{name:path}", "GET", _read),
             _route(cas, "/v1/session_hashes/{name:path}", "GET", _read_hash),
             _route(cas, "/v1/session_encryption_key", "GET", _encryption_key),
@@ -147,6 +150,22 @@ async def _read(cas: Cas, request: Request) -> Answer:
     except OstiaryError as error:
         return error_answer(error, doing=f"Failed to read session '{name}'")
     return answer(200, {"hash": session.hash.hex(), "session": session.text})
+
+
+async def _list(cas: Cas, request: Request) -> Answer:
+    query = request.query_params
+    start = query.get("from", "0")
+    namespace = _session_name(query.get("namespace", "")) or ROOT
+    try:
+        listed = await list_sessions(
+            cas,
+            namespace,
+            start=int(start) if start.isascii() and start.isdigit() and len(start) <= _MAX_LIMIT_DIGITS else -1,
+            caller=_caller(request),
+        )
+    except OstiaryError as error:
+        return error_answer(error, doing=f"Failed to list the sessions of namespace '{namespace}'")
+    return answer(200, {"sessions": list(listed.sessions), "next": listed.next})
 
 
 async def _read_hash(cas: Cas, request: Request) -> Answer:

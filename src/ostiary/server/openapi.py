@@ -207,6 +207,15 @@ _SCHEMAS: dict[str, JsonValue] = {
         "additionalProperties": False,
         "properties": {"values": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"}}},
     },
+    "Sessions": {
+        "type": "object",
+        "required": ["sessions", "next"],
+        "additionalProperties": False,
+        "properties": {
+            "sessions": {"type": "array", "items": {"type": "string"}},
+            "next": {"type": ["integer", "null"]},
+        },
+    },
     "Error": {
         "type": "object",
         "required": ["msg", "version"],
@@ -237,7 +246,7 @@ def openapi_document() -> JsonValue:
         },
         "paths": {
             "/session": {"post": _upload("uploadSession"), "get": _health_check()},
-            "/v1/sessions": {"post": _upload("uploadSessionV1")},
+            "/v1/sessions": {"post": _upload("uploadSessionV1"), "get": _list_sessions()},
             "/v1/signed_sessions": {"put": _upload_signed()},
             "/v1/encrypted_sessions": {"put": _upload_encrypted()},
             "/session/{name}": {"get": _read("readSession")},
@@ -374,6 +383,28 @@ def _read(operation: str) -> JsonValue:
                     "401": "a client certificate is needed",
                     "403": "the key may not read this session",
                     "404": "no such session or version",
+                }
+            ),
+        },
+    }
+
+
+def _list_sessions() -> JsonValue:
+    return {
+        "operationId": "listSessions",
+        "summary": "The sessions of a namespace, for those who may list them, or create some, by its access policy",
+        "parameters": [
+            parameter("namespace", "query", "session name; without it the root namespace", required=False),
+            parameter("from", "query", "`next` of the answer before", required=False),
+        ],
+        "responses": {
+            "200": json_answer("names, in no order; `next` is null in the last answer", "Sessions"),
+            **errors(
+                {
+                    "400": "`from` is no `next` of an earlier answer",
+                    "401": "a client certificate is needed",
+                    "403": "the key may neither list nor create sessions in this namespace",
+                    "404": "no such namespace",
                 }
             ),
         },

@@ -100,7 +100,7 @@ def test_help_and_version_succeed(scone: Scone, line: str) -> None:
     ("session encrypt F --cas a --key b", 64, "Error: scone: --cas and --key contradict each other"),
     ("session encrypt F --key b", 64, "Error: scone: --key: a session encryption key has 64 hex digits, found 'b'\n"),
     ("cas show-identification -cs", 64, "Error: scone: these options each ask for one value; give one of them\n"),
-    ("session list", 64, "Error: scone session list is not part of this version of Ostiary yet\n"),
+    ("session list a b", 64, "Error: scone: found 2 arguments beside the options, expected [PATH]\n"),
     ("fspf create x", 64, "Error: scone fspf is not part of this version of Ostiary yet\n"),
     ("binaryfs / x", 64, "Error: scone binaryfs is not part of this version of Ostiary yet\n"),
     ("nonsense", 64, "Error: scone: there is no command 'nonsense'\n"),
