@@ -543,7 +543,7 @@ def test_a_card_is_asked_by_its_pin_after_the_confirmation(shop: Shop) -> None:
     shop.create()
     proposal = shop.propose(read="ANY")
     words = ("board", "approve", proposal, "--key", tokens().uri("carol"))
-    answers = [("Approve as carol? Type yes", "yes"), ("PIN of PKCS#11 key 'carol'", PIN)]
+    answers = [("Approve as carol, with 1 risk? Type yes", "yes"), ("PIN of PKCS#11 key 'carol'", PIN)]
     done = talk(words, shop.scone.directory, answers)
     assert (done.code, done.out) == (0, "open: 1 of 2 approvals\n")
 

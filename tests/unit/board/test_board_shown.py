@@ -153,6 +153,7 @@ def test_a_proposal_of_another_cas_is_refused_even_if_all_else_holds() -> None:
     ({"members": [{**MEMBERS[0], "decision": "yes"}]}, "decision is no object"),
     ({"members": [{**MEMBERS[0], "decision": {**MADE, "choice": "hesitate"}}]},
      "choice is 'hesitate', expected approve, withdraw or reject"),
+    ({"members": [{**MEMBERS[0], "decision": {**MADE, "signature": "?"}}]}, "signature is not base64"),
 ])  # fmt: skip
 def test_what_is_no_proposal_is_refused(changed: dict[str, Any], says: str) -> None:
     shown, asked = swapped(**changed)

@@ -59,9 +59,6 @@ def test_an_ordinary_change_is_one_screen_the_risk_first() -> None:
         == f"""\
 Update of session web-shop: open
   proposal {shown.id}
-  makes version {shown.after.hash.hex()[:16]}… after {parse_session(before).hash.hex()[:16]}…
-  by key abababababababab…, 2026-11-23 12:00 UTC
-  "try the debugger"
 RISKS: 2
   ! tolerates-debug: tolerates debug-mode: who runs the host can read the memory
     of its programs
@@ -71,6 +68,9 @@ Members: 1 of 2 approvals needed
   ben              vote                   approved 11-23 12:30 "looks fine"
   ann              vote                   -
 
+Proposed 2026-11-23 12:00 UTC by key abababababababab…
+  to make version {shown.after.hash.hex()[:16]}… after {parse_session(before).hash.hex()[:16]}…
+  "try the debugger"
 To be decided until 2026-11-30 12:00 UTC (6 d 23 h left)
 """
     )
@@ -120,7 +120,7 @@ def test_powers_unknown_keys_and_rejections_are_shown() -> None:
     ]
     page = review_page(proposal(None, BEFORE, members, approvals=None, proposer=None), now=NOW)
     assert page.startswith("First version of session web-shop: open\n")
-    assert "  by somebody without a certificate, 2026" in page
+    assert "Proposed 2026-11-23 12:00 UTC by somebody without a certificate\n  to make version " in page
     assert '\n  ann              alone: approve, reject [namespace] rejected 11-23 12:30 "no"\n' in page
     assert "\n  x                vote                   [namespace] key not known\n" in page
     assert "\nMembers\n" in page
@@ -173,6 +173,14 @@ def test_risks_are_never_left_out_however_many() -> None:
     page = review_page(proposal(BEFORE, BEFORE + services, MEMBERS), now=NOW)
     assert all(f"adds service s{at}" in page for at in range(40))
     assert "Members: 0 of 2" in page
+
+
+def test_a_long_note_does_not_push_the_risks_away() -> None:
+    shown = proposal(BEFORE, boarded("web-shop"), MEMBERS, note="all is well " * 80)
+    page = review_page(shown, now=NOW)
+    assert len(page.splitlines()) <= PAGE_ROWS
+    assert page.index("RISKS: 1") < page.index("all is well") < page.index("   … --all shows the rest\n")
+    assert " ".join(review_page(shown, now=NOW, whole=True).split()).count("all is well") == 80
 
 
 def test_nobody_steers_the_terminal_of_whoever_reviews() -> None:

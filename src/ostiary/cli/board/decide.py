@@ -104,7 +104,10 @@ def _confirm(choice: Choice, proposal: Proposal, own: bytes | None, arguments: A
     page = review_page(proposal, now=datetime.now(UTC), own=own, whole=arguments.whole)
     print(page, end="", file=sys.stderr, flush=True)
     word = BREAK_GLASS_WORD if glass else "yes"
-    terminal.confirm(f"{choice.value.capitalize()} as {_name(proposal, own)}?", word)
+    count = len(proposal.risks)
+    # Of a long page the end is what stands on the screen.
+    risks = "" if not count else f", with {count} risk{'s' if count > 1 else ''}"
+    terminal.confirm(f"{choice.value.capitalize()} as {_name(proposal, own)}{risks}?", word)
 
 
 def _name(proposal: Proposal, own: bytes | None) -> str:

@@ -1,7 +1,7 @@
 """A proposal, or a board, as a page for a person with little time: the risk first. Pure.
 
-A page of an ordinary change fits a terminal of 80 by 24. Where it would not, changes that are no risk are cut, and
-members that have not decided; what is left out is counted. Risks are never left out.
+A page of an ordinary change fits a terminal of 80 by 24. Where it would not, changes that are no risk are cut, members
+that have not decided, and the note, which may not push the rest away; what is left out is counted. Risks never are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ostiary.session.duration import format_duration
 COLUMNS = 80
 PAGE_ROWS = 22
 """A terminal has 24; one is for what was typed, one for a question."""
+NOTE_ROWS = 3
 FEWEST_CHANGES = 3
 FEWEST_MEMBERS = 3
 
@@ -34,7 +35,7 @@ def review_page(proposal: Proposal, *, now: datetime, own: bytes | None = None, 
     risks = list(_risks(proposal))
     changes = [line for text in _other_changes(proposal) for line in _item(text)]
     members = [_member(one, own) for one in _by_decision(proposal.members, own)]
-    tail = list(_deadline(proposal, now))
+    tail = [*_origin(proposal, whole=whole), *_deadline(proposal, now)]
     room = PAGE_ROWS - len(head) - len(risks) - len(tail) - 3  # the titles of changes and members, and an empty line
     if whole:
         room = len(changes) + len(members)
@@ -92,12 +93,17 @@ def _head(proposal: Proposal) -> Iterator[str]:
     what = "First version" if proposal.before is None else "Update"
     yield printable(f"{what} of session {facts.session}: {summary.state}")
     yield f"  proposal {proposal.id}"
-    after = "" if facts.predecessor is None else f" after {_short(facts.predecessor)}"
-    yield f"  makes version {_short(facts.session_hash)}{after}"
+
+
+def _origin(proposal: Proposal, *, whole: bool) -> Iterator[str]:
+    facts, summary = proposal.facts, proposal.summary
     proposer = "somebody without a certificate" if summary.proposer is None else f"key {_short(summary.proposer)}"
-    yield f"  by {proposer}, {facts.created:%Y-%m-%d %H:%M} UTC"
+    yield f"Proposed {facts.created:%Y-%m-%d %H:%M} UTC by {proposer}"
+    after = "" if facts.predecessor is None else f" after {_short(facts.predecessor)}"
+    yield f"  to make version {_short(facts.session_hash)}{after}"
     if facts.note:
-        yield from _wrapped(f'"{facts.note}"', first="  ", rest="   ")
+        note = _wrapped(f'"{facts.note}"', first="  ", rest="   ")
+        yield from note if whole or len(note) <= NOTE_ROWS else (*note[: NOTE_ROWS - 1], "   … --all shows the rest")
 
 
 def _risks(proposal: Proposal) -> Iterator[str]:
