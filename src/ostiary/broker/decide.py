@@ -69,11 +69,11 @@ async def decide(cas: Cas, proposal_id: str, cast: Cast) -> Proposal:
     ConflictError (closed, less cautious than before, or too much moves at a time), RefusedError (it could not be
     applied: the decision does not count, and may be sent again).
     """
-    facts = cas.proposals.require(proposal_id).facts
+    found = cas.proposals.require(proposal_id)
     verified = verify_decision(
-        facts, signer=cast.signer, choice=cast.choice, reason=cast.reason, signature=cast.signature
+        found.facts, signer=cast.signer, choice=cast.choice, reason=cast.reason, signature=cast.signature
     )
-    proposal = await _advance(cas, proposal_id, _Verified(decision=verified, signature=cast.signature))
+    proposal = await _advance(cas, found, _Verified(decision=verified, signature=cast.signature))
     kept = proposal.decisions.get(verified.key)
     if kept is None or kept.choice is not verified.choice:
         raise _closed(proposal)
@@ -83,8 +83,9 @@ async def decide(cas: Cas, proposal_id: str, cast: Cast) -> Proposal:
 async def settle(cas: Cas, proposal_id: str) -> Proposal:
     """The proposal after everything that is due: closed if its time is over or another version became current, applied
     if it is approved and its time lock is over. What cannot be applied now stays approved. Raises NotFoundError."""
+    found = cas.proposals.require(proposal_id)
     try:
-        return await _advance(cas, proposal_id, None)
+        return await _advance(cas, found, None)
     except (RefusedError, ConflictError) as error:
         log.warning("proposal %s: %s", proposal_id, error)
         return cas.proposals.require(proposal_id)
@@ -96,11 +97,12 @@ async def settle_session(cas: Cas, session: str) -> None:
         await settle(cas, found.proposal)
 
 
-async def _advance(cas: Cas, proposal_id: str, verified: _Verified | None) -> Proposal:
+async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Proposal:
+    """found: the proposal as it was at some time, of which its facts stay as they are."""
     for _ in range(MAX_TRIES):
-        parsed = await cas.proposals.version(cas.proposals.require(proposal_id))
+        parsed = await cas.proposals.version(found)
         await prepare(cas, parsed)
-        proposal = cas.proposals.require(proposal_id)
+        proposal = cas.proposals.require(found.id)
         step = _next(cas, proposal, parsed, verified)
         if step is None:
             return proposal
@@ -108,7 +110,7 @@ async def _advance(cas: Cas, proposal_id: str, verified: _Verified | None) -> Pr
             await _carry_out(cas, step, parsed)
         except ConflictError:
             continue
-        log.info("proposal %s of session %s: %s", proposal_id, proposal.facts.session, step.after.state.value)
+        log.info("proposal %s of session %s: %s", found.id, proposal.facts.session, step.after.state.value)
         announce(cas, step.after, step.trial.notify, _event(step))
         return step.after
     raise ConflictError("the proposal changes faster than this decision can be counted", "send it again")

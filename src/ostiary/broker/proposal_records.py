@@ -167,13 +167,13 @@ class ProposalRecords:
         return self._of_session(session)[1]
 
     def _look(self) -> _Index:
-        count = self._count()
-        # As of the newest head, which was just looked for: with that one nothing has moved.
-        head = self._store.head.seq
         self._looked = time.monotonic()
+        # The head first, and what is read is as new or newer: else a change in between would go unseen.
+        self._store.version(_PAGES)
+        head = self._store.head.seq
         if head == self._head:
             return self._index
-        numbers = range(count)
+        numbers = range(self._count())
         pages = list(map(self._page, numbers, self._store.versions(map(_page_name, numbers))))
         versions = tuple(page.version for page in pages)
         if self._index.versions != versions:

@@ -23,8 +23,7 @@ from ostiary.errors import OstiaryError, OutsideError
 from ostiary.https import ask, trusting
 
 MAX_WAITING = 1024
-"""Messages; beyond that the oldest is dropped."""
-MAX_AT_ONCE = 8
+"""Messages that wait to be sent, or to be sent again; beyond that the oldest that was not tried yet is dropped."""
 TRY_AGAIN_SECONDS = (2.0, 20.0, 120.0)
 """Pauses after failures: as many tries more."""
 MAX_ANSWER_BYTES = 64 * 1024
@@ -90,17 +89,17 @@ class Webhooks:
     async def run(self) -> None:
         """Send what waits until cancelled."""
         self._came = asyncio.Event()
-        room = asyncio.Semaphore(MAX_AT_ONCE)
+        sent = asyncio.Semaphore(MAX_WAITING)
         async with asyncio.TaskGroup() as sending:
             while True:
                 while self._waiting:
-                    await room.acquire()
-                    sending.create_task(self._send(self._waiting.popleft())).add_done_callback(lambda _: room.release())
+                    await sent.acquire()
+                    sending.create_task(self._send(self._waiting.popleft())).add_done_callback(lambda _: sent.release())
                 self._came.clear()
                 await self._came.wait()
 
     async def _send(self, message: _Message) -> None:
-        """Try a few times. Raises nothing."""
+        """Try a few times; a host that is slow or away holds up nobody but itself (`Outside.run`). Raises nothing."""
         for pause in (*TRY_AGAIN_SECONDS, None):
             try:
                 await self._outside.run(f"webhook {message.host}", lambda: self._ask(message), seconds=_TURN_SECONDS)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -66,13 +67,12 @@ def told(tmp_path: Path) -> Iterator[Callable[..., Told]]:
         one.server.close()
 
 
-def run(hooks: Webhooks, *urls: str, until: Callable[[], bool], more: Callable[[], None] = lambda: None) -> None:
+def run(hooks: Webhooks, *urls: str, until: Callable[[], bool]) -> None:
     """Tell `urls`, and send for as long as it takes."""
 
     async def story() -> None:
         sending = asyncio.create_task(hooks.run())
         hooks.tell(urls, DOCUMENT)
-        more()
         while not until():
             await asyncio.sleep(0.01)
         sending.cancel()
@@ -110,6 +110,19 @@ def test_after_the_last_try_the_message_is_given_up(
         run(Webhooks(outside, hosts(server)), server.server.url, until=lambda: len(caplog.records) == 3)
     assert server.count == 3
     assert "answers with status 500" in caplog.text
+
+
+def test_a_host_that_is_away_holds_up_no_other(
+    outside: Outside, told: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TRY_AGAIN_SECONDS", (3600.0,))
+    server = told(200)
+    with socket.create_server(("127.0.0.1", 0)) as away:
+        port = away.getsockname()[1]
+    listed = hosts(server)
+    both = WebhookHosts(hosts=listed.hosts | {f"127.0.0.1:{port}"}, trusted=listed.trusted)
+    urls = [f"https://127.0.0.1:{port}/{number}" for number in range(40)]
+    run(Webhooks(outside, both), *urls, server.server.url, until=lambda: server.count == 1)
 
 
 @pytest.mark.parametrize("status", [302, 404])
