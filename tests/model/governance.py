@@ -11,11 +11,14 @@ A proposal goes through
     open ── counted as approved ──► (locked ── time ──► due ──►) applied, which makes it the current version
          └─ counted as rejected ──► rejected
 
-The messages that are signed, the order of caution and the counting are the product's own (`ostiary.board`); what a
-`Rule` takes out of them, or of the commit, is a flaw. What is *unapproved* is written out here once more, by what
-members did and not by what was recorded: see `wrong`. Honest members sign what the world lets them, never anything
-less cautious than before. Members of the adversary approve everything, unless the world lets them do more: that less
-approval is never worth more is a law of its own (`tests/property/test_board_laws.py`).
+and back to open when an approval is withdrawn while the lock runs. Where the world is `direct`, members also sign whole
+sessions, and anybody may upload one with the signatures that there are, past all proposals.
+
+The messages that are signed, the order of caution, the counting and the rule for uploads are the product's own
+(`ostiary.board`); what a `Rule` takes out of them, or of the commit, is a flaw. What is *unapproved* is written out
+here once more, by what members did and not by what was recorded: see `wrong`. Honest members sign what the world lets
+them, never anything less cautious than before. Members of the adversary approve everything, unless the world lets them
+do more: that less approval is never worth more is a law of its own (`tests/property/test_board_laws.py`).
 """
 
 from __future__ import annotations
@@ -24,17 +27,46 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 
-from ostiary.board import Choice, Outcome, ProposalFacts, Quorum, check_caution, count, decision_message, quorum_of
-from ostiary.errors import ConflictError
-from ostiary.session.model import BoardMember, PolicyBoard, SignerSubject
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.simulators.signers import Person
+
+from ostiary.board import (
+    Choice,
+    Operation,
+    Outcome,
+    ProposalFacts,
+    Quorum,
+    authorize,
+    check_caution,
+    compiled_rule,
+    count,
+    decision_message,
+    quorum_of,
+)
+from ostiary.errors import ConflictError, NotAuthorizedError
+from ostiary.session.model import AccessPolicy, BoardMember, NoneSubject, PolicyBoard, SignerSubject, Subject
+from ostiary.session.signed import Signature as SessionSignature
+from ostiary.session.signed import verify_signatures
 
 START = -1
 CHOICES: tuple[Choice | None, ...] = (None, Choice.APPROVE, Choice.WITHDRAW, Choice.REJECT)
 
 Signature = tuple[str, int, Choice]
-"""Who signed which choice about which proposal."""
+"""Who signed which choice about which proposal. Members have one letter each."""
+
+
+@cache
+def person(who: str) -> Person:
+    """The member with this letter, with a key that is always the same."""
+    return Person(key=Ed25519PrivateKey.from_private_bytes(who.encode() * 32))
+
+
+@cache
+def spki(who: str) -> bytes:
+    """The key of that member, as boards have it."""
+    return person(who).spki
 
 
 class Stage(IntEnum):
@@ -65,7 +97,7 @@ class Proposal:
 class World:
     """board: of the version START; None: there is no session yet. namespace: whose board must approve a first version.
 
-    byzantine: the members that the adversary signs for, and what they sign.
+    byzantine: the members that the adversary signs for, treason: what they sign. direct: whether members sign sessions.
     """
 
     proposals: tuple[Proposal, ...]
@@ -73,6 +105,7 @@ class World:
     byzantine: frozenset[str]
     namespace: PolicyBoard | None = None
     treason: frozenset[Choice] = frozenset({Choice.APPROVE})
+    direct: bool = False
 
     @property
     def start(self) -> int | None:
@@ -84,16 +117,18 @@ class World:
     @cached_property
     def members(self) -> tuple[str, ...]:
         boards = [self.board, self.namespace, *(proposal.board for proposal in self.proposals)]
-        return tuple(sorted({_key(member) for board in boards if board for member in board.members}))
+        return tuple(sorted({member.name for board in boards if board for member in board.members}))
 
 
-def _key(member: BoardMember) -> str:
-    assert isinstance(member.signer, SignerSubject)
-    return member.signer.spki.decode()
+def member(who: str, power: str = "") -> BoardMember:
+    """power: `+` may approve alone, `-` may reject alone."""
+    signer = SignerSubject(spki=spki(who))
+    return BoardMember(name=who, signer=signer, may_approve="+" in power, may_reject="-" in power)
 
 
 Message = Callable[[ProposalFacts, Choice], bytes]
 Tally = Callable[[Quorum, Mapping[bytes, Choice], bool], Outcome]
+Compiled = Callable[[PolicyBoard], tuple[Subject, ...]]
 
 
 def _signed_message(facts: ProposalFacts, choice: Choice) -> bytes:
@@ -112,8 +147,9 @@ class Rule:
     expects_proposal, expects_current: whether a commit expects the proposal, and the session's current version, to be
     as they were read. follows: whether the predecessor must be the current version whenever it is looked at.
     recounts: whether the votes are counted again when the time lock has run out.
-    asks_own_board: whether a first version is also approved by the board that it names itself, and whether by it alone
-    (asks_predecessor False), whatever it replaces.
+    asks_own_board: whether a first version is also approved by the board that it names itself. asks_predecessor:
+    whether an update is approved by the board of the version that it replaces; else by the one that it brings.
+    compiled: whose signatures let an upload pass.
     """
 
     message: Message = _signed_message
@@ -125,6 +161,7 @@ class Rule:
     recounts: bool = True
     asks_own_board: bool = True
     asks_predecessor: bool = True
+    compiled: Compiled = compiled_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +189,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """records: None until proposed. signed: by honest members. accepted: of those, what the service said yes to."""
+    """records: None until proposed. signed: by honest members. accepted: of those, what the service said yes to.
+
+    sessions: which versions honest members signed as sessions.
+    """
 
     current: int | None
     records: tuple[Record | None, ...]
     signed: frozenset[Signature] = frozenset()
     accepted: frozenset[Signature] = frozenset()
+    sessions: frozenset[tuple[str, int]] = frozenset()
     work: Work | None = None
 
 
@@ -186,7 +227,8 @@ def explore(rule: Rule, world: World) -> Explored:
         for name, after in service.steps(state):
             if after.current != state.current and after.current is not None:
                 applied.add(after.current)
-                reason = wrong(world, state, after.current)
+                judge = wrong_upload if name.startswith(UPLOAD) else wrong
+                reason = judge(world, state, after.current)
                 if reason is not None:
                     path = (*_path(came_from, state), name)
                     return Explored(states=len(came_from), applied=frozenset(applied), wrong=reason, path=path)
@@ -204,6 +246,9 @@ def _path(came_from: dict[State, tuple[State, str] | None], state: State) -> tup
     return tuple(reversed(names))
 
 
+UPLOAD = "upload "
+
+
 def wrong(world: World, state: State, number: int) -> str | None:
     """Why this proposal must not become the current version after `state`; None: it may.
 
@@ -212,30 +257,49 @@ def wrong(world: World, state: State, number: int) -> str | None:
     more cautious from it.
     """
     proposal = world.proposals[number]
+    approved = {who for who, about, choice in state.signed if about == number and choice is Choice.APPROVE}
+    sorry = {who for who, about, choice in state.accepted if about == number and choice is not Choice.APPROVE}
     if proposal.predecessor != state.current:
         return "its predecessor is not the current version"
-    boards = [world.namespace, proposal.board] if state.current is None else [world.board_of(state.current)]
-    for board in boards:
-        if board is None:
-            continue
-        keys = {_key(member) for member in board.members}
-        more_cautious = {
-            who for who, about, choice in state.accepted if about == number and choice is not Choice.APPROVE
-        }
-        honest = {who for who, about, choice in state.signed if about == number and choice is Choice.APPROVE}
-        behind = keys & (world.byzantine | (honest - more_cautious))
+    for board in _asked(world, state, number):
+        members = {member.name for member in board.members}
+        behind = members & (world.byzantine | (approved - sorry))
         if proposal.facts.break_glass:
             if board.break_glass is None or len(behind) < board.break_glass:
                 return "not enough members are behind breaking the glass"
             continue
-        if any(
-            (_key(member), number, Choice.REJECT) in state.accepted for member in board.members if member.may_reject
-        ):
+        if any((one.name, number, Choice.REJECT) in state.accepted for one in board.members if one.may_reject):
             return "a member who may reject has rejected it"
-        alone = any(member.may_approve and _key(member) in behind for member in board.members)
-        if len(behind) <= board.tolerated_faults and not alone:
+        if not _are_enough(board, behind):
             return "not enough members are behind it"
     return None
+
+
+def wrong_upload(world: World, state: State, number: int) -> str | None:
+    """As `wrong`, of a session that was uploaded with signatures: those who signed it are behind it, and for good."""
+    if world.proposals[number].predecessor != state.current:
+        return "its predecessor is not the current version"
+    signed = {who for who, about in state.sessions if about == number}
+    for board in _asked(world, state, number):
+        if any(member.may_reject for member in board.members):
+            return "a member who may reject was never asked"
+        if board.time_lock:
+            return "it did not wait"
+        if not _are_enough(board, {member.name for member in board.members} & (world.byzantine | signed)):
+            return "not enough members are behind it"
+    return None
+
+
+def _asked(world: World, state: State, number: int) -> Iterator[PolicyBoard]:
+    """The boards that must be behind a version, whatever the rule asks."""
+    own = world.proposals[number].board
+    boards = (world.namespace, own) if state.current is None else (world.board_of(state.current),)
+    return (board for board in boards if board is not None)
+
+
+def _are_enough(board: PolicyBoard, behind: set[str]) -> bool:
+    alone = any(member.may_approve and member.name in behind for member in board.members)
+    return len(behind) > board.tolerated_faults or alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +311,7 @@ class _Service:
     messages: dict[tuple[int, Choice], bytes] = field(init=False)
     quorums: tuple[tuple[Quorum, ...], ...] = field(init=False)
     outcomes: dict[tuple[int, tuple[int, ...]], Outcome] = field(init=False, default_factory=dict)
+    uploads: dict[tuple[int, frozenset[str]], bool] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         messages = {
@@ -262,6 +327,7 @@ class _Service:
         """Each step: its name, and the state after it."""
         yield from self._propose(state)
         yield from self._sign(state)
+        yield from self._upload(state)
         for name, work in self._requests(state):
             after = self._commit(state, work)
             assert after is not None, "nothing happened in between"
@@ -302,6 +368,30 @@ class _Service:
                         signed = state.signed | {(who, number, choice)}
                         yield f"{who} signs to {choice.value} {number}", replace(state, signed=signed)
 
+    def _upload(self, state: State) -> Iterator[tuple[str, State]]:
+        """Sign sessions, and upload them with all the signatures that there are.
+
+        An upload is one step: its commit expects the version that it was judged by.
+        """
+        for number, proposal in enumerate(self.world.proposals):
+            if not (self.world.direct and proposal.here):
+                continue
+            if Choice.APPROVE in proposal.signed:
+                for who in self.world.members:
+                    if who not in self.world.byzantine and (who, number) not in state.sessions:
+                        sessions = state.sessions | {(who, number)}
+                        yield f"{who} signs session {number}", replace(state, sessions=sessions)
+            signers = {who for who, about in state.sessions if about == number} | self.world.byzantine
+            if proposal.predecessor == state.current and self._passes(number, frozenset(signers)):
+                yield f"{UPLOAD}{number}", replace(state, current=number)
+
+    def _passes(self, number: int, signers: frozenset[str]) -> bool:
+        if (number, signers) not in self.uploads:
+            self.uploads[number, signers] = all(
+                _admits(self.rule.compiled(board), signers) for board in self._boards(number)
+            )
+        return self.uploads[number, signers]
+
     def _requests(self, state: State) -> Iterator[tuple[str, Work]]:
         """What requests would write that read `state` now."""
         for number, record in enumerate(state.records):
@@ -335,7 +425,7 @@ class _Service:
         before = CHOICES[record.choices[at]]
         if before is choice or not self._may_follow(state, number):
             return None
-        if not any(voter.key == who.encode() for quorum in self.quorums[number] for voter in quorum.voters):
+        if not any(voter.key == spki(who) for quorum in self.quorums[number] for voter in quorum.voters):
             return None
         if self.rule.cautious:
             try:
@@ -353,7 +443,7 @@ class _Service:
         elif outcome is Outcome.APPROVED:
             stage = max(record.stage, Stage.LOCKED)
         else:
-            # A flaw of its own: a proposal that is due stays so, though its approval is withdrawn.
+            # Where votes are not counted again, what was approved once stays so.
             stage = Stage.OPEN if self.rule.recounts else record.stage
         if stage in (Stage.APPLIED, Stage.REJECTED):
             choices = (0,) * len(choices)  # Nobody looks at them again.
@@ -394,7 +484,7 @@ class _Service:
 
     def _counted(self, number: int, choices: tuple[int, ...]) -> Outcome:
         by_key = {
-            who.encode(): choice
+            spki(who): choice
             for who, at in zip(self.world.members, choices, strict=True)
             if (choice := CHOICES[at]) is not None
         }
@@ -403,6 +493,19 @@ class _Service:
         if Outcome.REJECTED in outcomes:
             return Outcome.REJECTED
         return Outcome.UNDECIDED if Outcome.UNDECIDED in outcomes else Outcome.APPROVED
+
+
+def _admits(subjects: tuple[Subject, ...], signers: frozenset[str]) -> bool:
+    """Whether a session that these members signed passes by the subjects."""
+    digest = b"s" * 32
+    policy = AccessPolicy(read=(NoneSubject(),), update=subjects)
+    signatures = [SessionSignature(signer="", spki=spki(who), signature=person(who).sign(digest)) for who in signers]
+    try:
+        caller = verify_signatures(digest, signatures) if signatures else None
+        authorize(Operation.UPDATE, policy, session="s", creator=None, caller=caller)
+    except NotAuthorizedError:
+        return False
+    return True
 
 
 def _put(records: tuple[Record | None, ...], number: int, record: Record) -> tuple[Record | None, ...]:

@@ -10,20 +10,19 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.model.governance import Message, Proposal, Rule, World, explore
-from tests.simulators.board_members import FACTS, board, member
+from tests.model.governance import Message, Proposal, Rule, World, explore, member
+from tests.simulators.board_members import FACTS, board
 
-from ostiary.board import Choice, Outcome, ProposalFacts, Quorum, count, decision_message
-from ostiary.session.model import PolicyBoard
+from ostiary.board import Choice, Outcome, ProposalFacts, Quorum, compiled_rule, count, decision_message
+from ostiary.session.model import PolicyBoard, Subject
 
 APPROVE, WITHDRAW, REJECT = Choice
 ANYTHING, YES, NO = frozenset(Choice), frozenset({APPROVE}), frozenset({REJECT})
-POWERS = {"": "vote", "+": "approve", "-": "reject"}
 
 
 def named(text: str, faults: int = 1, **others: object) -> PolicyBoard:
     """`a b+ c-`: a votes, b may approve alone, c may reject alone."""
-    members = (member(word[:1].encode(), power=POWERS[word[1:]]) for word in text.split())
+    members = (member(word[:1], word[1:]) for word in text.split())
     return board(faults, *members, **others)
 
 
@@ -63,6 +62,14 @@ NAMESPACE = world(
 )  # fmt: skip
 GLASS_BOARD = named("a b c- z", break_glass=3)
 GLASS = world(Proposal(facts=replace(facts(1), break_glass=True), signed=YES | NO), board=GLASS_BOARD)
+DIRECT = world(GOOD, BAD, board=TRIO, direct=True)
+DIRECT_VETO = world(GOOD, board=named("a b c- z"), direct=True)
+DIRECT_LOCK = world(GOOD, board=named("a b z", time_lock=DAY), direct=True)
+DIRECT_FIRST = world(
+    replace(GOOD, predecessor=None, board=named("a z")), replace(BAD, predecessor=None, board=named("y z")),
+    board=None, namespace=named("b z"), byzantine="yz", direct=True,
+)  # fmt: skip
+DIRECT_REMOVED = world(replace(GOOD, board=named("a b d")), replace(BAD, predecessor=0), board=TRIO, direct=True)
 
 WORLDS: dict[str, tuple[World, set[int], int]] = {
     "one member of three": (ONE, {0}, 10_000),
@@ -79,6 +86,11 @@ WORLDS: dict[str, tuple[World, set[int], int]] = {
     "first versions": (FIRST, {0, 2}, 25_000),
     "first versions in a namespace with a board": (NAMESPACE, {0}, 700),
     "breaking the glass": (GLASS, {0}, 25_000),
+    "signed sessions beside proposals": (DIRECT, {0}, 1_500),
+    "signed sessions where one may reject": (DIRECT_VETO, {0}, 2_000),
+    "signed sessions where there is a time lock": (DIRECT_LOCK, {0}, 900),
+    "signed first versions": (DIRECT_FIRST, {0}, 3_500),
+    "signed sessions, and a member removed": (DIRECT_REMOVED, {0}, 3_000),
 }
 """A world, the versions that may become current in it, and how many states it has at least."""
 
@@ -117,6 +129,21 @@ def deaf(quorum: Quorum, choices: Mapping[bytes, Choice], break_glass: bool) -> 
     return count(quorum, kept, break_glass=break_glass)
 
 
+def without_veto(board: PolicyBoard) -> tuple[Subject, ...]:
+    """F + 1 signatures pass, whoever may reject."""
+    return compiled_rule(replace(board, members=tuple(replace(one, may_reject=False) for one in board.members)))
+
+
+def without_lock(board: PolicyBoard) -> tuple[Subject, ...]:
+    """F + 1 signatures pass, whatever should be waited for."""
+    return compiled_rule(replace(board, time_lock=timedelta(0)))
+
+
+def generous(board: PolicyBoard) -> tuple[Subject, ...]:
+    """F signatures pass."""
+    return compiled_rule(replace(board, tolerated_faults=board.tolerated_faults - 1))
+
+
 TOO_FEW, VETOED = "not enough members are behind it", "a member who may reject has rejected it"
 OVERTAKEN = "its predecessor is not the current version"
 
@@ -137,6 +164,10 @@ FLAWS: dict[str, tuple[Rule, World, str]] = {
     "the proposed board decides": (Rule(asks_predecessor=False), OWN_BOARD, TOO_FEW),
     "the board that a first version names is not asked": (Rule(asks_own_board=False), FIRST, TOO_FEW),
     "it is not asked where a namespace has one": (Rule(asks_own_board=False), NAMESPACE, TOO_FEW),
+    "nor of a signed session": (Rule(asks_own_board=False), DIRECT_FIRST, TOO_FEW),
+    "signatures pass a veto": (Rule(compiled=without_veto), DIRECT_VETO, "a member who may reject was never asked"),
+    "signatures pass a time lock": (Rule(compiled=without_lock), DIRECT_LOCK, "it did not wait"),
+    "signatures of as many as are tolerated pass": (Rule(compiled=generous), DIRECT, TOO_FEW),
 }
 
 
