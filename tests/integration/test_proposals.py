@@ -274,3 +274,14 @@ def test_a_webhook_is_told_by_the_hosts_that_the_owner_lists_only(tmp_path: Path
         {**of, "state": "open", "event": "decided"},
         {**of, "state": "open", "event": "proposed"},
     ]
+
+
+def test_a_service_that_ends_does_not_wait_for_those_who_watch(tmp_path: Path, alice: Client) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with serve_process(tmp_path / "data") as served:
+            service = _Process(client_port=_port(served))
+            cursor = call(service, alice, "GET", "/v1/proposals").body["cursor"]
+            watching = pool.submit(call, service, alice, "GET", f"/v1/proposals?wait=50&after={cursor}")
+            assert call(service, alice, "GET", "/v1/proposals?wait=1&after=" + cursor).status == 200
+            assert not watching.done()
+        assert watching.result(TIMEOUT_SECONDS).status == 503

@@ -511,6 +511,33 @@ def test_the_sweep_goes_on_after_trouble(board: Board, monkeypatch: pytest.Monke
     assert board.read(shown["proposal"])["state"] == "expired"
 
 
+def test_a_proposal_that_cannot_be_read_keeps_no_other_from_its_end(board: Board) -> None:
+    broken, whole = (board.propose(boarded(name, with_board("decide_within: 1h"))) for name in ("s", "t"))
+    name = f"proposed/{broken['proposal']}"
+    version = board.cas.store.version(name) or 0
+    board.cas.store.commit([Write(name=name, value=None, expected_version=version)], b"x").result()
+    board.cas.proposals._parsed.clear()
+    board.pass_time(timedelta(hours=1))
+    board.sweep()
+    assert [entry.proposal for entry in board.cas.proposals.pending()] == [broken["proposal"]]
+    assert board.read(whole["proposal"])["state"] == "expired"
+
+
+def test_whoever_may_read_without_a_certificate_may_propose_without(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = board.adopt(boarded("s"), ANN, BEN)
+    board.spy(monkeypatch)
+    text = boarded("s", predecessor=first).encode()
+    made = asyncio.run(propose(board.cas, text, note="", break_glass=False, caller=None))
+    shown = board.read(made.proposal.id)
+    assert shown["proposer"] is None
+    assert "by" not in board.logged()[0][1]
+    board.decide(ANN, shown)
+    assert board.decide(BEN, shown) == "applied"
+    assert board.cas.sessions.require("s").creator is None
+
+
 def test_beyond_the_bound_of_watchers_nobody_waits_for_long(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal_records, "MAX_WATCHERS", 0)
     monkeypatch.setattr(proposal_records, "LOOK_SECONDS", 0.01)
