@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -372,10 +373,11 @@ def test_notes_and_reasons_are_bounded(board: Board) -> None:
 
 
 def test_breaking_the_glass_takes_the_larger_quorum_and_is_loud_for_ever(
-    board: Board, monkeypatch: pytest.MonkeyPatch
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = board.adopt(boarded("s", PolicyBoard(members=THREE.members, more="break_glass: 3")), ANN, BEN)
     board.spy(monkeypatch)
+    assert not [told for told in caplog.records if told.levelno >= logging.WARNING]
     shown = board.propose(boarded("s", predecessor=first), break_glass=True)
     assert shown["needed"] == 3
     assert board.decide(ANN, shown) == "open"
@@ -387,6 +389,10 @@ def test_breaking_the_glass_takes_the_larger_quorum_and_is_loud_for_ever(
         ("proposal_decided", True),
         ("session_updated", True),
     ]
+    warned = [told.getMessage() for told in caplog.records if told.levelno == logging.WARNING]
+    assert warned[0] == f"proposal_created {shown['proposal']} of session s, to break the glass"
+    told = f"break-glass proposal {shown['proposal']} of session s"
+    assert warned[1:] == [f"{told}: open", f"{told}: open", f"{told}: applied"]
 
 
 def test_a_veto_does_not_stop_the_larger_quorum(board: Board) -> None:
