@@ -185,6 +185,24 @@ def test_json_is_for_programs_everywhere(shop: Shop) -> None:
     board = json.loads(shop.scone.good("board", "show", shop.name, "--json"))
     assert (board["needed"], [one["name"] for one in board["members"]]) == (2, ["alice", "bob", "carol"])
     assert board["members"][1]["key"] == hashlib.sha256(shop.board.members["bob"].spki).hexdigest()
+    review = json.loads(shop.scone.good("board", "review", shop.name, "--json"))
+    key = json.loads(shop.scone.good("board", "key", *ALICE, "--json"))
+    assert list(listed) == documented("board list")
+    assert list(listed["proposals"][0]) == list(status) == documented("board status")
+    assert list(review) == [*status, *documented("board review")]
+    assert list(proposed) == documented("board propose")
+    assert list(counted) == documented("board approve")
+    assert list(board) == documented("board show")
+    assert list(key) == documented("board key")
+
+
+def documented(command: str) -> list[str]:
+    """The members that the row of `command` in docs/cli.md names, in order: those of the outermost object."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    found = re.search(rf"^\| `{command}`[^|]*\| (.*) \|$", page, re.MULTILINE)
+    assert found, f"docs/cli.md has no JSON of {command}"
+    row = found[1].split(";")[0].removeprefix("the same, and ")
+    return re.findall(r"\w+", re.sub(r"\[.*?\]", "", row.split(", each ")[0]))
 
 
 def test_the_public_key_is_printed_from_wherever_the_key_lies(shop: Shop) -> None:
