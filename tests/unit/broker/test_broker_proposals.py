@@ -331,6 +331,19 @@ def test_whoever_may_not_read_neither_proposes_nor_learns_the_current_hash(board
             board.propose(boarded("s", read="CREATOR", predecessor=predecessor), by=mallory)
 
 
+def test_a_first_version_has_no_readers_yet_not_even_those_of_its_namespace(board: Board, eve: Caller) -> None:
+    """Whoever holds a member's key in an agent, and so shows another in TLS, sees it as an update (docs/board.md)."""
+    board.adopt(boarded("ns", read="ANY"), ANN, BEN)
+    first = board.propose(boarded("ns/s", read="ANY"))
+    with pytest.raises(NotFoundError, match="a first version is shown to its proposer and to members by TLS"):
+        board.read(first["proposal"], eve)
+    bare = board.desk.upload(boarded("later", None, access_policy="{read: ANY, update: CREATOR}"), board.proposer)
+    put = board.propose(boarded("later", predecessor=bare, read="ANY"))
+    assert board.read(put["proposal"], eve)["state"] == "open"
+    assert board.decide(ANN, put) == "open"
+    assert board.decide(BEN, put) == "applied"
+
+
 def test_a_proposal_is_seen_by_readers_members_and_its_proposer(board: Board, eve: Caller, mallory: Caller) -> None:
     shown = board.propose(boarded("s", read="CREATOR"))
     for stranger in (eve, mallory):
