@@ -185,6 +185,24 @@ def test_json_is_for_programs_everywhere(shop: Shop) -> None:
     board = json.loads(shop.scone.good("board", "show", shop.name, "--json"))
     assert (board["needed"], [one["name"] for one in board["members"]]) == (2, ["alice", "bob", "carol"])
     assert board["members"][1]["key"] == hashlib.sha256(shop.board.members["bob"].spki).hexdigest()
+    review = json.loads(shop.scone.good("board", "review", shop.name, "--json"))
+    key = json.loads(shop.scone.good("board", "key", *ALICE, "--json"))
+    assert list(listed) == documented("board list")
+    assert list(listed["proposals"][0]) == list(status) == documented("board status")
+    assert list(review) == [*status, *documented("board review")]
+    assert list(proposed) == documented("board propose")
+    assert list(counted) == documented("board approve")
+    assert list(board) == documented("board show")
+    assert list(key) == documented("board key")
+
+
+def documented(command: str) -> list[str]:
+    """The members that the row of `command` in docs/cli.md names, in order: those of the outermost object."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    found = re.search(rf"^\| `{command}`[^|]*\| (.*) \|$", page, re.MULTILINE)
+    assert found, f"docs/cli.md has no JSON of {command}"
+    row = found[1].split(";")[0].removeprefix("the same, and ")
+    return re.findall(r"\w+", re.sub(r"\[.*?\]", "", row.split(", each ")[0]))
 
 
 def test_the_public_key_is_printed_from_wherever_the_key_lies(shop: Shop) -> None:
@@ -246,13 +264,24 @@ def test_a_list_can_be_waited_for(shop: Shop, service: RunningService) -> None:
     assert shop.scone.good("board", "list", "--session", shop.name, "--wait", "300").startswith(proposal)
     listed = json.loads(shop.scone.good("board", "list", "--session", shop.name, "--json"))
     again = ("board", "list", "--session", shop.name, "--json", "--after", listed["cursor"], "--wait", "1")
-    assert json.loads(shop.scone.good(*again)) == listed
+    shown = shop.scone(*again)
+    assert (json.loads(shown.out), shown.code) == (listed, 1), "nothing came"
+
+
+def test_nothing_to_decide_is_failure_only_to_those_who_wait_for_it(shop: Shop) -> None:
+    """So that `board list --waiting --wait 3600 && notify-send` tells nobody of nothing."""
+    words = ("board", "list", "--waiting", "--key", "mallory.pem")
+    assert shop.scone.good(*words) == ""
+    shown = shop.scone(*words, "--wait", "1")
+    assert (shown.out, shown.code) == ("", 1)
 
 
 def test_the_end_of_a_proposal_can_be_waited_for(shop: Shop, service: RunningService) -> None:
     shop.create()
     proposal = shop.propose(read="ANY")
-    assert shop.scone.good("board", "status", proposal, "--wait", "1") == "open\n"
+    assert shop.scone.good("board", "status", proposal) == "open\n"
+    shown = shop.scone("board", "status", proposal, "--wait", "1")
+    assert (shown.out, shown.code) == ("open\n", 1), "`board status ID --wait 1 && deploy` deploys what was applied"
     with waiting(shop, service, "status", proposal, "--wait", "300") as process:
         shop.decide("approve", proposal, "alice")
         shop.decide("approve", proposal, "bob")
@@ -282,6 +311,8 @@ def test_a_key_of_no_member_is_refused_before_anything_is_signed(shop: Shop) -> 
     (("review", "ab" * 32), "Proposal not found", 2),
     (("approve", "ab" * 32, "--yes", "--key", "mallory.pem"), "Proposal not found", 2),
     (("review", "no-such-session"), "session 'no-such-session' has no open proposal, or not for us", 2),
+    (("review", "no-such-session"), "`ostiary board list --session NAME --closed` has those that are closed", 2),
+    (("status", "no-such-session"), "members with their own key in --identity", 2),
     (("approve", "no-such-session", "--yes"), "with --yes the proposal is named by its id", 64),
     (("approve", "x", "--reason", "x" * 1001), "--reason has 1001 characters", 64),
     (("propose", "s.yml", "--note", "x" * 1001), "--note has 1001 characters", 64),
@@ -308,6 +339,7 @@ def test_a_session_with_several_open_proposals_is_not_a_name_for_one(shop: Shop)
     shown = shop.scone("board", "review", shop.name)
     assert (shown.code, "has 2 open proposals; give the id of one" in shown.err) == (1, True)
     assert all(one in shown.err for one in ids)
+    assert re.search(r"\d\d:\d\d  one\n", shown.err), "their notes tell them apart"
 
 
 def test_an_unauthenticated_cas_is_not_signed_for(shop: Shop, service: RunningService) -> None:

@@ -110,10 +110,18 @@ async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Pro
             await _carry_out(cas, step, parsed)
         except ConflictError:
             continue
-        log.info("proposal %s of session %s: %s", found.id, proposal.facts.session, step.after.state.value)
+        _log(step.after)
         announce(cas, step.after, step.trial.notify, _event(step))
         return step.after
     raise ConflictError("the proposal changes faster than this decision can be counted", "send it again")
+
+
+def _log(proposal: Proposal) -> None:
+    if proposal.facts.break_glass:
+        tell, kind = log.warning, "break-glass proposal"
+    else:
+        tell, kind = log.info, "proposal"
+    tell("%s %s of session %s: %s", kind, proposal.id, proposal.facts.session, proposal.state.value)
 
 
 def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verified | None) -> _Step | None:

@@ -312,7 +312,10 @@ class ProposalRecords:
         return Write(name=name, value=None, expected_version=self._store.version(name) or 0)
 
 
-NO_PROPOSAL = "no proposal that you may read has this id; old ones are dropped after they were closed"
+NO_PROPOSAL = (
+    "no proposal that you may read has this id; old ones are dropped after they were closed, and a first version is "
+    "shown to its proposer and to members by TLS certificates of their own keys only"
+)
 
 
 def _of(session: str) -> str:

@@ -60,7 +60,8 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
             await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
         except ConflictError:
             continue
-        log.info("%s %s of session %s", Kind.PROPOSAL_CREATED.value, proposal.id, proposal.facts.session)
+        tell, glass = (log.warning, ", to break the glass") if break_glass else (log.info, "")
+        tell("%s %s of session %s%s", Kind.PROPOSAL_CREATED.value, proposal.id, parsed.session.name, glass)
         announce(cas, proposal, trial.notify, "proposed")
         return Proposed(proposal=proposal, warnings=parsed.warnings)
     raise ConflictError("the session and its proposals change faster than this one can be judged", "try again")

@@ -79,8 +79,11 @@ class Webhooks:
         """Have `document` sent to those of `urls` that the owner admits. Waits for nothing."""
         body = json.dumps(document, separators=(",", ":")).encode()
         for url in urls:
+            message = _Message(url=url, body=body)
             if self._hosts.admit(url):
-                self._waiting.append(_Message(url=url, body=body))
+                self._waiting.append(message)
+            else:
+                log.info("webhook %s: not told, for no --webhook-host names it", message.host)
         while len(self._waiting) > MAX_WAITING:
             log.warning("webhook %s: too many messages wait, one is dropped", self._waiting.popleft().host)
         if self._came is not None:

@@ -143,6 +143,8 @@ def signer_key(text: str, types: Sequence[str] = _SIGNER_TYPES) -> bytes:
     Raises ValueError with one sentence: not a key, or of none of `types`, by default neither Ed25519 nor P-384.
     """
     if not labels(text):
+        if text.lstrip().startswith("--"):
+            raise ValueError("it does not begin with the line -----BEGIN PUBLIC KEY-----")
         return ed25519_spki(decode_ed25519_key(text))
     key_type, spki = public_key(text)
     check_key_type(key_type, types)

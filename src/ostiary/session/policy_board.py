@@ -331,7 +331,10 @@ def _read_break_glass(reading: Reading, node: Node | None, needed: int, members:
     if node is None:
         return None
     if needed < members:
-        return reading.integer(node, least=needed + 1, most=members)
+        quorum = reading.integer(node, least=needed + 1, most=members)
+        if quorum == members:
+            reading.findings.note(node, "every member must approve to break the glass, so that any one stops that, too")
+        return quorum
     reading.findings.error(
         node,
         f"break_glass takes more than the {needed} approvals that suffice anyway, and the board has {members} "

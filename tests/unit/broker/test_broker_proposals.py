@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -330,6 +331,19 @@ def test_whoever_may_not_read_neither_proposes_nor_learns_the_current_hash(board
             board.propose(boarded("s", read="CREATOR", predecessor=predecessor), by=mallory)
 
 
+def test_a_first_version_has_no_readers_yet_not_even_those_of_its_namespace(board: Board, eve: Caller) -> None:
+    """Whoever holds a member's key in an agent, and so shows another in TLS, sees it as an update (docs/board.md)."""
+    board.adopt(boarded("ns", read="ANY"), ANN, BEN)
+    first = board.propose(boarded("ns/s", read="ANY"))
+    with pytest.raises(NotFoundError, match="a first version is shown to its proposer and to members by TLS"):
+        board.read(first["proposal"], eve)
+    bare = board.desk.upload(boarded("later", None, access_policy="{read: ANY, update: CREATOR}"), board.proposer)
+    put = board.propose(boarded("later", predecessor=bare, read="ANY"))
+    assert board.read(put["proposal"], eve)["state"] == "open"
+    assert board.decide(ANN, put) == "open"
+    assert board.decide(BEN, put) == "applied"
+
+
 def test_a_proposal_is_seen_by_readers_members_and_its_proposer(board: Board, eve: Caller, mallory: Caller) -> None:
     shown = board.propose(boarded("s", read="CREATOR"))
     for stranger in (eve, mallory):
@@ -372,10 +386,11 @@ def test_notes_and_reasons_are_bounded(board: Board) -> None:
 
 
 def test_breaking_the_glass_takes_the_larger_quorum_and_is_loud_for_ever(
-    board: Board, monkeypatch: pytest.MonkeyPatch
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = board.adopt(boarded("s", PolicyBoard(members=THREE.members, more="break_glass: 3")), ANN, BEN)
     board.spy(monkeypatch)
+    assert not [told for told in caplog.records if told.levelno >= logging.WARNING]
     shown = board.propose(boarded("s", predecessor=first), break_glass=True)
     assert shown["needed"] == 3
     assert board.decide(ANN, shown) == "open"
@@ -387,6 +402,10 @@ def test_breaking_the_glass_takes_the_larger_quorum_and_is_loud_for_ever(
         ("proposal_decided", True),
         ("session_updated", True),
     ]
+    warned = [told.getMessage() for told in caplog.records if told.levelno == logging.WARNING]
+    assert warned[0] == f"proposal_created {shown['proposal']} of session s, to break the glass"
+    told = f"break-glass proposal {shown['proposal']} of session s"
+    assert warned[1:] == [f"{told}: open", f"{told}: open", f"{told}: applied"]
 
 
 def test_a_veto_does_not_stop_the_larger_quorum(board: Board) -> None:

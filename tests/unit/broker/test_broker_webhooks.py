@@ -168,10 +168,12 @@ def test_only_the_very_host_that_is_listed_is_admitted(listed: str, url: str, ad
     assert WebhookHosts(hosts=frozenset({listed} - {""})).admit(url) is admitted
 
 
-def test_by_default_nobody_is_told(outside: Outside) -> None:
+def test_by_default_nobody_is_told(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
     hooks = Webhooks(outside, webhooks.NO_HOSTS)
-    hooks.tell(("https://hooks.example/",), DOCUMENT)
+    with caplog.at_level(logging.INFO, "ostiary.broker"):
+        hooks.tell(("https://hooks.example/",), DOCUMENT)
     assert not hooks._waiting
+    assert "webhook hooks.example: not told, for no --webhook-host names it" in caplog.text
 
 
 def test_what_waits_is_bounded_and_the_oldest_is_dropped(

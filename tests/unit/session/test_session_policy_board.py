@@ -285,6 +285,8 @@ REFUSED: list[tuple[str, str, str]] = [
     (board(ALICE, member("bob", "[a]")), "7:25", "policy_board.members[1].signer: found a list, expected text"),
     (board(ALICE, member("bob", '""')), "7:25",
      'policy_board.members[1].signer: found "": no public key of a member: it is not base58check'),
+    (board(ALICE, member("bob", '"-----BEGN PUBLIC KEY-----"')), "7:25",
+     'policy_board.members[1].signer: found "-----BEGN PUBLIC KEY-----": no public key of a member: it does not begin with the line -----BEGIN PUBLIC KEY-----'),
     # powers
     (board(ALICE, member("bob", K2, "veto")), "7:84",
      'policy_board.members[1].power: unknown power "veto"; expected one of vote, approve, reject'),
@@ -498,6 +500,8 @@ def test_a_board_that_is_weaker_than_it_seems_is_a_warning(text: str, place: str
     [
         (board(faults="2"), "4:21",
          f"{FAULTS}: every member must approve, so that one lost key stops all changes for good"),
+        (board(more="break_glass: 3"), "9:16",
+         "policy_board.break_glass: every member must approve to break the glass, so that any one stops that, too"),
         (board(more="on: [update, delete]"), "9:16",
          "policy_board.on[1]: sessions are never deleted, so that delete has no effect"),
     ],

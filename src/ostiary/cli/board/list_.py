@@ -13,6 +13,7 @@ from ostiary.cli.terminal import Terminal
 from ostiary.client import MAX_WAIT_FOR_PROPOSALS_SECONDS, Client, Listed
 
 MAX_WAIT_SECONDS = 366 * 86400
+EXIT_NOTHING_CAME = 1
 
 SESSION = Option(flags=("--session",), attribute="session", metavar="NAME", help="Only proposals of this session.")
 WAITING = Option(
@@ -43,15 +44,17 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     client = connect(arguments, terminal)
     with patience("waiting for proposals"):
         listed = _listed(client, arguments, waiting_for, wait)
+    waited_in_vain = arguments.value("wait") is not None and not _came(listed, arguments)
+    code = EXIT_NOTHING_CAME if waited_in_vain else 0
     if not arguments.as_json:
-        return Outcome(stdout=list_lines(listed.proposals))
+        return Outcome(stdout=list_lines(listed.proposals), code=code)
     form = {"proposals": [summary_form(one) for one in listed.proposals], "cursor": listed.cursor}
-    return Outcome(stdout=written(form))
+    return Outcome(stdout=written(form), code=code)
 
 
 def _listed(client: Client, arguments: Arguments, waiting_for: bytes | None, wait: int) -> Listed:
     """What there is, after as many long polls as it takes."""
-    given = after = arguments.value("after")
+    after = arguments.value("after")
     for left in polls(wait, MAX_WAIT_FOR_PROPOSALS_SECONDS):
         listed = client.proposals(
             session=arguments.value("session"),
@@ -60,10 +63,16 @@ def _listed(client: Client, arguments: Arguments, waiting_for: bytes | None, wai
             after=after,
             wait_seconds=0 if after is None else left,
         )
-        if listed.cursor != given if given is not None else listed.proposals:
+        if _came(listed, arguments):
             break
         after = listed.cursor
     return listed
+
+
+def _came(listed: Listed, arguments: Arguments) -> bool:
+    """Whether there is what `--wait` waits for."""
+    given = arguments.value("after")
+    return listed.cursor != given if given is not None else bool(listed.proposals)
 
 
 COMMAND = Command(
@@ -74,7 +83,9 @@ COMMAND = Command(
     options=(SESSION, WAITING, KEY, PIN_FILE, EVERY_STATE, WAIT, AFTER, AS_JSON, *CONNECTION),
     details=(
         "A line has the id, the state, approvals of how many are needed, the end of the time to decide, the session "
-        "and the note. The file of --key may have a public key here. --json prints {proposals, cursor}."
+        "and the note. The file of --key may have a public key here. --json prints {proposals, cursor}; docs/cli.md "
+        "has the members."
+        f"\n\nExit code 0: done; {EXIT_NOTHING_CAME}: --wait waited in vain, or it failed, and then stderr says so."
     ),
     examples=(
         "board list --waiting --key ssh:alice@laptop",

@@ -11,7 +11,7 @@ from pathlib import Path
 from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Option, UsageError
 from ostiary.cli.signing import signing_key
-from ostiary.cli.terminal import Terminal
+from ostiary.cli.terminal import Terminal, printable
 from ostiary.client import Client
 from ostiary.errors import ConfigurationError, NotFoundError, SwappedError
 from ostiary.member_key import Asking, KeyPlace, KnownKey, choose_key
@@ -22,6 +22,11 @@ EXIT_UNKNOWN = 2
 """No such proposal, or not for us."""
 EXIT_SWAPPED = 65
 """What the CAS shows is not what its id says. As for stored state that does not verify."""
+NOT_FOR_US = (
+    "a first version is shown to its proposer, and to members with their own key in --identity; other versions also to "
+    "whom the session's `read` admits"
+)
+"""Why a proposal may be there, and we do not see it."""
 CODES = {NotFoundError: EXIT_UNKNOWN, SwappedError: EXIT_SWAPPED}
 CODES_DETAILS = (
     f"Exit code {EXIT_UNKNOWN}: the CAS has no such proposal, or not for us; {EXIT_SWAPPED}: the CAS shows another "
@@ -71,9 +76,13 @@ def find_proposal(text: str, client: Client) -> Proposal:
 def _only_open(text: str, client: Client) -> str:
     listed = client.proposals(session=text).proposals
     if not listed:
-        raise NotFoundError(f"session {text!r} has no open proposal, or not for us")
+        raise NotFoundError(
+            f"session {text!r} has no open proposal, or not for us",
+            "`ostiary board list --session NAME --closed` has those that are closed",
+            NOT_FOR_US,
+        )
     if len(listed) > 1:
-        shown = (f"{one.proposal}  {one.created:%Y-%m-%d %H:%M}" for one in listed)
+        shown = (f"{one.proposal}  {one.created:%Y-%m-%d %H:%M}  {printable(one.note)}".rstrip() for one in listed)
         raise ConfigurationError(f"session {text!r} has {len(listed)} open proposals; give the id of one", *shown)
     return listed[0].proposal
 

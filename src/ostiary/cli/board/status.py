@@ -26,7 +26,8 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     with patience("waiting for a decision"):
         proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
     state = proposal.summary.state
-    code = EXIT_NOT_APPLIED if state.is_closed and state is not State.APPLIED else 0
+    still_good = arguments.value("wait") is None and not state.is_closed
+    code = 0 if state is State.APPLIED or still_good else EXIT_NOT_APPLIED
     if arguments.as_json:
         return Outcome(stdout=written(summary_form(proposal.summary)), code=code)
     return Outcome(stdout=f"{state}\n", code=code)
@@ -52,8 +53,8 @@ COMMAND = Command(
     options=(WAIT, AS_JSON, *CONNECTION),
     details=(
         f"The states are {', '.join(State)}. {PROPOSAL_DETAILS}"
-        f"\n\nExit code 0: open, approved or applied; {EXIT_NOT_APPLIED}: closed without being applied, or failed, and "
-        f"then stderr says so. {CODES_DETAILS}"
+        f"\n\nExit code 0: applied, or without --wait also open or approved; {EXIT_NOT_APPLIED}: all other states, or "
+        f"failed, and then stderr says so. {CODES_DETAILS}"
     ),
     examples=("board status my-session", "board status $ID --wait 86400 && deploy"),
     codes=CODES,
