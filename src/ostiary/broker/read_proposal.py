@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -21,6 +22,7 @@ from ostiary.broker.proposal_records import NO_PROPOSAL, Entry, indexed
 from ostiary.errors import IdentityRequiredError, InputError, NotFoundError, RefusedError
 from ostiary.session import ParsedSession
 from ostiary.session.diff import differences
+from ostiary.session.model import Session
 
 MAX_WAIT_SECONDS = 50.0
 """For how long a list may be waited for; a longer wait ends here, as the connection would."""
@@ -40,6 +42,8 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
         raise NotFoundError("Proposal not found", NO_PROPOSAL)
     parsed = await cas.proposals.version(proposal)
     before = await _predecessor(cas, proposal)
+    # On a thread: comparing large sessions takes a while, and others would wait.
+    meaning = await asyncio.to_thread(_meaning, None if before is None else before.session, parsed.session)
     facts = proposal.facts
     return {
         **proposal.summary(),
@@ -47,17 +51,16 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
         "nonce": facts.nonce.hex(),
         "session_text": parsed.text,
         "before_text": None if before is None else before.text,
-        "differences": []
-        if before is None
-        else [
-            {"effect": found.effect.name.lower(), "path": found.path, "meaning": found.meaning}
-            for found in differences(before.session, parsed.session)
-        ],
-        "risks": [
-            {"kind": risk.kind.value, "sentence": risk.sentence}
-            for risk in risks(None if before is None else before.session, parsed.session)
-        ],
+        **meaning,
         "members": [_member(seat, proposal) for seat in proposal.seats],
+    }
+
+
+def _meaning(before: Session | None, after: Session) -> dict[str, Any]:
+    found = () if before is None else differences(before, after)
+    return {
+        "differences": [{"effect": one.effect.name.lower(), "path": one.path, "meaning": one.meaning} for one in found],
+        "risks": [{"kind": risk.kind.value, "sentence": risk.sentence} for risk in risks(before, after)],
     }
 
 
