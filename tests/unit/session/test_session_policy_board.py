@@ -367,7 +367,9 @@ UNFIT = f"{NO_KEY} is no public key of a member: {KEYS}"
 
 
 def with_secrets(*secrets: str, members: tuple[str, ...] = (ALICE, BOB, CHECKER)) -> str:
-    return board(*members, rest="".join(["secrets:\n", *(f"- {secret}\n" for secret in secrets)]))
+    return board(
+        *members, more="time_lock: 1 day", rest="".join(["secrets:\n", *(f"- {secret}\n" for secret in secrets)])
+    )
 
 
 def public(kind: str) -> str:
@@ -488,6 +490,7 @@ def test_two_imports_of_two_secrets_may_be_two_members() -> None:
         (board(ALICE, BOB, member("dave", K3, "approve")), "8:85", 'policy_board.members[2].power: "dave" alone approves any change, so that tolerated_faults does not hold; let it vote'),
         (board(more="on: create_sessions"), "9:7",
          "policy_board.on: whoever may update the session can change its board, or remove it; add update"),
+        (board(ALICE, BOB, member("dave", K3, "reject")), "6:3", "policy_board.members: 2 approvals apply a change at once, so that the veto of \"dave\" can come too late; add time_lock, such as 1 day"),
     ],
 )  # fmt: skip
 def test_a_board_that_is_weaker_than_it_seems_is_a_warning(text: str, place: str, expected: str) -> None:
@@ -511,6 +514,16 @@ def test_what_is_worth_knowing_of_a_board_is_noted(text: str, place: str, expect
     assert parsed.warnings == ()
     (found,) = parsed.notes
     assert (f"{found.line}:{found.column}", f"{found.path}: {found.message}") == (place, expected)
+
+
+def test_a_veto_that_cannot_come_too_late_is_no_warning() -> None:
+    """As there is time for it, or as nothing is approved without the member who has it."""
+    veto = member("dave", K3, "reject")
+    assert parse_session(board(ALICE, BOB, veto, more="time_lock: 1 day")).warnings == ()
+    assert parse_session(board(ALICE, veto)).warnings == ()
+    assert [found.path for found in parse_session(board(member("eve", K1, "approve"), veto)).warnings] == [
+        "policy_board.members", "policy_board.members[0].power",
+    ]  # fmt: skip
 
 
 # --- the normal form, and its hash -----------------------------------------------------------------------------------
