@@ -20,6 +20,7 @@ from ostiary.broker import proposal_records
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.sweep import sweep_for_ever
+from ostiary.client import MAX_ANSWER_BYTES
 from ostiary.errors import (
     ConflictError,
     IdentityRequiredError,
@@ -442,6 +443,18 @@ def test_lists_say_who_still_has_to_decide(board: Board) -> None:
         board.listed(board.proposer, waiting_for="ann")
     with pytest.raises(IdentityRequiredError, match="needs a client certificate"):
         board.listed(None, waiting_for="me")
+
+
+def test_a_list_of_all_that_may_wait_is_one_that_members_can_read(board: Board) -> None:
+    """Or a stranger who may create sessions would blind every checker with long notes."""
+    made = asyncio.run(
+        propose(board.cas, boarded("s" * 512).encode(), note="\x01" * 1000, break_glass=False, caller=board.proposer)
+    )
+    assert board.read(made.proposal.id)["note"] == "\x01" * 1000
+    listed = asyncio.run(list_proposals(board.cas, Query(), caller=board.proposer, after=None, wait_seconds=0))
+    [shown] = listed.shown
+    assert json.loads(shown)["note"] == "\x01" * 99 + "…"
+    assert len(shown) * proposal_records.MAX_PENDING < MAX_ANSWER_BYTES
 
 
 def test_closed_proposals_of_a_session_are_listed_on_demand(board: Board) -> None:
