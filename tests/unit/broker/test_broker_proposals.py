@@ -211,6 +211,23 @@ def test_a_key_that_the_session_has_already_may_sit_on_its_first_board(board: Bo
     assert board.decide(CEM, again) == "applied"
 
 
+def test_a_veto_by_a_key_that_is_not_made_yet_is_not_waited_for(board: Board) -> None:
+    """The version that names the member makes its key; from then on nothing passes it."""
+    members = f"{{name: ann, signer: {ANN.quoted}}}, {{name: ben, signer: {BEN.quoted}}}, "
+    members += '{name: checker, power: reject, signer: "$$SCONE::checker$$"}'
+    text = boarded(
+        "s",
+        None,
+        access_policy="{read: ANY}",
+        secrets="[{name: key, kind: private-key, key_type: Ed25519, migrate: true}, "
+        "{name: checker, kind: public-key, private_key: key}]",
+        policy_board=f"{{tolerated_faults: 1, members: [{members}]}}",
+    )
+    first = board.adopt(text, ANN, BEN)
+    shown = board.propose(f"{text}predecessor: {first}\n")
+    assert shown["members"][2]["key"] is not None
+
+
 def test_the_root_namespace_comes_under_a_board_by_that_board(board: Board) -> None:
     """Whoever claims the root for a board needs its approval; afterwards only the board creates sessions there."""
     root = board.current("/")
