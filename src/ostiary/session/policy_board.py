@@ -220,9 +220,15 @@ def _key(
             except ValueError as error:
                 shown = quote(str(signer.placeholder))
                 reading.findings.error(node, f"{shown} is no public key of a member: {error}")
-        case ImportedSecret() | AkvSecret() as secret:
+        case ImportedSecret() as secret:
             # Two imports of one secret are one key.
             return replace(secret, name="", kind=None, size=None, exports=(), export_public=False)
+        case AkvSecret():
+            reading.findings.error(
+                node,
+                f"{quote(str(signer.placeholder))} lies in Azure, which is asked for programs that were admitted and "
+                "never to count: the member would be nobody; write the key, or import it from a session",
+            )
     return None
 
 

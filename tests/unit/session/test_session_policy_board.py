@@ -397,6 +397,12 @@ def test_a_members_key_may_be_a_public_key_secret(secrets: list[str]) -> None:
     assert found.session.policy_board.members[2].signer == Variable(placeholder=Placeholder(name="key"))
 
 
+AZURE = (
+    "{name: t, kind: aad-token, tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47, "
+    "client_id: 72f988bf-86f1-41af-91ab-2d7cd011db47, application_secret: x}"
+)
+
+
 @pytest.mark.parametrize(
     ("secrets", "expected"),
     [
@@ -407,6 +413,8 @@ def test_a_members_key_may_be_a_public_key_secret(secrets: list[str]) -> None:
         (["{name: key, kind: private-key}"], SECRET.format("")),
         (["{name: key, kind: ascii, value: x}"], SECRET.format("")),
         (["{name: key, kind: config-fragment, value: x}"], SECRET.format("")),
+        (["{name: key, import_akv: {vault: v.vault.azure.net, secret_name: s, token: $$SCONE::t$$}}", AZURE],
+         'policy_board.members[2].signer: "$$SCONE::key$$" lies in Azure, which is asked for programs that were admitted and never to count: the member would be nobody; write the key, or import it from a session'),
         ([public("RSA-2048")], f"{UNFIT.format('')} RSA-2048"),
         ([public("P-521")], f"{UNFIT.format('')} P-521"),
         (["{name: key, kind: public-key, private_key: k}", "{name: k, kind: private-key, key_type: RSA-3072}"],
