@@ -75,8 +75,9 @@ def read_policy_board(
         break_glass=_read_break_glass(reading, fields.get("break_glass"), faults + 1, len(members)),
         notify=notify,
     )
-    if faults_node is not None and fields.get("time_lock") is None:
-        _check_veto(reading, fields.node.values.get("members"), board)
+    members_node = fields.get("members")
+    if faults_node is not None and members_node is not None and fields.get("time_lock") is None:
+        _check_veto(reading, members_node, board)
     within = None if board.decide_within == DEFAULT_DECIDE_WITHIN else format_duration(board.decide_within)
     return board, present(
         tolerated_faults=faults,
@@ -334,10 +335,10 @@ def _check_quorum(reading: Reading, node: Node, needed: int, members: int) -> No
         reading.findings.note(node, "every member must approve, so that one lost key stops all changes for good")
 
 
-def _check_veto(reading: Reading, node: Node | None, board: PolicyBoard) -> None:
+def _check_veto(reading: Reading, node: Node, board: PolicyBoard) -> None:
     """A veto that others need not wait for is one only for whoever is fast."""
     needed = board.tolerated_faults + 1
-    for member in board.members if node is not None else ():
+    for member in board.members:
         others = [one for one in board.members if one is not member]
         if member.may_reject and (len(others) >= needed or any(one.may_approve for one in others)):
             alone = needed == 1 or any(one.may_approve for one in others)
