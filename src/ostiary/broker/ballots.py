@@ -189,13 +189,13 @@ class _Judge:
 
     def _ask(self, origin: str, stored: StoredSession) -> tuple[Expect, ...]:
         board = policy_board_of(self._cas, stored)
-        unmade = _unmade(board.thing, stored) if origin == "own" else frozenset[str]()
-        self.ballots.append(Ballot(origin=origin, board=board.thing, unmade=unmade))
+        made = unmade(board.thing, stored) if origin == "own" else frozenset[str]()
+        self.ballots.append(Ballot(origin=origin, board=board.thing, unmade=made))
         self.rests_on += board.rests_on
         return board.rests_on
 
 
-def _unmade(board: PolicyBoard, founded: StoredSession) -> frozenset[str]:
+def unmade(board: PolicyBoard, founded: StoredSession) -> frozenset[str]:
     """Names of the members without a key whose keys this version makes itself."""
     made = {name for name, secret in founded.secrets.items() if isinstance(secret, PrivateKeySecret)}
     public = {

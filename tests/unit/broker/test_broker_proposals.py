@@ -392,6 +392,20 @@ def test_a_board_whose_keys_are_not_known_is_not_asked(board: Board) -> None:
         board.propose(text)
 
 
+def test_no_version_hands_over_to_a_board_that_nobody_could_ever_ask(board: Board) -> None:
+    """As by a slip in an import: once it is current, no proposal could mend it."""
+    first = board.adopt(boarded("s"), ANN, BEN)
+    lost = "[{name: dan, import: {session: nowhere, secret: dan}}]"
+    text = boarded(
+        "s", None, access_policy="{read: ANY}", secrets=lost, policy_board=WITH_IMPORTED_KEY, predecessor=first
+    )
+    with pytest.raises(RefusedError, match="of the proposed version could decide nothing"):
+        board.propose(text)
+    board.propose(text.replace("tolerated_faults: 1", "tolerated_faults: 0"))
+    made = "[{name: k, kind: private-key, key_type: Ed25519}, {name: dan, kind: public-key, private_key: k}]"
+    board.propose(text.replace(lost, made))
+
+
 def test_notes_and_reasons_are_bounded(board: Board) -> None:
     with pytest.raises(TooLargeError, match="1001 characters"):
         board.propose(boarded("s"), note="n" * 1001)
