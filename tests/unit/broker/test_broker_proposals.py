@@ -17,6 +17,7 @@ from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
 from ostiary.broker import proposal_records
+from ostiary.broker.admission import readers_of
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.sweep import sweep_for_ever
@@ -31,6 +32,7 @@ from ostiary.errors import (
     StoreError,
     TooLargeError,
 )
+from ostiary.session.base58 import encode_key_hash
 from ostiary.store import Write
 
 if TYPE_CHECKING:
@@ -611,6 +613,19 @@ def test_beyond_the_bound_of_watchers_nobody_waits_for_long(board: Board, monkey
         assert await asyncio.wait_for(again, 30) == first
 
     asyncio.run(story())
+
+
+def test_sessions_with_many_readers_take_their_share_of_what_is_kept(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ", ".join(encode_key_hash(bytes([number]) * 32) for number in range(30))
+    for name, read in (("few", "ANY"), ("many", f"[{keys}]")):
+        board.desk.upload(boarded(name, None, access_policy=f"{{read: {read}, update: NONE}}"), board.proposer)
+    monkeypatch.setattr(board.cas.readers, "_capacity", 30)
+    for name, is_kept in (("few", True), ("many", False)):
+        readers = asyncio.run(readers_of(board.cas, name))
+        assert (board.cas.readers.recall(name, board.cas.now()) is not None) == is_kept
+        assert readers.session_hash is not None
 
 
 def test_readers_leave_room_for_members_and_for_who_made_the_version(board: Board, mallory: Caller) -> None:
