@@ -26,6 +26,8 @@ from ostiary.session.model import Session
 
 MAX_WAIT_SECONDS = 50.0
 """For how long a list may be waited for; a longer wait ends here, as the connection would."""
+LISTED_AT_ONCE = 1024
+"""Proposals that are looked at for one list before others have their turn."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -169,7 +171,9 @@ async def _list(cas: Cas, query: Query, member: str | None, caller: Caller | Non
     sight = _Sight(cas, caller)
     now = cas.now()
     shown, marks = [], []
-    for entry in _selected(cas, query, member):
+    for number, entry in enumerate(_selected(cas, query, member), 1):
+        if number % LISTED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         known = sight.views.get(entry.session) or await sight.look(entry.session)
         # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
         if sight.may_see(entry, known) and _stands(entry, known, now):

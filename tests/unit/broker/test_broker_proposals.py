@@ -17,6 +17,7 @@ from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
 from ostiary.broker import proposal_records
+from ostiary.broker import read_proposal as read_proposal_module
 from ostiary.broker.admission import readers_of
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
@@ -488,6 +489,28 @@ def test_a_list_of_all_that_may_wait_is_one_that_members_can_read(board: Board) 
     [shown] = listed.shown
     assert json.loads(shown)["note"] == "\x01" * 99 + "…"
     assert len(shown) * proposal_records.MAX_PENDING < MAX_ANSWER_BYTES
+
+
+def test_a_long_list_lets_others_have_their_turn(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many may ask for lists at a time, and wait for them to change."""
+    for name in ("r", "s", "t", "u"):
+        board.propose(boarded(name))
+
+    async def turns() -> int:
+        listing = asyncio.create_task(
+            list_proposals(board.cas, Query(), caller=board.proposer, after=None, wait_seconds=0)
+        )
+        count = 0
+        while not listing.done():
+            count += 1
+            await asyncio.sleep(0)
+        assert len(listing.result().shown) == 4
+        return count
+
+    asyncio.run(turns())
+    assert asyncio.run(turns()) == 1
+    monkeypatch.setattr(read_proposal_module, "LISTED_AT_ONCE", 2)
+    assert asyncio.run(turns()) == 3
 
 
 def test_closed_proposals_of_a_session_are_listed_on_demand(board: Board) -> None:
