@@ -46,8 +46,9 @@ CONNECT_SECONDS = 10.0
 """For each address tried, and again for the TLS handshake."""
 ANSWER_SECONDS = 60.0
 """For each wait on the network while a request is sent or answered."""
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""A session of 1 MiB in JSON, every character of it escaped, with room for warnings."""
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A list of as many proposals as may wait at a service, with the longest names and notes. A checker that could not read
+it would be blind to all of them. Two sessions of 1 MiB in JSON, and all that they differ in, are less."""
 MAX_WAIT_FOR_PROPOSALS_SECONDS = 60
 """The longest that a service waits before it answers that nothing is new."""
 FIRST_WAIT_SECONDS = 0.5

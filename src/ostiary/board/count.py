@@ -4,7 +4,7 @@ Guarantees of `count`, each a law in `tests/property/test_board_laws.py`:
 
 1. One more approval never turns an approval into anything else.
 2. With at most `needed - 1` approving voters nothing is approved, unless one of them may approve alone.
-3. Nothing ordinary is approved against the rejection of one voter who may reject.
+3. Nothing ordinary is approved against the rejection of one voter who may reject, nor while one cannot be heard.
 4. Names, order and keys that are no voter's have no part in it.
 
 Does not guarantee: that whoever holds a key decided so (`verify_decision` does), or that the quorum is of the board
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ostiary.errors import ConflictError
-from ostiary.session.model import PolicyBoard, RuleSubject, SignerSubject, Subject
+from ostiary.session.model import PolicyBoard, RuleSubject, SignerSubject, Subject, Variable
 
 
 class Choice(Enum):
@@ -62,12 +62,14 @@ class Voter:
 class Quorum:
     """Who may decide, and how many it takes. needed: F + 1, from 1 on. break_glass: over `needed`, or None: never.
 
+    unheard_veto: somebody beside the voters may reject alone, and nobody knows by which key.
     Raises ValueError for other numbers, and if two voters have one key.
     """
 
     needed: int
     voters: tuple[Voter, ...]
     break_glass: int | None = None
+    unheard_veto: bool = False
     time_lock: timedelta = timedelta(0)
     decide_within: timedelta
 
@@ -84,8 +86,9 @@ def quorum_of(board: PolicyBoard) -> Quorum:
     """The quorum of a board whose variables are resolved as far as they can be.
 
     A member whose signer is still a variable is left out: it can neither help to approve nor reject, and does not make
-    the quorum smaller. A key that came to stand under two names is one voter, who may approve alone only if both may,
-    and reject alone if either may: the more cautious reading of each.
+    the quorum smaller; if it may reject alone, `unheard_veto` says that it was left out. A key that came to stand under
+    two names is one voter, who may approve alone only if both may, and reject alone if either may: the more cautious
+    reading of each.
     """
     voters: dict[bytes, Voter] = {}
     for member in board.members:
@@ -102,6 +105,7 @@ def quorum_of(board: PolicyBoard) -> Quorum:
         needed=board.tolerated_faults + 1,
         voters=tuple(voters.values()),
         break_glass=board.break_glass,
+        unheard_veto=any(member.may_reject and isinstance(member.signer, Variable) for member in board.members),
         time_lock=board.time_lock,
         decide_within=board.decide_within,
     )
@@ -128,6 +132,7 @@ def count(quorum: Quorum, choices: Mapping[bytes, Choice], *, break_glass: bool)
     2. a voter who may approve approves: APPROVED;
     3. `needed` voters approve: APPROVED;
     4. neither can happen any more, as too many have withdrawn or rejected: REJECTED.
+    With an `unheard_veto` 2 and 3 are UNDECIDED instead: or whoever cuts the service off from a key silences its veto.
     Of a break-glass proposal no voter decides alone, in either direction:
     1. `quorum.break_glass` voters approve: APPROVED;
     2. that cannot happen any more, or the board has no such number: REJECTED.
@@ -135,6 +140,7 @@ def count(quorum: Quorum, choices: Mapping[bytes, Choice], *, break_glass: bool)
     """
     approving = [voter for voter in quorum.voters if choices.get(voter.key) is Choice.APPROVE]
     undecided = [voter for voter in quorum.voters if voter.key not in choices]
+    approved = Outcome.UNDECIDED if quorum.unheard_veto and not break_glass else Outcome.APPROVED
     if break_glass:
         needed, may_still_approve = quorum.break_glass, False
         if needed is None:
@@ -144,9 +150,9 @@ def count(quorum: Quorum, choices: Mapping[bytes, Choice], *, break_glass: bool)
         if any(voter.may_reject and choices.get(voter.key) is Choice.REJECT for voter in quorum.voters):
             return Outcome.REJECTED
         if any(voter.may_approve for voter in approving):
-            return Outcome.APPROVED
+            return approved
     if len(approving) >= needed:
-        return Outcome.APPROVED
+        return approved
     if len(approving) + len(undecided) < needed and not may_still_approve:
         return Outcome.REJECTED
     return Outcome.UNDECIDED

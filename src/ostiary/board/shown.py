@@ -35,13 +35,14 @@ from ostiary.board.risk import Risk, nothing_like, risks
 from ostiary.errors import InputError, OutsideError, SwappedError, UnreadableError
 from ostiary.session import ParsedSession, PolicyBoard, SignerSubject, parse_session
 from ostiary.session.diff import Difference, differences
+from ostiary.session.name import MAX_NAME_CHARACTERS
 
 MAX_MEMBERS_SHOWN = 256
 """Three boards of at most 64 members, with room."""
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
-_MEMBER_NAME = re.compile(r"[!-~]{1,256}")
+_MEMBER_NAME = re.compile(rf"[!-~]{{1,{MAX_NAME_CHARACTERS}}}")
 _HASH_BYTES = 32
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ostiary.board import Creator
@@ -107,6 +107,11 @@ class Readers:
     creator: Creator
     session_hash: bytes | None
 
+    @property
+    def size(self) -> int:
+        """What it counts among those that are kept: some sessions name thousands."""
+        return 1 if isinstance(self.policy, Variable) else 1 + len(self.policy.read)
+
 
 async def readers_of(cas: Cas, name: str) -> Readers:
     """As of this moment; kept for those who ask about many sessions, for as long as the records stand."""
@@ -122,8 +127,10 @@ async def readers_of(cas: Cas, name: str) -> Readers:
     policy = access_policy_of(cas, current)
     readers = Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash)
     # What a variable stands for may come from a key vault, of which the records say nothing.
-    if policy.thing is current.parsed.session.access_policy:
-        cas.readers.keep(name, Made(thing=readers, rests_on=policy.rests_on))
+    if policy.thing is current.parsed.session.access_policy and isinstance(policy.thing, AccessPolicy):
+        # Nothing but who reads, as what else is in it could be large.
+        kept = replace(readers, policy=AccessPolicy(read=policy.thing.read))
+        cas.readers.keep(name, Made(thing=kept, rests_on=policy.rests_on))
     return readers
 
 

@@ -21,21 +21,26 @@ from ostiary.broker.proposal import Seat
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, NotFoundError, OstiaryError, RefusedError
 from ostiary.session import ParsedSession
-from ostiary.session.model import PolicyBoard, SignerSubject
+from ostiary.session.model import PolicyBoard, PrivateKeySecret, PublicKeySecret, SignerSubject, Variable
 from ostiary.store import Expect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ballot:
-    """One board that is asked. origin: current, namespace or own. board: with keys resolved as far as they can be."""
+    """One board that is asked. origin: current, namespace or own. board: with keys resolved as far as they can be.
+
+    unmade: names of members whose keys are made with the proposed version, so that nobody has them yet.
+    """
 
     origin: str
     board: PolicyBoard
+    unmade: frozenset[str] = frozenset()
 
     @cached_property
     def quorum(self) -> Quorum:
-        """Of the members whose keys are known."""
-        return quorum_of(self.board)
+        """Of the members whose keys are known. Nobody's veto is not waited for."""
+        members = tuple(member for member in self.board.members if member.name not in self.unmade)
+        return quorum_of(replace(self.board, members=members))
 
     def outcome(self, choices: Mapping[bytes, Choice], *, break_glass: bool) -> Outcome:
         """What the choices come to.
@@ -184,6 +189,20 @@ class _Judge:
 
     def _ask(self, origin: str, stored: StoredSession) -> tuple[Expect, ...]:
         board = policy_board_of(self._cas, stored)
-        self.ballots.append(Ballot(origin=origin, board=board.thing))
+        made = unmade(board.thing, stored) if origin == "own" else frozenset[str]()
+        self.ballots.append(Ballot(origin=origin, board=board.thing, unmade=made))
         self.rests_on += board.rests_on
         return board.rests_on
+
+
+def unmade(board: PolicyBoard, founded: StoredSession) -> frozenset[str]:
+    """Names of the members without a key whose keys this version makes itself."""
+    made = {name for name, secret in founded.secrets.items() if isinstance(secret, PrivateKeySecret)}
+    public = {
+        secret.name: secret.private_key for secret in founded.secrets.values() if isinstance(secret, PublicKeySecret)
+    }
+    return frozenset(
+        member.name
+        for member in board.members
+        if isinstance(member.signer, Variable) and public.get(member.signer.placeholder.name) in made
+    )

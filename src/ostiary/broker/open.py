@@ -39,7 +39,8 @@ from ostiary.session.encrypted import KEY_BYTES
 from ostiary.store import Store, Write
 
 MAX_CACHED_ADMISSIONS = 4096
-MAX_CACHED_READERS = 32_768
+MAX_CACHED_READERS = 262_144
+"""Sessions and the subjects that may read them, together."""
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 """All configurations that are kept ready, together."""
 OVERHEAD_BYTES = 1024
@@ -125,7 +126,7 @@ def make_cas(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
         proposals=ProposalRecords(store),
-        readers=Memory(store, capacity=MAX_CACHED_READERS),
+        readers=Memory(store, capacity=MAX_CACHED_READERS, size=lambda readers: readers.size),
         webhooks=Webhooks(outside, webhook_hosts),
         verifier=Verifier(roots, aks),
         outside=outside,

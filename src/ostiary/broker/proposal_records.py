@@ -45,6 +45,8 @@ MAX_KNOWN = 1024
 """Proposals that are kept decoded, without their versions."""
 MAX_WATCHERS = 256
 """Requests that wait for a change at a time."""
+LISTED_NOTE_CHARS = 100
+"""Of a note in lists: whole ones of all that may wait, in any letters, would be more than members can take in."""
 MARK_BYTES = 16
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
@@ -345,7 +347,10 @@ def indexed(proposal: Proposal) -> Entry:
     """The entry of a proposal, also if it is not pending."""
     keys = {seat.key_hash: seat.key for seat in proposal.seats if seat.key_hash is not None}
     decided = {key_hash for key_hash, key in keys.items() if key in proposal.decisions}
-    members = {"shown": proposal.summary(), "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)}
+    summary = proposal.summary()
+    if len(summary["note"]) > LISTED_NOTE_CHARS:
+        summary["note"] = summary["note"][: LISTED_NOTE_CHARS - 1] + "…"
+    members = {"shown": summary, "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)}
     return _entry(_compact(members))
 
 

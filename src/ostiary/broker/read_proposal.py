@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -21,9 +22,12 @@ from ostiary.broker.proposal_records import NO_PROPOSAL, Entry, indexed
 from ostiary.errors import IdentityRequiredError, InputError, NotFoundError, RefusedError
 from ostiary.session import ParsedSession
 from ostiary.session.diff import differences
+from ostiary.session.model import Session
 
 MAX_WAIT_SECONDS = 50.0
 """For how long a list may be waited for; a longer wait ends here, as the connection would."""
+LISTED_AT_ONCE = 1024
+"""Proposals that are looked at for one list before others have their turn."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -40,6 +44,8 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
         raise NotFoundError("Proposal not found", NO_PROPOSAL)
     parsed = await cas.proposals.version(proposal)
     before = await _predecessor(cas, proposal)
+    # On a thread: comparing large sessions takes a while, and others would wait.
+    meaning = await asyncio.to_thread(_meaning, None if before is None else before.session, parsed.session)
     facts = proposal.facts
     return {
         **proposal.summary(),
@@ -47,17 +53,16 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
         "nonce": facts.nonce.hex(),
         "session_text": parsed.text,
         "before_text": None if before is None else before.text,
-        "differences": []
-        if before is None
-        else [
-            {"effect": found.effect.name.lower(), "path": found.path, "meaning": found.meaning}
-            for found in differences(before.session, parsed.session)
-        ],
-        "risks": [
-            {"kind": risk.kind.value, "sentence": risk.sentence}
-            for risk in risks(None if before is None else before.session, parsed.session)
-        ],
+        **meaning,
         "members": [_member(seat, proposal) for seat in proposal.seats],
+    }
+
+
+def _meaning(before: Session | None, after: Session) -> dict[str, Any]:
+    found = () if before is None else differences(before, after)
+    return {
+        "differences": [{"effect": one.effect.name.lower(), "path": one.path, "meaning": one.meaning} for one in found],
+        "risks": [{"kind": risk.kind.value, "sentence": risk.sentence} for risk in risks(before, after)],
     }
 
 
@@ -166,7 +171,9 @@ async def _list(cas: Cas, query: Query, member: str | None, caller: Caller | Non
     sight = _Sight(cas, caller)
     now = cas.now()
     shown, marks = [], []
-    for entry in _selected(cas, query, member):
+    for number, entry in enumerate(_selected(cas, query, member), 1):
+        if number % LISTED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         known = sight.views.get(entry.session) or await sight.look(entry.session)
         # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
         if sight.may_see(entry, known) and _stands(entry, known, now):

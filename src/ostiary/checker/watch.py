@@ -102,12 +102,13 @@ def judged(
 class Place:
     """Where to go on. cursor: of the last list, None if all of it must be looked at.
 
-    left: ids that the rules leave to others. late: ids that could not be looked at, the last one last. trouble: why the
-    turn ended early, "" if it did not.
+    left: ids that the rules leave to others, by the lists as they were then. lists: what those were. late: ids that
+    could not be looked at, the last one last. trouble: why the turn ended early, "" if it did not.
     """
 
     cursor: str | None = None
     left: frozenset[str] = frozenset()
+    lists: tuple[tuple[str, str], ...] = ()
     late: tuple[str, ...] = ()
     trouble: str = ""
 
@@ -158,7 +159,9 @@ class Checker:
         waiting = sorted(
             (one for one in listed.proposals if not one.state.is_closed), key=lambda one: place.behind(one.proposal)
         )
-        left = {one.proposal for one in waiting} & place.left
+        # What a list let pass must be looked at again when the list is another, or has expired.
+        lists = tuple((name, str(found)) for name, found in sorted(self.lists().items()))
+        left = {one.proposal for one in waiting} & place.left if lists == place.lists else set()
         for at, summary in enumerate(waiting):
             if summary.proposal in left:
                 continue
@@ -169,11 +172,13 @@ class Checker:
             except OstiaryError as error:
                 after = (one.proposal for one in waiting[at + 1 :] if place.behind(one.proposal))
                 late = (*after, summary.proposal)
-                return Place(left=frozenset(left), late=late, trouble=f"proposal {summary.proposal}: {error}")
+                return Place(
+                    left=frozenset(left), lists=lists, late=late, trouble=f"proposal {summary.proposal}: {error}"
+                )
             self.say(event)
             if event.is_left:
                 left.add(summary.proposal)
-        return Place(cursor=listed.cursor, left=frozenset(left))
+        return Place(cursor=listed.cursor, left=frozenset(left), lists=lists)
 
     def _decide(self, proposal: str, session: str) -> Event:
         """Review one proposal and decide it. What concerns this proposal alone is told; all else raises."""

@@ -3,7 +3,9 @@
 Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and the
 order of what has none, except that other words for what a policy board decides are told; any other change has at least
 one, a member that no rule here knows included. What cannot be compared, as it stands behind a configuration variable or
-in a nested rule, counts as widening when it is new; so do the lists of a variant that admits over MAX_SPLIT programs.
+in a nested rule, counts as widening when it is new; so do the lists of variants of a session that admits over MAX_SPLIT
+programs by them. So the differences are no more than the session has parts, and whoever decides about a session that a
+stranger wrote has them in time.
 No sentence holds the value of a secret, of an environment variable or of a file.
 Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
 """
@@ -63,7 +65,7 @@ _SHOWN_DIGITS = 16
 _MAX_SVN = 0xFFFF
 _MAX_VMPL = 3
 MAX_SPLIT = 1000
-"""Ways to be admitted that the lists of one variant are split into; above, its lists are compared as a whole."""
+"""Ways to be admitted that the lists of a session's variants are split into; above, lists are compared as a whole."""
 _WORD = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -94,7 +96,7 @@ class Difference:
 def differences(before: Session, after: Session) -> tuple[Difference, ...]:
     """What `after` means beside `before`, by effect, then in the order of the session language."""
     found = [
-        *_services(before.services, after.services),
+        *_services(before.services, after.services, whole=max(_programs(before), _programs(after)) > MAX_SPLIT),
         *_images(before.images, after.images),
         *_secrets(before.secrets, after.secrets),
         *_volumes(before.volumes, after.volumes),
@@ -115,24 +117,25 @@ _SESSION_HANDLED = frozenset(
 # --- services --------------------------------------------------------------------------------------------------------
 
 
-def _services(before: Sequence[Service], after: Sequence[Service]) -> Iterator[Difference]:
+def _services(before: Sequence[Service], after: Sequence[Service], *, whole: bool) -> Iterator[Difference]:
+    """whole: lists of variants are not split into what each of their values admits."""
     old, new = _by_name(before), _by_name(after)
     for name in _added(old, new):
-        yield _widens(f"services[{name}]", f"adds service {name}, {_admitted(new[name])}")
+        yield _widens(f"services[{name}]", f"adds service {name}, {_admitted(new[name], whole=whole)}")
     for name in _added(new, old):
         yield _narrows(f"services[{name}]", f"removes service {name}")
     for name in _kept(old, new):
-        yield from _service(old[name], new[name])
+        yield from _service(old[name], new[name], whole=whole)
 
 
-def _admitted(service: Service) -> str:
-    count = len(_admissions(service.attestation)) + len(_guests(service.attestation))
+def _admitted(service: Service, *, whole: bool) -> str:
+    count = len(_admissions(service.attestation)) + len(_guests(service.attestation, whole=whole))
     return f"which admits {_count(count, 'program')}" if count else "which asks for no evidence by itself"
 
 
-def _service(before: Service, after: Service) -> Iterator[Difference]:
+def _service(before: Service, after: Service, *, whole: bool) -> Iterator[Difference]:
     what, path = f"service {after.name}", f"services[{after.name}]"
-    yield from _attestation(before, after)
+    yield from _attestation(before, after, whole=whole)
     if before.command != after.command:
         shown = f"{quote(_command(before))} becomes {quote(_command(after))}"
         yield _changes(f"{path}.command", f"changes the command of {what}: {shown}")
@@ -209,28 +212,40 @@ class _Guest:
         return own[0] >= least and own[1] <= most  # type: ignore[operator]
 
 
-def _guests(variants: Iterable[Variant | TeeVariant | Variable]) -> dict[_Guest, None]:
-    """What the variants for other TEEs than SGX admit, each list of values split as far as MAX_SPLIT allows."""
+def _guests(variants: Iterable[Variant | TeeVariant | Variable], *, whole: bool) -> dict[_Guest, None]:
+    """What the variants for other TEEs than SGX admit, each list of values split unless `whole`."""
     guests: dict[_Guest, None] = {}
     for variant in variants:
         if isinstance(variant, TeeVariant):
-            guests.update(dict.fromkeys(_split(variant.tee, variant.factors)))
+            guests.update(dict.fromkeys(_split(variant.tee, variant.factors, whole=whole)))
     return guests
 
 
-def _split(tee: str, factors: TeeFactors | Variable) -> Iterator[_Guest]:
+def _programs(session: Session) -> int:
+    """How many programs the variants of a session for other TEEs than SGX admit, each list of values split."""
+    variants = (variant for service in session.services for variant in service.attestation)
+    return sum(
+        prod(map(len, _choices(variant.factors)))
+        for variant in variants
+        if isinstance(variant, TeeVariant) and isinstance(variant.factors, TeeFactors)
+    )
+
+
+def _choices(factors: TeeFactors) -> list[list[frozenset[bytes | Variable]]]:
+    # The events of a PCR may be any of the digests together, so that such a list is no choice of one.
+    return [
+        [frozenset(values)] if name.startswith(EVENTS) else [frozenset({value}) for value in dict.fromkeys(values)]
+        for name, values in factors.measurements
+    ]
+
+
+def _split(tee: str, factors: TeeFactors | Variable, *, whole: bool) -> Iterator[_Guest]:
     if isinstance(factors, Variable):
         yield _Guest(tee=tee, program=factors)
         return
     names = [name for name, _ in factors.measurements]
-    # The events of a PCR may be any of the digests together, so that such a list is no choice of one.
-    choices: list[list[frozenset[bytes | Variable]]] = [
-        [frozenset(values)] if name.startswith(EVENTS) else [frozenset({value}) for value in dict.fromkeys(values)]
-        for name, values in factors.measurements
-    ]
-    whole = prod(len(values) for values in choices) > MAX_SPLIT
-    programs = [tuple(frozenset(values) for _, values in factors.measurements)] if whole else product(*choices)
-    for program in programs:
+    each = [tuple(frozenset(values) for _, values in factors.measurements)]
+    for program in each if whole else product(*_choices(factors)):
         yield _Guest(
             tee=tee,
             program=tuple(zip(names, program, strict=True)),
@@ -242,16 +257,18 @@ def _split(tee: str, factors: TeeFactors | Variable) -> Iterator[_Guest]:
 def _guest_changes(
     old: Mapping[_Guest, None], new: Mapping[_Guest, None], what: str, path: str
 ) -> Iterator[Difference]:
-    added, removed = _added(old, new), _added(new, old)
-    for guest in added:
-        before = next((one for one in removed if (one.tee, one.program) == (guest.tee, guest.program)), None)
-        if before is None:
+    removed: dict[tuple[object, ...], list[_Guest]] = {}
+    for guest in _added(new, old):
+        removed.setdefault((guest.tee, guest.program), []).append(guest)
+    for guest in _added(old, new):
+        same = removed.get((guest.tee, guest.program))
+        if not same:
             yield _widens(path, f"admits to {what}: {guest}")
         else:
-            removed.remove(before)
+            before = same.pop(0)
             make = _narrows if guest.within(before) else _widens
             yield make(path, f"changes the bounds of what {what} admits: {before} becomes {guest}")
-    for guest in removed:
+    for guest in (guest for same in removed.values() for guest in same):
         yield _narrows(path, f"does not admit to {what} any more: {guest}")
 
 
@@ -269,7 +286,7 @@ def _admissions(variants: Iterable[Variant | TeeVariant | Variable]) -> dict[_Ad
     return pairs
 
 
-def _attestation(before: Service, after: Service) -> Iterator[Difference]:
+def _attestation(before: Service, after: Service, *, whole: bool) -> Iterator[Difference]:
     what, path = f"service {after.name}", f"services[{after.name}].attestation"
     old, new = _admissions(before.attestation), _admissions(after.attestation)
     if bool(before.attestation) != bool(after.attestation):
@@ -287,7 +304,8 @@ def _attestation(before: Service, after: Service) -> Iterator[Difference]:
     added, removed = [one for one in added if one not in moved], [one for one in removed if one not in gone]
     yield from _counted(added, Effect.WIDER, "adds", "to", what, path)
     yield from _counted(removed, Effect.NARROWER, "removes", "from", what, path)
-    yield from _guest_changes(_guests(before.attestation), _guests(after.attestation), what, path)
+    old_guests, new_guests = (_guests(one.attestation, whole=whole) for one in (before, after))
+    yield from _guest_changes(old_guests, new_guests, what, path)
 
 
 def _counted(

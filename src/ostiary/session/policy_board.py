@@ -75,6 +75,9 @@ def read_policy_board(
         break_glass=_read_break_glass(reading, fields.get("break_glass"), faults + 1, len(members)),
         notify=notify,
     )
+    members_node = fields.get("members")
+    if faults_node is not None and members_node is not None and fields.get("time_lock") is None:
+        _check_veto(reading, members_node, board)
     within = None if board.decide_within == DEFAULT_DECIDE_WITHIN else format_duration(board.decide_within)
     return board, present(
         tolerated_faults=faults,
@@ -218,9 +221,15 @@ def _key(
             except ValueError as error:
                 shown = quote(str(signer.placeholder))
                 reading.findings.error(node, f"{shown} is no public key of a member: {error}")
-        case ImportedSecret() | AkvSecret() as secret:
+        case ImportedSecret() as secret:
             # Two imports of one secret are one key.
             return replace(secret, name="", kind=None, size=None, exports=(), export_public=False)
+        case AkvSecret():
+            reading.findings.error(
+                node,
+                f"{quote(str(signer.placeholder))} lies in Azure, which is asked for programs that were admitted and "
+                "never to count: the member would be nobody; write the key, or import it from a session",
+            )
     return None
 
 
@@ -324,6 +333,22 @@ def _check_quorum(reading: Reading, node: Node, needed: int, members: int) -> No
         reading.findings.warning(node, "with 0 one member alone decides; write 1, so that it takes two")
     elif needed == members:
         reading.findings.note(node, "every member must approve, so that one lost key stops all changes for good")
+
+
+def _check_veto(reading: Reading, node: Node, board: PolicyBoard) -> None:
+    """A veto that others need not wait for is one only for whoever is fast."""
+    needed = board.tolerated_faults + 1
+    for member in board.members:
+        others = [one for one in board.members if one is not member]
+        if member.may_reject and (len(others) >= needed or any(one.may_approve for one in others)):
+            alone = needed == 1 or any(one.may_approve for one in others)
+            enough = "one approval applies" if alone else f"{needed} approvals apply"
+            reading.findings.warning(
+                node,
+                f"{enough} a change at once, so that the veto of {quote(member.name)} can come too late; "
+                "add time_lock, such as 1 day",
+            )
+            return
 
 
 def _read_break_glass(reading: Reading, node: Node | None, needed: int, members: int) -> int | None:

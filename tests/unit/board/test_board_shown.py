@@ -63,6 +63,13 @@ def test_a_board_that_takes_over_is_asked_and_one_that_stays_is_not() -> None:
     assert verify_shown(shown, asked=shown["proposal"], cas=CAS).members == ()
 
 
+def test_every_name_that_a_session_may_give_a_member_is_shown() -> None:
+    """Or a board with a long one could be proposed to members whose programs then cannot read, and not reject it."""
+    text = boarded("s", Board(members={"a" * 512: ANN}, faults=0))
+    shown = showing(text, members=[member("a" * 512, ANN, board="own")])
+    assert [one.name for one in verify_shown(shown, asked=shown["proposal"], cas=CAS).members] == ["a" * 512]
+
+
 def test_a_member_behind_a_variable_is_believed_and_decides_nothing_while_unknown() -> None:
     text = BEFORE.replace(f"    signer: {CEM.quoted}\n", "    signer: $$SCONE::k$$\n    power: reject\n").replace(
         "policy_board:", "secrets: [{name: k, kind: public-key, import: {session: other, secret: k}}]\npolicy_board:"

@@ -318,6 +318,41 @@ def test_one_key_under_two_names_is_refused_and_behind_two_variables_counts_once
     assert board.decide(BEN, shown) == "applied"
 
 
+def test_whoever_makes_a_key_unknown_silences_no_veto(board: Board) -> None:
+    """The session that exports the key takes the export back, as an outage of a key vault does: nothing is approved
+    without the veto's word, but by breaking the glass; a veto that was cast holds; once it is heard, all goes on."""
+    keys = 'version: "0.3.12"\nname: keys\naccess_policy: {{read: ANY, update: [CREATOR]}}\nsecrets:\n'
+    keys += f"- {{{{name: dan, kind: public-key, value: {DAN.quoted}{{export}}}}}}\n{{more}}"
+    before = board.desk.upload(keys.format(export=", export: {session: s}", more=""), board.proposer)
+    people = ", ".join(
+        f"{{name: {name}, signer: {who.quoted}}}" for name, who in (("ann", ANN), ("ben", BEN), ("cem", CEM))
+    )
+    policy = f'tolerated_faults: 1, members: [{people}, {{name: dan, power: reject, signer: "$$SCONE::dan$$"}}]'
+    secrets = "[{name: dan, import: {session: keys, secret: dan}}]"
+    text = boarded(
+        "s", None, access_policy="{read: ANY}", secrets=secrets, policy_board=f"{{{policy}, break_glass: 3}}"
+    )
+    first = board.adopt(text, ANN, BEN)
+    text += f"predecessor: {first}\n"
+    vetoed, shown, broken = board.propose(text), board.propose(text), board.propose(text, break_glass=True)
+    assert board.decide(DAN, vetoed, "reject") == "rejected"
+
+    before = board.desk.upload(keys.format(export="", more=f"predecessor: {before}\n"), board.proposer)
+    with pytest.raises(ConflictError, match="the proposal is rejected"):
+        board.decide(ANN, vetoed)
+    for person in (ANN, BEN, CEM):
+        assert board.decide(person, shown) == "open"
+    assert board.current("s") == first
+    with pytest.raises(NotAuthorizedError, match="of no member"):
+        board.decide(DAN, shown, "reject")
+
+    board.desk.upload(keys.format(export=", export: {session: s}", more=f"predecessor: {before}\n"), board.proposer)
+    assert board.decide(DAN, shown, "reject") == "rejected"
+    for person in (ANN, BEN, CEM):
+        state = board.decide(person, broken)
+    assert state == "applied"
+
+
 # --- a compromised member --------------------------------------------------------------------------------------------
 
 

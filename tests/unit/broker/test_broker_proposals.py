@@ -17,9 +17,12 @@ from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
 from ostiary.broker import proposal_records
+from ostiary.broker import read_proposal as read_proposal_module
+from ostiary.broker.admission import readers_of
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.sweep import sweep_for_ever
+from ostiary.client import MAX_ANSWER_BYTES
 from ostiary.errors import (
     ConflictError,
     IdentityRequiredError,
@@ -30,6 +33,7 @@ from ostiary.errors import (
     StoreError,
     TooLargeError,
 )
+from ostiary.session.base58 import encode_key_hash
 from ostiary.store import Write
 
 if TYPE_CHECKING:
@@ -210,6 +214,23 @@ def test_a_key_that_the_session_has_already_may_sit_on_its_first_board(board: Bo
     assert board.decide(CEM, again) == "applied"
 
 
+def test_a_veto_by_a_key_that_is_not_made_yet_is_not_waited_for(board: Board) -> None:
+    """The version that names the member makes its key; from then on nothing passes it."""
+    members = f"{{name: ann, signer: {ANN.quoted}}}, {{name: ben, signer: {BEN.quoted}}}, "
+    members += '{name: checker, power: reject, signer: "$$SCONE::checker$$"}'
+    text = boarded(
+        "s",
+        None,
+        access_policy="{read: ANY}",
+        secrets="[{name: key, kind: private-key, key_type: Ed25519, migrate: true}, "
+        "{name: checker, kind: public-key, private_key: key}]",
+        policy_board=f"{{tolerated_faults: 1, members: [{members}]}}",
+    )
+    first = board.adopt(text, ANN, BEN)
+    shown = board.propose(f"{text}predecessor: {first}\n")
+    assert shown["members"][2]["key"] is not None
+
+
 def test_the_root_namespace_comes_under_a_board_by_that_board(board: Board) -> None:
     """Whoever claims the root for a board needs its approval; afterwards only the board creates sessions there."""
     root = board.current("/")
@@ -374,6 +395,20 @@ def test_a_board_whose_keys_are_not_known_is_not_asked(board: Board) -> None:
         board.propose(text)
 
 
+def test_no_version_hands_over_to_a_board_that_nobody_could_ever_ask(board: Board) -> None:
+    """As by a slip in an import: once it is current, no proposal could mend it."""
+    first = board.adopt(boarded("s"), ANN, BEN)
+    lost = "[{name: dan, import: {session: nowhere, secret: dan}}]"
+    text = boarded(
+        "s", None, access_policy="{read: ANY}", secrets=lost, policy_board=WITH_IMPORTED_KEY, predecessor=first
+    )
+    with pytest.raises(RefusedError, match="of the proposed version could decide nothing"):
+        board.propose(text)
+    board.propose(text.replace("tolerated_faults: 1", "tolerated_faults: 0"))
+    made = "[{name: k, kind: private-key, key_type: Ed25519}, {name: dan, kind: public-key, private_key: k}]"
+    board.propose(text.replace(lost, made))
+
+
 def test_notes_and_reasons_are_bounded(board: Board) -> None:
     with pytest.raises(TooLargeError, match="1001 characters"):
         board.propose(boarded("s"), note="n" * 1001)
@@ -442,6 +477,40 @@ def test_lists_say_who_still_has_to_decide(board: Board) -> None:
         board.listed(board.proposer, waiting_for="ann")
     with pytest.raises(IdentityRequiredError, match="needs a client certificate"):
         board.listed(None, waiting_for="me")
+
+
+def test_a_list_of_all_that_may_wait_is_one_that_members_can_read(board: Board) -> None:
+    """Or a stranger who may create sessions would blind every checker with long notes."""
+    made = asyncio.run(
+        propose(board.cas, boarded("s" * 512).encode(), note="\x01" * 1000, break_glass=False, caller=board.proposer)
+    )
+    assert board.read(made.proposal.id)["note"] == "\x01" * 1000
+    listed = asyncio.run(list_proposals(board.cas, Query(), caller=board.proposer, after=None, wait_seconds=0))
+    [shown] = listed.shown
+    assert json.loads(shown)["note"] == "\x01" * 99 + "…"
+    assert len(shown) * proposal_records.MAX_PENDING < MAX_ANSWER_BYTES
+
+
+def test_a_long_list_lets_others_have_their_turn(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many may ask for lists at a time, and wait for them to change."""
+    for name in ("r", "s", "t", "u"):
+        board.propose(boarded(name))
+
+    async def turns() -> int:
+        listing = asyncio.create_task(
+            list_proposals(board.cas, Query(), caller=board.proposer, after=None, wait_seconds=0)
+        )
+        count = 0
+        while not listing.done():
+            count += 1
+            await asyncio.sleep(0)
+        assert len(listing.result().shown) == 4
+        return count
+
+    asyncio.run(turns())
+    assert asyncio.run(turns()) == 1
+    monkeypatch.setattr(read_proposal_module, "LISTED_AT_ONCE", 2)
+    assert asyncio.run(turns()) == 3
 
 
 def test_closed_proposals_of_a_session_are_listed_on_demand(board: Board) -> None:
@@ -567,6 +636,19 @@ def test_beyond_the_bound_of_watchers_nobody_waits_for_long(board: Board, monkey
         assert await asyncio.wait_for(again, 30) == first
 
     asyncio.run(story())
+
+
+def test_sessions_with_many_readers_take_their_share_of_what_is_kept(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ", ".join(encode_key_hash(bytes([number]) * 32) for number in range(30))
+    for name, read in (("few", "ANY"), ("many", f"[{keys}]")):
+        board.desk.upload(boarded(name, None, access_policy=f"{{read: {read}, update: NONE}}"), board.proposer)
+    monkeypatch.setattr(board.cas.readers, "_capacity", 30)
+    for name, is_kept in (("few", True), ("many", False)):
+        readers = asyncio.run(readers_of(board.cas, name))
+        assert (board.cas.readers.recall(name, board.cas.now()) is not None) == is_kept
+        assert readers.session_hash is not None
 
 
 def test_readers_leave_room_for_members_and_for_who_made_the_version(board: Board, mallory: Caller) -> None:

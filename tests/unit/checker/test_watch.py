@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.simulators.board import ANN, BEN, CEM, boarded
@@ -361,6 +361,24 @@ def test_what_only_a_person_can_mend_ends_the_checker() -> None:
     board = Board(trouble=[("proposals", ConfigurationError("the CAS is not known"))])
     with pytest.raises(ConfigurationError, match="the CAS is not known"):
         checker(board, []).run(wait=lambda _: None)
+
+
+def test_what_was_left_is_judged_anew_by_a_newer_list() -> None:
+    """Also one that expired: whatever it let pass, as long as others have not decided, is rejected now."""
+    rules = parse_rules(
+        "version: 1\napprove: false\nlists:\n- name: releases\n  file: r.txt\n  signer: "
+        f"{ANN.quoted}\nrules:\n- {{ready: only-listed-measurements, list: releases}}\n"
+    )
+    board = Board()
+    good = board.add(shown())
+    events: list[Event] = []
+    lists: dict[str, tuple[str, ...] | InputError] = {"releases": ("ab" * 32,)}
+    watching = replace(checker(board, events, rules), lists=lambda: dict(lists))
+    place = watching.turn(watching.turn(Place()))
+    assert (place.left, len(events)) == (frozenset({good}), 1)
+    lists["releases"] = InputError("list releases (r.txt): it expired")
+    assert watching.turn(place).left == frozenset()
+    assert choices(board) == {good: Choice.REJECT}
 
 
 def test_a_rule_whose_list_does_not_hold_now_rejects() -> None:

@@ -539,6 +539,19 @@ def test_what_other_tees_and_their_endorsements_are_held_to(
     assert [str(difference) for difference in differences(before, after)] == expected
 
 
+def test_many_variants_with_lists_are_compared_as_a_whole() -> None:
+    """What a stranger proposes is compared by the service and by every member: there are no more differences than
+    parts, however many programs the lists of all variants together admit."""
+    some, others = (tuple(bytes([byte, first]) * 24 for byte in range(30)) for first in (1, 2))
+    before, after = (
+        attested(*(tdx(*values[:25], rtmr1=values[5:]) for values in (some, others)), tdx(digest, rtmr1=some[:25]))
+        for digest in (A, B)
+    )
+    assert [str(difference).split(":")[0] for difference in differences(before, after)] == ["wider", "narrower"]
+    assert len(differences(attested(tdx(A)), after)) == 4
+    assert len(differences(before, attested(tdx(A)))) == 4
+
+
 def test_the_predecessor_and_the_order_of_lists_mean_nothing() -> None:
     more = replace(SESSION, services=(APP, replace(APP, name="b")), secrets=(ONE, BinarySecret(name="two")))
     turned = replace(more, predecessor=A, services=more.services[::-1], secrets=more.secrets[::-1])

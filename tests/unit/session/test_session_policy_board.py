@@ -367,7 +367,9 @@ UNFIT = f"{NO_KEY} is no public key of a member: {KEYS}"
 
 
 def with_secrets(*secrets: str, members: tuple[str, ...] = (ALICE, BOB, CHECKER)) -> str:
-    return board(*members, rest="".join(["secrets:\n", *(f"- {secret}\n" for secret in secrets)]))
+    return board(
+        *members, more="time_lock: 1 day", rest="".join(["secrets:\n", *(f"- {secret}\n" for secret in secrets)])
+    )
 
 
 def public(kind: str) -> str:
@@ -395,6 +397,12 @@ def test_a_members_key_may_be_a_public_key_secret(secrets: list[str]) -> None:
     assert found.session.policy_board.members[2].signer == Variable(placeholder=Placeholder(name="key"))
 
 
+AZURE = (
+    "{name: t, kind: aad-token, tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47, "
+    "client_id: 72f988bf-86f1-41af-91ab-2d7cd011db47, application_secret: x}"
+)
+
+
 @pytest.mark.parametrize(
     ("secrets", "expected"),
     [
@@ -405,6 +413,8 @@ def test_a_members_key_may_be_a_public_key_secret(secrets: list[str]) -> None:
         (["{name: key, kind: private-key}"], SECRET.format("")),
         (["{name: key, kind: ascii, value: x}"], SECRET.format("")),
         (["{name: key, kind: config-fragment, value: x}"], SECRET.format("")),
+        (["{name: key, import_akv: {vault: v.vault.azure.net, secret_name: s, token: $$SCONE::t$$}}", AZURE],
+         'policy_board.members[2].signer: "$$SCONE::key$$" lies in Azure, which is asked for programs that were admitted and never to count: the member would be nobody; write the key, or import it from a session'),
         ([public("RSA-2048")], f"{UNFIT.format('')} RSA-2048"),
         ([public("P-521")], f"{UNFIT.format('')} P-521"),
         (["{name: key, kind: public-key, private_key: k}", "{name: k, kind: private-key, key_type: RSA-3072}"],
@@ -488,6 +498,7 @@ def test_two_imports_of_two_secrets_may_be_two_members() -> None:
         (board(ALICE, BOB, member("dave", K3, "approve")), "8:85", 'policy_board.members[2].power: "dave" alone approves any change, so that tolerated_faults does not hold; let it vote'),
         (board(more="on: create_sessions"), "9:7",
          "policy_board.on: whoever may update the session can change its board, or remove it; add update"),
+        (board(ALICE, BOB, member("dave", K3, "reject")), "6:3", "policy_board.members: 2 approvals apply a change at once, so that the veto of \"dave\" can come too late; add time_lock, such as 1 day"),
     ],
 )  # fmt: skip
 def test_a_board_that_is_weaker_than_it_seems_is_a_warning(text: str, place: str, expected: str) -> None:
@@ -511,6 +522,16 @@ def test_what_is_worth_knowing_of_a_board_is_noted(text: str, place: str, expect
     assert parsed.warnings == ()
     (found,) = parsed.notes
     assert (f"{found.line}:{found.column}", f"{found.path}: {found.message}") == (place, expected)
+
+
+def test_a_veto_that_cannot_come_too_late_is_no_warning() -> None:
+    """As there is time for it, or as nothing is approved without the member who has it."""
+    veto = member("dave", K3, "reject")
+    assert parse_session(board(ALICE, BOB, veto, more="time_lock: 1 day")).warnings == ()
+    assert parse_session(board(ALICE, veto)).warnings == ()
+    assert [found.path for found in parse_session(board(member("eve", K1, "approve"), veto)).warnings] == [
+        "policy_board.members", "policy_board.members[0].power",
+    ]  # fmt: skip
 
 
 # --- the normal form, and its hash -----------------------------------------------------------------------------------
