@@ -423,7 +423,7 @@ class VariableBoard(Board):
 
     @property
     def yaml(self) -> str:
-        return f"{super().yaml}  - name: checker\n    signer: $$SCONE::k$$\n    power: reject\n"
+        return f"{super().yaml}  - name: checker\n    signer: $$SCONE::k$$\n    power: reject\n  time_lock: 1 day\n"
 
 
 # --- the attack ------------------------------------------------------------------------------------------------------
