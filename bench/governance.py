@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -160,7 +160,7 @@ def main() -> int:
     hashes = [encode_key_hash(raw(key)) for key in keys[:leaves]]
     client = Caller(certificate="", key_hash=raw(keys[0]), key_bits_hash=raw(keys[-1]))
     members = tuple(Voter(key=raw(key)) for key in keys[:64])
-    quorum = Quorum(needed=33, voters=members, decide_within=timedelta(days=7))
+    quorum = Quorum(needed=33, voters=members)
     votes = dict.fromkeys((voter.key for voter in members), Choice.APPROVE)
     actions: dict[str, Callable[[], object]] = {
         "wide": partial(ask, policy(rule(MAX_SIGNATURES, signers)), caller=crowd),

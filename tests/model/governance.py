@@ -434,7 +434,7 @@ class _Service:
                 return None
         choices = (*record.choices[:at], CHOICES.index(choice), *record.choices[at + 1 :])
         outcome = self._outcome(number, choices)
-        locked = any(quorum.time_lock for quorum in self.quorums[number])
+        locked = any(board.time_lock for board in self._boards(number))
         applies = outcome is Outcome.APPROVED and not locked
         if applies:
             stage = Stage.APPLIED

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -70,8 +69,6 @@ class Quorum:
     voters: tuple[Voter, ...]
     break_glass: int | None = None
     unheard_veto: bool = False
-    time_lock: timedelta = timedelta(0)
-    decide_within: timedelta
 
     def __post_init__(self) -> None:
         if self.needed < 1:
@@ -106,8 +103,6 @@ def quorum_of(board: PolicyBoard) -> Quorum:
         voters=tuple(voters.values()),
         break_glass=board.break_glass,
         unheard_veto=any(member.may_reject and isinstance(member.signer, Variable) for member in board.members),
-        time_lock=board.time_lock,
-        decide_within=board.decide_within,
     )
 
 

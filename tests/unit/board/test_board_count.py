@@ -29,7 +29,7 @@ def made(text: str) -> dict[bytes, Choice]:
 
 
 def decide(who: str, needed: int, choices: str, *, break_glass: int | None = None, breaking: bool = False) -> str:
-    quorum = Quorum(needed=needed, voters=voters(who), break_glass=break_glass, decide_within=WEEK)
+    quorum = Quorum(needed=needed, voters=voters(who), break_glass=break_glass)
     return count(quorum, made(choices), break_glass=breaking).value
 
 
@@ -140,9 +140,7 @@ def test_the_quorum_of_a_board_is_one_more_than_the_faults_it_tolerates() -> Non
     found = quorum_of(
         board(1, member(ANN), member(BEN, power="reject"), member(CAT, power="approve"), break_glass=3, time_lock=WEEK)
     )
-    assert found == Quorum(
-        needed=2, voters=voters("A B- C+"), break_glass=3, time_lock=WEEK, decide_within=timedelta(days=7)
-    )
+    assert found == Quorum(needed=2, voters=voters("A B- C+"), break_glass=3)
 
 
 def test_a_member_whose_key_is_not_known_is_nobody_and_makes_the_quorum_no_smaller() -> None:
@@ -173,7 +171,7 @@ def test_one_key_under_two_names_is_one_voter_with_the_more_cautious_of_their_po
 ])  # fmt: skip
 def test_a_quorum_that_could_not_hold_is_not_made(changes: dict[str, int], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        Quorum(**{"needed": 1, "voters": (), "decide_within": WEEK, **changes})  # type: ignore[arg-type]
+        Quorum(**{"needed": 1, "voters": (), **changes})  # type: ignore[arg-type]
 
 
 # --- signed sessions -------------------------------------------------------------------------------------------------
