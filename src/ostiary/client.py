@@ -25,7 +25,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ostiary.board import Choice, ProposalFacts, decision_message, verify_decision
-from ostiary.board.shown import Proposal, State, Summary, read_summary, verify_facts, verify_shown
+from ostiary.board.proposal import State
+from ostiary.board.shown import Proposal, Summary, read_summary, verify_facts, verify_shown
 from ostiary.errors import (
     ConfigurationError,
     ConflictError,

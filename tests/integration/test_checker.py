@@ -21,7 +21,8 @@ from tests.simulators.service import RunningService
 from tests.simulators.signers import Person, ed25519_person, p384_person
 
 from ostiary.board import Choice, shown
-from ostiary.board.shown import State, key_hash
+from ostiary.board.proposal import State
+from ostiary.board.shown import key_hash
 from ostiary.checker.rules import parse_rules
 from ostiary.checker.watch import Checker, Event, Place
 from ostiary.cli.identity import make_identity, self_signed

@@ -21,7 +21,8 @@ from tests.simulators.service import RunningService, running_service
 from tests.simulators.signers import Person, ed25519_person, p384_person, signed
 
 from ostiary.board import Choice
-from ostiary.board.shown import State, key_hash
+from ostiary.board.proposal import State
+from ostiary.board.shown import key_hash
 from ostiary.cli.identity import make_identity, self_signed
 from ostiary.client import Address, Client
 from ostiary.errors import ConflictError, RefusedError

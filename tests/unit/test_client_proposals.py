@@ -17,7 +17,7 @@ from tests.simulators.canned import SERVER, Server, answer, certificate, serving
 from tests.simulators.proposals import Json, follows, member, showing, summary_of
 
 from ostiary.board import Choice, verify_decision
-from ostiary.board.shown import State
+from ostiary.board.proposal import State
 from ostiary.cli.identity import make_identity
 from ostiary.client import Client, Counted
 from ostiary.errors import ConfigurationError, ConflictError, NotAuthorizedError, OutsideError, SwappedError

@@ -24,6 +24,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from ostiary.errors import InputError, TooLargeError
 from ostiary.session.name import MAX_NAME_CHARACTERS
@@ -34,6 +35,24 @@ HASH_BYTES = 32
 NONCE_BYTES = 16
 
 _NAME = re.compile(r"[A-Za-z0-9_.~/-]+")
+
+
+class State(StrEnum):
+    """How far a proposal is. Closed ones never change again."""
+
+    OPEN = "open"
+    APPROVED = "approved"
+    """Its time lock runs."""
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    """Another version has become the current one."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it may still be applied."""
+        return self in (State.OPEN, State.APPROVED)
 
 
 @dataclass(frozen=True, kw_only=True)

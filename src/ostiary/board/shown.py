@@ -30,7 +30,7 @@ from enum import StrEnum
 
 from ostiary.board.count import Choice
 from ostiary.board.decision import verify_decision
-from ostiary.board.proposal import ProposalFacts
+from ostiary.board.proposal import ProposalFacts, State
 from ostiary.board.risk import Risk, nothing_like, risks
 from ostiary.errors import InputError, OutsideError, SwappedError, UnreadableError
 from ostiary.session import ParsedSession, PolicyBoard, SignerSubject, parse_session
@@ -44,23 +44,6 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _MEMBER_NAME = re.compile(rf"[!-~]{{1,{MAX_NAME_CHARACTERS}}}")
 _HASH_BYTES = 32
-
-
-class State(StrEnum):
-    """How far a proposal is. Closed ones never change again."""
-
-    OPEN = "open"
-    APPROVED = "approved"
-    """Its time lock runs."""
-    APPLIED = "applied"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-    """Another version has become the current one."""
-
-    @property
-    def is_closed(self) -> bool:
-        return self not in (State.OPEN, State.APPROVED)
 
 
 class Seat(StrEnum):

@@ -18,9 +18,10 @@ from ostiary.audit import Kind, entry
 from ostiary.audit.entry import Json
 from ostiary.board.count import Choice, Outcome, check_caution
 from ostiary.board.decision import VerifiedDecision, verify_decision
+from ostiary.board.proposal import State
 from ostiary.broker.ballots import Trial, hold_trial
 from ostiary.broker.cas import Cas, log
-from ostiary.broker.proposal import Decision, Proposal, State, standing, whole_seconds
+from ostiary.broker.proposal import Decision, Proposal, standing, whole_seconds
 from ostiary.broker.upload import prepare, store_version
 from ostiary.errors import ConflictError, NotAuthorizedError, OstiaryError, RefusedError
 from ostiary.session import ParsedSession

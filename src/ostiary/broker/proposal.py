@@ -19,34 +19,17 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from ostiary.board import Caller
 from ostiary.board.count import Choice
-from ostiary.board.proposal import ProposalFacts
+from ostiary.board.proposal import ProposalFacts, State
 from ostiary.errors import StoreError
 
 APPLY_WITHIN = timedelta(days=7)
 """After the time lock: an approved version that could not be applied for so long expires."""
 FORM = 1
-
-
-class State(Enum):
-    """See the module."""
-
-    OPEN = "open"
-    APPROVED = "approved"
-    APPLIED = "applied"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it may still be applied."""
-        return self in (State.OPEN, State.APPROVED)
 
 
 @dataclass(frozen=True, kw_only=True)

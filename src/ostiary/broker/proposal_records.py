@@ -26,7 +26,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ostiary.broker.proposal import Proposal, State, decode_proposal, encode_proposal
+from ostiary.board.proposal import State
+from ostiary.broker.proposal import Proposal, decode_proposal, encode_proposal
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
 from ostiary.session import ParsedSession, parse_session
 from ostiary.store import Store, Write

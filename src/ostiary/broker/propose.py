@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from ostiary.audit import Kind, entry
 from ostiary.board import Caller, Operation, authorize
 from ostiary.board.count import Outcome, count, quorum_of
-from ostiary.board.proposal import NONCE_BYTES, ProposalFacts
+from ostiary.board.proposal import NONCE_BYTES, ProposalFacts, State
 from ostiary.broker.admission import access_policy_of, policy_board_of
 from ostiary.broker.ballots import Trial, hold_trial, unmade
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.decide import announce, on_record, settle_session
 from ostiary.broker.identity import root_key_hash
 from ostiary.broker.permit import as_stored, founds_board
-from ostiary.broker.proposal import Proposal, State, whole_seconds
+from ostiary.broker.proposal import Proposal, whole_seconds
 from ostiary.broker.upload import prepare, read_upload
 from ostiary.errors import ConflictError, Finding, InputError, NotAuthorizedError, RefusedError
 from ostiary.session import ParsedSession

@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from ostiary.board import Caller, Operation, authorize
+from ostiary.board.proposal import State
 from ostiary.board.risk import risks
 from ostiary.broker.admission import readers_of
 from ostiary.broker.cas import Cas
 from ostiary.broker.decide import settle
-from ostiary.broker.proposal import Proposal, Seat, State, format_time, standing
+from ostiary.broker.proposal import Proposal, Seat, format_time, standing
 from ostiary.broker.proposal_records import NO_PROPOSAL, Entry, indexed
 from ostiary.errors import IdentityRequiredError, InputError, NotFoundError, RefusedError
 from ostiary.session import ParsedSession

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from ostiary.board.proposal import State
 from ostiary.broker.admission import readers_of
 from ostiary.broker.cas import Cas
 from ostiary.broker.decide import settle
-from ostiary.broker.proposal import State, standing
+from ostiary.broker.proposal import standing
 from ostiary.broker.proposal_records import Entry
 from ostiary.errors import OstiaryError
 

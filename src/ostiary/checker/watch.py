@@ -157,7 +157,7 @@ class Checker:
             wait_seconds=0 if place.cursor is None else POLL_SECONDS,
         )
         waiting = sorted(
-            (one for one in listed.proposals if not one.state.is_closed), key=lambda one: place.behind(one.proposal)
+            (one for one in listed.proposals if one.state.is_pending), key=lambda one: place.behind(one.proposal)
         )
         # What a list let pass must be looked at again when the list is another, or has expired.
         lists = tuple((name, str(found)) for name, found in sorted(self.lists().items()))

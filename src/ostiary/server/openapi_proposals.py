@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ostiary.board.count import Choice
 from ostiary.board.decision import MAX_REASON_CHARS
-from ostiary.board.proposal import MAX_NOTE_CHARS
+from ostiary.board.proposal import MAX_NOTE_CHARS, State
 from ostiary.board.risk import RiskKind
-from ostiary.broker.proposal import State
 from ostiary.broker.proposal_records import MAX_OF_SESSION
 from ostiary.broker.read_proposal import MAX_WAIT_SECONDS
 from ostiary.server.answers import JsonValue

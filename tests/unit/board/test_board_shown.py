@@ -13,7 +13,8 @@ from tests.simulators.board import ANN, BEN, CEM, DAN, THREE, Board, boarded
 from tests.simulators.proposals import CAS_ID, Json, decided, follows, member, showing
 
 from ostiary.board import Choice, RiskKind
-from ostiary.board.shown import Member, Seat, State, Summary, key_hash, read_summary, verify_shown
+from ostiary.board.proposal import State
+from ostiary.board.shown import Member, Seat, Summary, key_hash, read_summary, verify_shown
 from ostiary.errors import OutsideError, SwappedError
 from ostiary.session import parse_session
 
@@ -185,7 +186,7 @@ def test_decisions_and_states_are_read() -> None:
     assert (made.choice, made.reason, made.at) == (Choice.APPROVE, "fine", datetime(2026, 11, 23, 12, 30, tzinfo=UTC))
     assert proposal.summary.apply_after == datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert (proposal.summary.proposer, proposal.summary.state) == (None, State.APPROVED)
-    assert {state for state in State if state.is_closed} == {
+    assert {state for state in State if not state.is_pending} == {
         State.APPLIED, State.REJECTED, State.EXPIRED, State.SUPERSEDED,
     }  # fmt: skip
 

@@ -10,7 +10,8 @@ from tests.simulators.board import ANN, BEN, CEM, boarded
 from tests.simulators.proposals import CAS_ID, Json, follows, member, showing, summary_of
 
 from ostiary.board import Choice, VerifiedDecision, decision_message, verify_decision
-from ostiary.board.shown import Proposal, State, read_summary, verify_facts, verify_shown
+from ostiary.board.proposal import State
+from ostiary.board.shown import Proposal, read_summary, verify_facts, verify_shown
 from ostiary.checker.expression import judge
 from ostiary.checker.rules import Rules, parse_rules
 from ostiary.checker.watch import FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS, POLL_SECONDS, Checker, Event, Place, review

@@ -71,7 +71,7 @@ def _run(choice: Choice, arguments: Arguments, terminal: Terminal) -> Outcome:
     place = key_place(arguments, terminal)
     client = connect(arguments, terminal)
     proposal = find_proposal(text, client)
-    if proposal.summary.state.is_closed:
+    if not proposal.summary.state.is_pending:
         raise ConflictError(f"the proposal is {proposal.summary.state}; nothing is to be decided any more")
     own = place.public()
     if own is not None:
@@ -124,7 +124,7 @@ def _told(proposal: Proposal, counted: Counted, *, as_json: bool) -> str:
             "approvals": counted.approvals,
             "needed": counted.needed,
         })  # fmt: skip
-    if counted.state.is_closed or counted.approvals is None or counted.needed is None:
+    if not counted.state.is_pending or counted.approvals is None or counted.needed is None:
         return f"{counted.state}\n"
     return f"{counted.state}: {counted.approvals} of {counted.needed} approvals\n"
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from ostiary.board import Choice
-from ostiary.board.shown import Member, Proposal, Seat, State, Summary, key_hash
+from ostiary.board.proposal import State
+from ostiary.board.shown import Member, Proposal, Seat, Summary, key_hash
 from ostiary.cli.terminal import printable
 from ostiary.session import BoardMember, PolicyBoard, SignerSubject
 from ostiary.session.duration import format_duration

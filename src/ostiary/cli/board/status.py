@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.board.shown import Proposal, State
+from ostiary.board.proposal import State
+from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome
 from ostiary.cli.board.form import summary_form, written
 from ostiary.cli.board.list_ import MAX_WAIT_SECONDS
@@ -26,7 +27,7 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     with patience("waiting for a decision"):
         proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
     state = proposal.summary.state
-    still_good = arguments.value("wait") is None and not state.is_closed
+    still_good = arguments.value("wait") is None and state.is_pending
     code = 0 if state is State.APPLIED or still_good else EXIT_NOT_APPLIED
     if arguments.as_json:
         return Outcome(stdout=written(summary_form(proposal.summary)), code=code)
@@ -37,7 +38,7 @@ def _closed(client: Client, proposal: Proposal, wait: int) -> Proposal:
     """The proposal once it is closed, or when the time is over."""
     after = None
     for left in polls(wait, LOOK_SECONDS):
-        if proposal.summary.state.is_closed or not left:
+        if not proposal.summary.state.is_pending or not left:
             break
         after = client.proposals(session=proposal.facts.session, after=after, wait_seconds=left).cursor
         proposal = client.proposal(proposal.id)
