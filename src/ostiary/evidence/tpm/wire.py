@@ -6,12 +6,14 @@ import json
 from binascii import a2b_base64, a2b_hex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from ostiary.errors import EvidenceFormatError
 from ostiary.evidence.tpm.layout import DIGEST_BYTES, MAX_PCR, Hash
 
 MAX_EVIDENCE_BYTES = 1024 * 1024
+EVIDENCE_REMEMBERED = 4
 MAX_ENDORSEMENTS_BYTES = 1024 * 1024
 
 Values: TypeAlias = Mapping[Hash, Mapping[int, bytes]]
@@ -53,8 +55,10 @@ class Endorsements:
 _BINARY = ("ak", "ak_public", "event_log", "hcl_report", "snp_report", "td_quote")
 
 
+@lru_cache(maxsize=EVIDENCE_REMEMBERED)
 def parse_evidence(data: bytes) -> Evidence:
-    """Read the evidence of a TPM. Authenticates nothing.
+    """Read the evidence of a TPM. Authenticates nothing. Pure, and a start asks several times: the last
+    EVIDENCE_REMEMBERED answers are remembered.
 
     A JSON object in UTF-8; `?` marks what may be missing. Binary values are standard base64 with padding.
         quote, signature      base64
