@@ -60,9 +60,9 @@ async def list_sessions(cas: Cas, namespace: str, *, start: int, caller: Caller 
     _authorize(cas, namespace, caller)
     prefix = "" if namespace == ROOT else f"{namespace}/"
     found: list[str] = []
-    for bucket in range(start, BUCKETS):
-        record_name = _record_name(namespace, bucket)
-        record = None if cas.store.version(record_name) is None else cas.store.get(record_name)
+    record_names = [_record_name(namespace, bucket) for bucket in range(start, BUCKETS)]
+    for bucket, version in enumerate(cas.store.versions(record_names), start):
+        record = None if version is None else cas.store.get(record_names[bucket - start])
         if record is not None:
             found += (f"{prefix}{name}" for name in _names(record.value))
             if len(found) >= ENOUGH_NAMES:
