@@ -114,7 +114,10 @@ class Readers:
 
 
 async def readers_of(cas: Cas, name: str) -> Readers:
-    """As of this moment; kept for those who ask about many sessions, for as long as the records stand."""
+    """By what the store knows: whoever asks looked at the database for this request before, once for all sessions.
+
+    Kept for as long as the records stand.
+    """
     known = cas.readers.recall(name, cas.now())
     if known is not None:
         return known.thing

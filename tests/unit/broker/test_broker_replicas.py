@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.simulators.board import boarded
 from tests.simulators.sgx_platform import MR_ENCLAVE, NOW
 from tests.simulators.vendors import OF_REPORT, PCK_CRL, TCB_INFO, VCEK, Vendor
 from tests.unit.broker.conftest import Desk
@@ -23,6 +24,8 @@ from ostiary.broker import release
 from ostiary.broker.cas import Cas
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.open import make_cas
+from ostiary.broker.propose import propose
+from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.shelf import record_name
 from ostiary.broker.upload import upload_session
@@ -272,3 +275,24 @@ def test_a_choice_that_was_remembered_ends_with_the_endorsements(replicas: Repli
         replicas.attested()
     replicas.ahead[0] = timedelta(days=20)
     assert "run out" in replicas.refused()
+
+
+# --- proposals -------------------------------------------------------------------------------------------------------
+
+
+def test_who_may_read_there_may_see_proposals_here_and_nobody_else(
+    replicas: Replicas, alice: Caller, eve: Caller
+) -> None:
+    """Who reads a session is kept here; a list asks whether that still stands."""
+
+    def listed() -> int:
+        found = list_proposals(replicas.here, Query(), caller=eve, after=None, wait_seconds=0)
+        return len(asyncio.run(found).shown)
+
+    first = replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: ANY}\n", alice)
+    asyncio.run(
+        propose(replicas.here, boarded("b", predecessor=first).encode(), note="", break_glass=False, caller=alice)
+    )
+    assert [listed(), listed()] == [1, 1]
+    replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: CREATOR}\n", alice, first)
+    assert listed() == 0
