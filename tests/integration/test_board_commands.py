@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.board import Board
 from tests.simulators.commands import Scone, Shown
 from tests.simulators.keys import PIN, SshAgent, ed25519_key, p384_key, pem, public_pem, running_agent, spki, tokens
@@ -77,22 +76,6 @@ def key_of(who: str) -> tuple[str, ...]:
     if who == "carol":
         return ("--key", tokens().uri("carol"), "--pin-file", "card-pin")
     return {"alice": ALICE, "bob": BOB, "mallory": ("--key", "mallory.pem")}[who]
-
-
-@pytest.fixture
-def scone(
-    tmp_path: Path, service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Scone:
-    """`ostiary` whose default CAS is the service, known by its chain."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SCONE_CLI_CONFIG", str(tmp_path / "config.json"))
-    monkeypatch.setenv("SCONE_CLI_RETRIES", "0")
-    instance = service.identity.chain[1].public_bytes(Encoding.PEM)
-    chain = (instance + service.identity.root.public_bytes(Encoding.PEM)).decode()
-    entry = {"url": f"https://127.0.0.1:{service.client_port}/", "chain": chain}
-    (tmp_path / "config.json").write_text(json.dumps({"default_cas": "cas", "cas_db": {"cas": entry}}))
-    (tmp_path / "config.json").chmod(0o600)
-    return Scone(directory=tmp_path, capsys=capsys)
 
 
 @pytest.fixture

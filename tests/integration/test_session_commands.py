@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 from ruamel.yaml import YAML
 from tests.simulators.commands import Scone
 from tests.simulators.processes import serve_process
@@ -35,22 +34,6 @@ security:
     tolerate: [debug-mode]
     ignore_advisories: "*"
 """
-
-
-@pytest.fixture
-def scone(
-    tmp_path: Path, service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Scone:
-    """`scone` whose default CAS is the service, known by its chain."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SCONE_CLI_CONFIG", str(tmp_path / "config.json"))
-    monkeypatch.setenv("SCONE_CLI_RETRIES", "0")
-    instance = service.identity.chain[1].public_bytes(Encoding.PEM)
-    chain = (instance + service.identity.root.public_bytes(Encoding.PEM)).decode()
-    entry = {"url": f"https://127.0.0.1:{service.client_port}/", "chain": chain}
-    (tmp_path / "config.json").write_text(json.dumps({"default_cas": "cas", "cas_db": {"cas": entry}}))
-    (tmp_path / "config.json").chmod(0o600)
-    return Scone(directory=tmp_path, capsys=capsys)
 
 
 @pytest.fixture

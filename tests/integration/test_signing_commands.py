@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.commands import Scone
 from tests.simulators.service import RunningService
 
@@ -25,22 +24,6 @@ access_policy:
 SALT = "salt: 000102030405060708090a0b0c0d0e0f\n"
 FIRST = ("-e", "PREDECESSOR=~")
 UNVERIFIED = "--only_for_testing-disable-attestation-verification"
-
-
-@pytest.fixture
-def scone(
-    tmp_path: Path, service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Scone:
-    """`scone` whose default CAS is the service, known by its chain."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SCONE_CLI_CONFIG", str(tmp_path / "config.json"))
-    monkeypatch.setenv("SCONE_CLI_RETRIES", "0")
-    instance = service.identity.chain[1].public_bytes(Encoding.PEM)
-    chain = (instance + service.identity.root.public_bytes(Encoding.PEM)).decode()
-    entry = {"url": f"https://127.0.0.1:{service.client_port}/", "chain": chain}
-    (tmp_path / "config.json").write_text(json.dumps({"default_cas": "cas", "cas_db": {"cas": entry}}))
-    (tmp_path / "config.json").chmod(0o600)
-    return Scone(directory=tmp_path, capsys=capsys)
 
 
 @pytest.fixture
