@@ -193,15 +193,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, most: int, otherwise: str) -> bytes:
+    """A file of at most `most` bytes. Raises ConfigurationError; `otherwise`: what a larger one must be."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(most + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path} has more than {MAX_FILE_BYTES} bytes; this cannot be evidence")
+    if len(content) > most:
+        raise ConfigurationError(f"{path} has more than {most} bytes; {otherwise}")
     return content
+
+
+def _read(path: Path) -> bytes:
+    return read_file(path, MAX_FILE_BYTES, "this cannot be evidence")
 
 
 def _read_all(directory: Path | None, evidence: Path) -> dict[str, bytes]:

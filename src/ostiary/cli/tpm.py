@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ostiary.cli.evidence import printable
+from ostiary.cli.evidence import printable, read_file
 from ostiary.cli.store.progress import patience
 from ostiary.errors import ConfigurationError
 
@@ -207,14 +207,7 @@ def _pem(paths: list[Path]) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path} has more than {MAX_FILE_BYTES} bytes; this is another file")
-    return content
+    return read_file(path, MAX_FILE_BYTES, "this is another file")
 
 
 def _create(path: Path, content: bytes) -> None:
