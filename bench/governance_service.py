@@ -100,7 +100,7 @@ async def lists(cas: Cas, directory: Path, proposals: int) -> None:
     count = proposals // OF_SESSION * OF_SESSION
     unchanged = [await listed_milliseconds(cas, count) for _ in range(ROUNDS)]
     changed = []
-    for entry in cas.proposals.waiting_for(member_hash(ANN))[:ROUNDS]:
+    for entry in cas.proposals.waiting_for(bytes.fromhex(member_hash(ANN)))[:ROUNDS]:
         about = await shown(cas, entry.proposal)
         await decided(cas, decision(ANN, about), entry.proposal, ANN.spki)
         changed.append(await listed_milliseconds(cas, count))

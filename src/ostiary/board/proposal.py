@@ -25,6 +25,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from ostiary.errors import InputError, TooLargeError
 from ostiary.session.name import MAX_NAME_CHARACTERS
@@ -91,6 +92,10 @@ class ProposalFacts:
 
     def proposal_hash(self) -> bytes:
         """32 bytes, SHA-256 of the text. In hex it is the id of the proposal."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> bytes:
         return hashlib.sha256(self.text()).digest()
 
     def text(self) -> bytes:

@@ -25,6 +25,7 @@ from ostiary.broker.proposal import Decision, Proposal, standing, whole_seconds
 from ostiary.broker.upload import prepare, store_version
 from ostiary.errors import ConflictError, NotAuthorizedError, OstiaryError, RefusedError
 from ostiary.session import ParsedSession
+from ostiary.store import Head, Write
 
 MAX_TRIES = 32
 """How often a step is decided anew because what it rests on changed before it was stored."""
@@ -103,14 +104,17 @@ async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Pro
     for _ in range(MAX_TRIES):
         parsed = await cas.proposals.version(found)
         await prepare(cas, parsed)
-        proposal = cas.proposals.require(found.id)
-        step = _next(cas, proposal, parsed, verified)
-        if step is None:
-            return proposal
+        with cas.store.one_look():
+            proposal = cas.proposals.require(found.id)
+            step = _next(cas, proposal, parsed, verified)
+            if step is None:
+                return proposal
+            change = cas.proposals.replacement(step.after)
         try:
-            await _carry_out(cas, step, parsed)
+            head = await _carry_out(cas, step, parsed, change.writes)
         except ConflictError:
             continue
+        cas.proposals.stored(change, head)
         _log(step.after)
         announce(cas, step.after, step.trial.notify, _event(step))
         return step.after
@@ -186,10 +190,9 @@ def _judged(proposal: Proposal, outcome: Outcome, time_lock: timedelta, now: dat
     return replace(proposal, state=state, apply_after=apply_after)
 
 
-async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession) -> None:
+async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession, writes: tuple[Write, ...]) -> Head:
     """Raises ConflictError: something that the step rests on has changed."""
     after, trial = step.after, step.trial
-    writes = cas.proposals.change_writes(after)
     if after.state is State.APPLIED and trial.permit is not None:
         proposer = after.proposer
         by: dict[str, Json] = {**on_record(after), "approvals": _decisions(after, trial)}
@@ -197,14 +200,13 @@ async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession) -> None:
             by["by"] = proposer.key_hash.hex()
         creator = None if proposer is None else proposer.key_hash
         permit = replace(trial.permit, expect=(*trial.permit.expect, *trial.expect))
-        await store_version(cas, parsed, permit, creator=creator, by=by, writes=writes)
-        return
+        return await store_version(cas, parsed, permit, creator=creator, by=by, writes=writes)
     data: dict[str, Json] = {**on_record(after), "state": after.state.value}
     if step.decided is not None:
         data |= {"member": hashlib.sha256(step.decided.key).hexdigest(), "choice": step.decided.choice.value}
     kind = Kind.PROPOSAL_DECIDED if after.state.is_pending else Kind.PROPOSAL_CLOSED
     leaf = entry(kind, data, cas.now(), cas.random)
-    await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
+    return await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
 
 
 def _decisions(proposal: Proposal, trial: Trial) -> list[Json]:

@@ -11,8 +11,8 @@ Records, by logical name::
 A change of a proposal is one commit over its record and its page. Pages are kept parsed for as long as their versions
 stand, and what lists show is kept as it is sent.
 
-Bounds: MAX_PENDING_OF_SESSION and MAX_PENDING proposals wait at a time; of a session MAX_OF_SESSION are kept at all,
-the oldest closed ones are dropped.
+Bounds: MAX_PENDING_OF_SESSION, MAX_PENDING_OF_NAMESPACE and MAX_PENDING proposals wait at a time; of a session
+MAX_OF_SESSION are kept at all, the oldest closed ones are dropped.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ import hashlib
 import json
 import math
 import time
+from base64 import b64decode, b64encode
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from ostiary.board.proposal import State
+from ostiary.broker.namespace import is_below
 from ostiary.broker.proposal import Proposal, decode_proposal, encode_proposal
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
 from ostiary.session import ParsedSession, parse_session
-from ostiary.store import Store, Write
+from ostiary.store import Head, Store, Write
 
 PAGE = 16
 """Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
 MAX_PENDING = 20_000
+MAX_PENDING_OF_NAMESPACE = 4_000
+"""Of a session in the root namespace and all below it: so a tenant cannot take all the room of the others."""
 MAX_PENDING_OF_SESSION = 16
 RESERVED = 4
 """Of these, for members, whoever made the current version, and whom an access policy admits to make the next: others
@@ -49,6 +55,7 @@ MAX_WATCHERS = 256
 LISTED_NOTE_CHARS = 100
 """Of a note in lists: whole ones of all that may wait, in any letters, would be more than members can take in."""
 MARK_BYTES = 16
+KEY_HASH_BYTES = 32
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
 
@@ -58,9 +65,10 @@ _PAGES = "proposals"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A pending proposal in the index. waiting, decided: key hashes, hex, of members that have not, and have decided.
+    """A pending proposal in the index. shown: its summary, JSON. mark: 16 bytes that change with all of it.
 
-    shown: its summary, JSON. line: all of it as the page has it. mark: 16 bytes that change with it.
+    waiting, decided: of the members that have not decided, and that have: SHA-256 of their keys, one after the other.
+    proposer: SHA-256 of its key.
     """
 
     proposal: str
@@ -69,12 +77,24 @@ class Entry:
     predecessor: bytes | None
     expires: datetime
     apply_after: datetime | None
-    proposer: str | None
-    waiting: frozenset[str]
-    decided: frozenset[str]
+    proposer: bytes | None
+    waiting: bytes = field(repr=False)
+    decided: bytes = field(repr=False)
     shown: bytes = field(repr=False)
-    line: bytes = field(repr=False)
     mark: bytes = field(repr=False)
+
+    def waits_for(self, member: bytes) -> bool:
+        """Whether a member has not decided. member: SHA-256 of its key."""
+        return _holds(self.waiting, member)
+
+    def asks(self, member: bytes) -> bool:
+        """Whether a member decides about it, or has decided."""
+        return _holds(self.waiting, member) or _holds(self.decided, member)
+
+    @property
+    def line(self) -> bytes:
+        """All of it as the page has it."""
+        return _line(self.waiting, self.decided, self.shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +103,15 @@ class _Page:
 
     version: int
     entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A proposal that is to be stored, all of `writes` in one commit. entries: those of its page by then."""
+
+    proposal: Proposal
+    entries: tuple[Entry, ...]
+    writes: tuple[Write, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,16 +140,20 @@ class ProposalRecords:
     def find(self, proposal: str) -> Proposal | None:
         """The proposal with this id, None if there is none, or none any more."""
         known = self._known.get(proposal)
-        if known is not None and known.record == self._store.version(f"proposal/{proposal}"):
+        if known is not None and known.record == self._store.version(_proposal_name(proposal)):
             return known
-        record = self._store.get(f"proposal/{proposal}")
+        record = self._store.get(_proposal_name(proposal))
         if record is None:
             return None
-        found = self._known[proposal] = decode_proposal(record.value, record=record.version)
-        self._known.move_to_end(proposal)
+        found = decode_proposal(record.value, record=record.version)
+        self._keep(found)
+        return found
+
+    def _keep(self, proposal: Proposal) -> None:
+        self._known[proposal.id] = proposal
+        self._known.move_to_end(proposal.id)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        return found
 
     def require(self, proposal: str) -> Proposal:
         """As `find`; raises NotFoundError if there is none."""
@@ -155,9 +188,9 @@ class ProposalRecords:
         """As `pending`, of one session."""
         return tuple(entry for entry in self._look().entries if entry.session == session)
 
-    def waiting_for(self, member: str) -> tuple[Entry, ...]:
-        """As `pending`, those that a member has not decided. member: SHA-256 of its key, hex."""
-        return tuple(entry for entry in self._look().entries if member in entry.waiting)
+    def waiting_for(self, member: bytes) -> tuple[Entry, ...]:
+        """As `pending`, those that a member has not decided. member: SHA-256 of its key."""
+        return tuple(entry for entry in self._look().entries if entry.waits_for(member))
 
     def stamp(self) -> object:
         """Equal to the one before while the index was not seen to change; at most LOOK_SECONDS behind others."""
@@ -186,45 +219,60 @@ class ProposalRecords:
 
     # --- writing
 
-    def new_writes(self, proposal: Proposal, text: str, *, reserved: bool) -> tuple[Write, ...]:
-        """The writes that add a proposal. reserved: its proposer may have the room that is not for everybody.
+    def addition(self, proposal: Proposal, text: str, *, reserved: bool) -> Change:
+        """What adds a proposal. reserved: its proposer may have the room that is not for everybody.
 
         Raises ConflictError if too many wait already.
         """
         session = proposal.facts.session
-        most = MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED)
-        if len(self.pending_of(session)) >= most:
-            raise ConflictError(
-                f"session {session} has {most} open proposals, which is as many as may wait",
-                "have its board decide one, or wait until one expires",
-            )
+        self._check_room(session, MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED))
         number, page = self._room()
         version, ids = self._of_session(session)
         kept, dropped = self._bounded((*ids, proposal.id))
-        return (
-            Write(
-                name=f"proposal/{proposal.id}",
-                value=encode_proposal(replace(proposal, page=number)),
-                expected_version=0,
-            ),
+        return self._change(
+            replace(proposal, page=number),
+            page,
+            (*page.entries, indexed(proposal)),
             Write(name=f"proposed/{proposal.id}", value=text.encode(), expected_version=0),
             Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
             *(self._removal(f"{kind}/{one}") for one in dropped for kind in ("proposal", "proposed")),
-            self._page_write(number, page, (*page.entries, indexed(proposal))),
             *self._longer(number),
         )
 
-    def change_writes(self, proposal: Proposal) -> tuple[Write, ...]:
-        """The writes that put a changed proposal in the place of the one that was read as version `proposal.record`."""
+    def replacement(self, proposal: Proposal) -> Change:
+        """What puts a changed proposal in the place of the one that was read as version `proposal.record`."""
         page = self._page(proposal.page)
         others = [entry for entry in page.entries if entry.proposal != proposal.id]
         if proposal.state.is_pending:
             at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
             others.insert(at, indexed(proposal))
-        return (
-            Write(name=f"proposal/{proposal.id}", value=encode_proposal(proposal), expected_version=proposal.record),
-            self._page_write(proposal.page, page, tuple(others)),
+        return self._change(proposal, page, tuple(others))
+
+    def _change(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...], *others: Write) -> Change:
+        lines = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
+        writes = (
+            Write(name=_proposal_name(proposal.id), value=encode_proposal(proposal), expected_version=proposal.record),
+            Write(name=_page_name(proposal.page), value=lines, expected_version=page.version),
+            *others,
         )
+        return Change(proposal=proposal, entries=entries, writes=writes)
+
+    def stored(self, change: Change, head: Head) -> None:
+        """Keep what was written, instead of reading it again. head: of the transaction that its commit was part of."""
+        record = self._written(_proposal_name(change.proposal.id), head)
+        page = self._written(_page_name(change.proposal.page), head)
+        if record:
+            self._keep(replace(change.proposal, record=record))
+        if page:
+            self._pages[change.proposal.page] = _Page(version=page, entries=change.entries)
+
+    def _written(self, name: str, head: Head) -> int:
+        """The version that a commit of that transaction gave the record; 0: a later one has written it since.
+
+        In one transaction no second commit writes a record: it would have had to expect a version of the future.
+        """
+        version = self._store.known_version(name) or 0
+        return version if version <= head.log_size else 0
 
     # --- waiting for a change
 
@@ -269,11 +317,26 @@ class ProposalRecords:
             page = _Page(version=0, entries=())
         else:
             # Nearly all of a page is as it was before.
-            before = {} if known is None else {entry.line: entry for entry in known.entries}
+            before = {} if known is None else {entry.mark: entry for entry in known.entries}
             lines = _lines(record.value)
-            page = _Page(version=record.version, entries=tuple(before.get(line) or _entry(line) for line in lines))
+            entries = tuple(before.get(_mark(line)) or _read_entry(line) for line in lines)
+            page = _Page(version=record.version, entries=entries)
         self._pages[number] = page
         return page
+
+    def _check_room(self, session: str, most: int) -> None:
+        pending = self.pending()
+        if sum(entry.session == session for entry in pending) >= most:
+            raise ConflictError(
+                f"session {session} has {most} open proposals, which is as many as may wait",
+                "have its board decide one, or wait until one expires",
+            )
+        outermost = session.partition("/")[0]
+        if sum(is_below(entry.session, outermost) for entry in pending) >= MAX_PENDING_OF_NAMESPACE:
+            raise ConflictError(
+                f"sessions in {outermost} have {MAX_PENDING_OF_NAMESPACE} open proposals, as many as may wait there",
+                "have their boards decide some, or wait until some expire",
+            )
 
     def _room(self) -> tuple[int, _Page]:
         """A page that has room for one more, or a new one."""
@@ -294,10 +357,6 @@ class ProposalRecords:
         value = b"%d\n%d" % (_FORM, number + 1)
         return (Write(name=_PAGES, value=value, expected_version=0 if record is None else record.version),)
 
-    def _page_write(self, number: int, page: _Page, entries: tuple[Entry, ...]) -> Write:
-        value = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
-        return Write(name=_page_name(number), value=value, expected_version=page.version)
-
     # --- by session
 
     def _of_session(self, session: str) -> tuple[int, tuple[str, ...]]:
@@ -306,9 +365,11 @@ class ProposalRecords:
 
     def _bounded(self, ids: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """Those that are kept, and the oldest that are not pending and make room."""
-        pending = {entry.proposal for entry in self.pending()}
         over = len(ids) - MAX_OF_SESSION
-        dropped = [one for one in ids[:-1] if one not in pending][: max(over, 0)]
+        if over <= 0:
+            return list(ids), []
+        pending = {entry.proposal for entry in self.pending()}
+        dropped = [one for one in ids[:-1] if one not in pending][:over]
         return [one for one in ids if one not in dropped], dropped
 
     def _removal(self, name: str) -> Write:
@@ -319,6 +380,10 @@ NO_PROPOSAL = (
     "no proposal that you may read has this id; old ones are dropped after they were closed, and a first version is "
     "shown to its proposer and to members by TLS certificates of their own keys only"
 )
+
+
+def _proposal_name(proposal: str) -> str:
+    return f"proposal/{proposal}"
 
 
 def _of(session: str) -> str:
@@ -346,33 +411,51 @@ def _page_count(value: bytes) -> int:
 
 def indexed(proposal: Proposal) -> Entry:
     """The entry of a proposal, also if it is not pending."""
-    keys = {seat.key_hash: seat.key for seat in proposal.seats if seat.key_hash is not None}
-    decided = {key_hash for key_hash, key in keys.items() if key in proposal.decisions}
+    keys = {seat.key: hashlib.sha256(seat.key).digest() for seat in proposal.seats if seat.key is not None}
     summary = proposal.summary()
     if len(summary["note"]) > LISTED_NOTE_CHARS:
         summary["note"] = summary["note"][: LISTED_NOTE_CHARS - 1] + "…"
-    members = {"shown": summary, "waiting": sorted(keys.keys() - decided), "decided": sorted(decided)}
-    return _entry(_compact(members))
+    waiting = b"".join(sorted(key_hash for key, key_hash in keys.items() if key not in proposal.decisions))
+    decided = b"".join(sorted(key_hash for key, key_hash in keys.items() if key in proposal.decisions))
+    return _entry(_line(waiting, decided, _compact(summary)), summary)
 
 
-def _entry(line: bytes) -> Entry:
-    members = json.loads(line)
-    shown = members["shown"]
-    predecessor, apply_after = shown["predecessor"], shown["apply_after"]
+def _read_entry(line: bytes) -> Entry:
+    return _entry(line, json.loads(line.split(b" ", 2)[2]))
+
+
+def _entry(line: bytes, summary: Mapping[str, Any]) -> Entry:
+    waiting, decided, shown = line.split(b" ", 2)
+    predecessor, apply_after, proposer = summary["predecessor"], summary["apply_after"], summary["proposer"]
     return Entry(
-        proposal=shown["proposal"],
-        session=shown["session"],
-        state=State(shown["state"]),
+        proposal=summary["proposal"],
+        session=summary["session"],
+        state=State(summary["state"]),
         predecessor=None if predecessor is None else bytes.fromhex(predecessor),
-        expires=datetime.fromisoformat(shown["expires"]),
+        expires=datetime.fromisoformat(summary["expires"]),
         apply_after=None if apply_after is None else datetime.fromisoformat(apply_after),
-        proposer=shown["proposer"],
-        waiting=frozenset(members["waiting"]),
-        decided=frozenset(members["decided"]),
-        shown=_compact(shown),
-        line=line,
-        mark=hashlib.sha256(line).digest()[:MARK_BYTES],
+        proposer=None if proposer is None else bytes.fromhex(proposer),
+        waiting=b64decode(waiting),
+        decided=b64decode(decided),
+        shown=shown,
+        mark=_mark(line),
     )
+
+
+def _line(waiting: bytes, decided: bytes, shown: bytes) -> bytes:
+    return b" ".join((b64encode(waiting), b64encode(decided), shown))
+
+
+def _mark(line: bytes) -> bytes:
+    return hashlib.sha256(line).digest()[:MARK_BYTES]
+
+
+def _holds(hashes: bytes, one: bytes) -> bool:
+    """Whether `one`, 32 bytes, is among these."""
+    at = hashes.find(one)
+    while at % KEY_HASH_BYTES and at >= 0:
+        at = hashes.find(one, at + 1)
+    return at >= 0
 
 
 def _compact(value: object) -> bytes:

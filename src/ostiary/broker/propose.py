@@ -49,20 +49,23 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
     await settle_session(cas, parsed.session.name)
     for _ in range(MAX_TRIES):
         await prepare(cas, parsed)
-        trial = hold_trial(cas, parsed, caller)
-        _check_may_propose(cas, trial, caller)
-        if trial.obstacle is not None:
-            raise trial.obstacle
-        proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
-        _check_can_decide(trial, break_glass=break_glass)
-        _check_next_can_decide(cas, parsed, trial)
-        writes = cas.proposals.new_writes(proposal, parsed.text, reserved=trial.by_policy or _is_insider(trial, caller))
+        with cas.store.one_look():
+            trial = hold_trial(cas, parsed, caller)
+            _check_may_propose(cas, trial, caller)
+            if trial.obstacle is not None:
+                raise trial.obstacle
+            proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
+            _check_can_decide(trial, break_glass=break_glass)
+            _check_next_can_decide(cas, parsed, trial)
+            reserved = trial.by_policy or _is_insider(trial, caller)
+            change = cas.proposals.addition(proposal, parsed.text, reserved=reserved)
         by = {} if caller is None else {"by": caller.key_hash.hex()}
         leaf = entry(Kind.PROPOSAL_CREATED, {**on_record(proposal), **by}, cas.now(), cas.random)
         try:
-            await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
+            head = await asyncio.wrap_future(cas.store.commit(change.writes, leaf, expect=trial.expect))
         except ConflictError:
             continue
+        cas.proposals.stored(change, head)
         tell, glass = (log.warning, ", to break the glass") if break_glass else (log.info, "")
         tell("%s %s of session %s%s", Kind.PROPOSAL_CREATED.value, proposal.id, parsed.session.name, glass)
         announce(cas, proposal, trial.notify, "proposed")

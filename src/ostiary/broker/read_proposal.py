@@ -143,21 +143,21 @@ async def list_proposals(
                 return listed
 
 
-def _member_of(query: Query, caller: Caller | None) -> str | None:
-    """SHA-256, hex, of the key that `waiting_for` means."""
+def _member_of(query: Query, caller: Caller | None) -> bytes | None:
+    """SHA-256 of the key that `waiting_for` means."""
     if query.waiting_for is None:
         return None
     member = query.waiting_for
     if member == "me":
         if caller is None:
             raise IdentityRequiredError("waiting-for=me needs a client certificate, and none was shown")
-        member = caller.key_hash.hex()
+        return caller.key_hash
     if not _ID.fullmatch(member):
         raise InputError("waiting-for is neither `me` nor the SHA-256 of a member's public key, 64 hex digits")
-    return member
+    return bytes.fromhex(member)
 
 
-def _selected(cas: Cas, query: Query, member: str | None) -> Sequence[Entry]:
+def _selected(cas: Cas, query: Query, member: bytes | None) -> Sequence[Entry]:
     """Those that are asked for, whoever asks; those that are closed come first, they are the older ones."""
     records, session = cas.proposals, query.session
     if session is None:
@@ -165,10 +165,10 @@ def _selected(cas: Cas, query: Query, member: str | None) -> Sequence[Entry]:
             raise InputError("state=all lists the proposals of one session; add session=NAME")
         return records.pending() if member is None else records.waiting_for(member)
     closed = _closed(cas, session) if query.closed else ()
-    return [entry for entry in (*closed, *records.pending_of(session)) if member is None or member in entry.waiting]
+    return [entry for entry in (*closed, *records.pending_of(session)) if member is None or entry.waits_for(member)]
 
 
-async def _list(cas: Cas, query: Query, member: str | None, caller: Caller | None) -> Listed:
+async def _list(cas: Cas, query: Query, member: bytes | None, caller: Caller | None) -> Listed:
     sight = _Sight(cas, caller)
     now = cas.now()
     shown, marks = [], []
@@ -210,7 +210,7 @@ class _Sight:
     def __init__(self, cas: Cas, caller: Caller | None) -> None:
         self._cas = cas
         self._caller = caller
-        self._key = None if caller is None else caller.key_hash.hex()
+        self._key = None if caller is None else caller.key_hash
         self.views: dict[str, View] = {}
 
     async def look(self, session: str) -> View:
@@ -230,6 +230,6 @@ class _Sight:
         A first version that is not applied is of a session that is not there, or is somebody else's by now.
         """
         key = self._key
-        if key is not None and (key in entry.waiting or key in entry.decided or key == entry.proposer):
+        if key is not None and (key == entry.proposer or entry.asks(key)):
             return True
         return view.readable and (entry.predecessor is not None or entry.state is State.APPLIED)

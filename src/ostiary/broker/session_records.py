@@ -245,7 +245,7 @@ class SessionRecords:
     async def _prepare(self, record_name: str) -> StoredSession | None:
         """What is in the cache then, by a look since the last wait if one was made before."""
         stored = self._known(record_name)
-        if stored is None:
+        if stored is None and self._store.known_version(record_name) is not None:
             record = self._store.get(record_name)
             if record is not None:
                 self._remember(record_name, await asyncio.to_thread(_parse_record, record))
@@ -319,7 +319,7 @@ class SessionRecords:
 
     def _load(self, record_name: str) -> StoredSession | None:
         cached = self._cached(record_name)
-        if cached is not None:
+        if cached is not None or self._store.known_version(record_name) is None:
             return cached
         record = self._store.get(record_name)
         if record is None:

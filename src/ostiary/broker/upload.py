@@ -36,7 +36,7 @@ from ostiary.session import ParsedSession, parse_session, with_creator
 from ostiary.session.model import AccessPolicy, PolicyBoard, Session, SignerSubject, Volume
 from ostiary.session.pem import certificate_key_hash
 from ostiary.session.signed import VerifiedSigners
-from ostiary.store import Expect, Write
+from ostiary.store import Expect, Head, Write
 
 MAX_TRIES = 8
 """How often an upload is judged anew because what it was judged by changed before it was stored."""
@@ -75,7 +75,8 @@ async def store_upload(cas: Cas, parsed: ParsedSession, caller: Party) -> Upload
     creator = caller.key_hash if isinstance(caller, Caller) else None
     for _ in range(MAX_TRIES):
         await prepare(cas, parsed)
-        found = permit(cas, parsed, judge)
+        with cas.store.one_look():
+            found = permit(cas, parsed, judge)
         try:
             await store_version(cas, parsed, found, creator=creator, by=by)
         except ConflictError:
@@ -141,8 +142,8 @@ async def store_version(
     creator: bytes | None,
     by: Mapping[str, Json],
     writes: tuple[Write, ...] = (),
-) -> None:
-    """Make `parsed` the current version as `found` permits, in one commit with `writes`.
+) -> Head:
+    """Make `parsed` the current version as `found` permits, in one commit with `writes`. Returns what that gave.
 
     creator: key hash of the TLS client. by: who did it, for the audit log.
     Raises ConflictError: something changed since `found` was; SecretUnavailableError, StoreError. Nothing is stored.
@@ -177,8 +178,9 @@ async def store_version(
         all_writes += [*found.writes, *files.writes, *writes]
         if current is None and name != ROOT:
             all_writes.append(created_write(cas.store, name))
-        await asyncio.wrap_future(cas.store.commit(all_writes, leaf, expect=(*found.expect, *files.expect)))
+        head = await asyncio.wrap_future(cas.store.commit(all_writes, leaf, expect=(*found.expect, *files.expect)))
     log.info("%s %s", kind.value, name)
+    return head
 
 
 async def _readable(cas: Cas, current: StoredSession, after: Session) -> StoredSession:

@@ -10,8 +10,9 @@ Invariants:
   - `_ahead` is what is known to be durable and not shown yet, because the anchor does not remember it. The database
     must be there or further: no head is accepted that is earlier, or did not go through the newest known one;
   - a future has its result only after the transaction is durable (strict: and the anchor moved), or known not to count;
-  - each read begins with a look at the database's head. It sees every commit that any process acknowledged before, with
-    one exception: while this process's own transaction is under way, a read may still see the state before it.
+  - each read, or each block of `one_look`, begins with a look at the database's head. It sees every commit that any
+    process acknowledged before, with one exception: while this process's own transaction is under way, a read may still
+    see the state before it.
 
 Not detected without an anchor: that the whole database was put back to an earlier state of its own while no process
 had it open. Every part of such a state is authentic; only an anchor outside the database can tell.
@@ -73,6 +74,12 @@ class _Waiting:
         self.future: Future[Head] = Future()
 
 
+class _Thread(threading.local):
+    """What is true of one thread. has_looked: it is in a block of `one_look`."""
+
+    has_looked = False
+
+
 class _OpenOutcomeError(Exception):
     """Whether a transaction stands is not known, or it stands and the anchor does not remember it. cause: why."""
 
@@ -111,6 +118,7 @@ class Store:
         self._anchor = anchor
         self._anchor_failed_at = -math.inf
         self._trailing: Trailing | None = None
+        self._thread = _Thread()
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -236,6 +244,21 @@ class Store:
         """Hear of every commit that any process acknowledged before this call. Raises as `get`."""
         self._look()
 
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Look once, at the beginning of the block, for all that this thread reads in it.
+
+        Such reads see every commit that was acknowledged before the block, and perhaps later ones: so for a decision
+        that waits for nothing and is committed on what it read. On the event loop nothing may be awaited in the block.
+        Raises as `get`.
+        """
+        self._look()
+        self._thread.has_looked = True
+        try:
+            yield
+        finally:
+            self._thread.has_looked = False
+
     def versions(self, names: Iterable[str]) -> tuple[int | None, ...]:
         """As `version`, of many, with one look at the database's head."""
         self._look()
@@ -309,6 +332,8 @@ class Store:
 
     def _look(self) -> None:
         """Before a read: bring the state up to the database's head, if others moved it."""
+        if self._thread.has_looked:
+            return
         self._require_open()
         if self._trailing is not None:
             self._trailing.require_intact()

@@ -103,9 +103,7 @@ def test_the_creator_of_an_applied_version_is_its_proposer(board: Board, eve: Ca
 
 
 def test_values_of_secrets_are_made_when_it_is_applied_and_kept_by_the_next_version(board: Board) -> None:
-    secrets = (
-        "[{name: k, kind: ascii, value: {random: 8}}]" if False else "[{name: k, kind: private-key, migrate: true}]"
-    )
+    secrets = "[{name: k, kind: private-key, migrate: true}]"
     first = board.adopt(boarded("s", secrets=secrets), ANN, BEN)
     value = board.cas.sessions.require("s").values["k"]
     board.adopt(boarded("s", secrets=secrets, predecessor=first), ANN, BEN)
@@ -663,6 +661,21 @@ def test_readers_leave_room_for_members_and_for_who_made_the_version(board: Boar
     shown = board.propose(text)
     board.decide(ANN, shown)
     assert board.decide(BEN, shown) == "applied"
+
+
+def test_a_tenant_cannot_take_the_room_of_the_others(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposal_records, "MAX_PENDING_OF_NAMESPACE", 2)
+    for tenant in ("acme", "acme2"):
+        board.desk.upload(boarded(tenant, None, access_policy="{read: ANY, update: NONE, create_sessions: ANY}"), None)
+    first = board.propose(boarded("acme/a"))
+    board.propose(boarded("acme/b"))
+    with pytest.raises(ConflictError, match="sessions in acme have 2 open proposals, as many as may wait there"):
+        board.propose(boarded("acme/c"))
+    assert board.propose(boarded("acme2/c"))["state"] == "open"
+    assert board.propose(boarded("c"))["state"] == "open"
+    board.decide(ANN, first)
+    board.decide(BEN, first)
+    assert board.propose(boarded("acme/c"))["state"] == "open"
 
 
 def test_the_index_grows_by_pages_and_its_room_is_used_again(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,33 +5,39 @@ counts all the same: a release is committed on its grounds, and a refusal is tol
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.simulators.board import boarded
+from tests.simulators.board import ANN, BEN, boarded, decision
 from tests.simulators.sgx_platform import MR_ENCLAVE, NOW
+from tests.simulators.signers import Person
 from tests.simulators.vendors import OF_REPORT, PCK_CRL, TCB_INFO, VCEK, Vendor
 from tests.unit.broker.conftest import Desk
 
 from ostiary.attester.binding import report_data
 from ostiary.audit import Frontier
 from ostiary.board import Caller
+from ostiary.board.count import Choice
 from ostiary.broker import release
 from ostiary.broker.cas import Cas
+from ostiary.broker.decide import Cast, decide
 from ostiary.broker.denial import DeniedRelease
 from ostiary.broker.open import make_cas
+from ostiary.broker.proposal_records import Change
 from ostiary.broker.propose import propose
-from ostiary.broker.read_proposal import Query, list_proposals
+from ostiary.broker.read_proposal import Query, list_proposals, read_proposal
 from ostiary.broker.release import Request, Start, release_configuration
 from ostiary.broker.shelf import record_name
 from ostiary.broker.upload import upload_session
 from ostiary.errors import NotFoundError
 from ostiary.evidence.roots import AMD_PRODUCTS
-from ostiary.store import Store, open_store
+from ostiary.store import Head, Store, open_store
 
 OPEN = "security: {attestation: {mode: none}}\n"
 ATTESTED = f"""
@@ -296,3 +302,63 @@ def test_who_may_read_there_may_see_proposals_here_and_nobody_else(
     assert [listed(), listed()] == [1, 1]
     replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: CREATOR}\n", alice, first)
     assert listed() == 0
+
+
+def decided(cas: Cas, person: Person, proposal: str, choice: str = "approve") -> str:
+    """A member's decision at one of the services; the state that it led to."""
+    shown = asyncio.run(read_proposal(cas, proposal, caller=None))
+    body = decision(person, shown, choice)
+    cast = Cast(
+        signer=person.spki,
+        choice=Choice(choice),
+        reason=body["reason"],
+        signature=base64.b64decode(body["signature"]),
+    )
+    return asyncio.run(decide(cas, proposal, cast)).state.value
+
+
+@pytest.fixture
+def waiting(replicas: Replicas, alice: Caller) -> str:
+    """A proposal made here, of a session that anybody may read."""
+    first = replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: ANY}\n", alice)
+    made = propose(replicas.here, boarded("b", predecessor=first).encode(), note="", break_glass=False, caller=alice)
+    return asyncio.run(made).proposal.id
+
+
+def test_what_a_service_keeps_of_its_own_writes_is_what_another_reads(replicas: Replicas, waiting: str) -> None:
+    here, there = replicas.here.proposals, replicas.there.proposals
+    for choice in (None, "approve", "withdraw"):
+        if choice is not None:
+            assert decided(replicas.here, ANN, waiting, choice) == "open"
+        assert here.require(waiting) == there.require(waiting)
+        assert here.pending() == there.pending()
+
+
+def test_what_a_service_keeps_of_its_own_writes_is_not_taken_for_newer_ones(
+    replicas: Replicas, waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a commit and the turn of whoever made it another process may have changed the proposal again."""
+    proposals = replicas.here.proposals
+    keep = proposals.stored
+
+    def later(change: Change, head: Head) -> None:
+        monkeypatch.undo()
+        with ThreadPoolExecutor(1) as beside:
+            assert beside.submit(decided, replicas.there, ANN, waiting, "withdraw").result() == "open"
+        replicas.here.store.look()
+        keep(change, head)
+
+    monkeypatch.setattr(proposals, "stored", later)
+    assert decided(replicas.here, ANN, waiting) == "open"
+    for records in (proposals, replicas.there.proposals):
+        assert set(records.require(waiting).choices.values()) == {Choice.WITHDRAW}
+    assert decided(replicas.here, BEN, waiting) == "open", "a withdrawn approval counts for nobody"
+
+
+def test_members_decide_at_different_services(replicas: Replicas, waiting: str) -> None:
+    assert decided(replicas.there, ANN, waiting) == "open"
+    assert decided(replicas.here, BEN, waiting) == "applied"
+    for cas in (replicas.here, replicas.there):
+        assert cas.proposals.pending() == ()
+        assert cas.proposals.require(waiting).state.value == "applied"
+        assert cas.sessions.require("b").parsed.session.policy_board is not None

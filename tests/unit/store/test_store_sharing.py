@@ -70,6 +70,46 @@ def test_what_a_store_knows_moves_with_a_look_or_a_commit_of_its_own_and_not_bef
     assert other.known_version("a") is None
 
 
+def test_reads_of_a_block_share_the_look_that_it_begins_with(pair: Pair) -> None:
+    one, other = pair
+    put(one, "a", b"1")
+    with other.one_look():
+        assert value(other, "a") == b"1", "what was acknowledged before the block is seen"
+        put(one, "b", b"1")
+        assert (other.version("b"), other.versions(["a", "b"])) == (None, (1, None))
+        found: list[int | None] = []
+        beside = threading.Thread(target=lambda: found.append(other.version("b")))
+        beside.start()
+        beside.join()
+        assert found == [2], "other threads look for themselves"
+    put(one, "c", b"1")
+    assert other.version("c") == 3, "after the block each read looks again"
+
+
+def test_a_record_that_moves_in_a_block_is_read_as_it_is_then(pair: Pair) -> None:
+    one, other = pair
+    put(one, "a", b"1")
+    with other.one_look():
+        put(one, "a", b"2", expected=1)
+        assert value(other, "a") == b"2"
+        assert other.version("a") == 2
+
+
+def test_a_block_that_fails_ends_the_look_too(pair: Pair) -> None:
+    one, other = pair
+    with pytest.raises(InterruptedError), other.one_look():
+        raise InterruptedError
+    put(one, "a", b"1")
+    assert other.version("a") == 1
+
+
+def test_a_block_over_a_store_that_is_closed_is_refused(pair: Pair) -> None:
+    _, other = pair
+    other.close()
+    with pytest.raises(StoreError, match="the store is closed"), other.one_look():
+        pass
+
+
 def test_the_processes_take_turns_without_a_read_in_between(pair: Pair) -> None:
     one, other = pair
     for number in range(0, 20, 2):
