@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from ostiary.session.diff import Difference, Effect, differences
 from ostiary.session.model import (
@@ -64,11 +65,12 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     compared with the same.
     """
     start = nothing_like(after) if before is None else before
+    versions = _Versions(before=start, after=after)
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
     named = [
         Risk(kind=kind, sentence=_sentence(kind, difference.meaning))
         for difference in found
-        if (kind := _kind(difference, start, after)) is not None
+        if (kind := _kind(difference, versions)) is not None
     ]
     return tuple(sorted(named, key=lambda risk: _RANK[risk.kind]))
 
@@ -148,8 +150,39 @@ _TABLE: tuple[tuple[re.Pattern[str], frozenset[Effect], RiskKind], ...] = tuple(
 """The first row whose path and effect fit. Paths are those of `session.diff`."""
 
 
-def _kind(difference: Difference, before: Session, after: Session) -> RiskKind | None:
+@dataclass(frozen=True, kw_only=True)
+class _Versions:
+    """What is compared, and by path what the judgement of a difference needs to know of both."""
+
+    before: Session
+    after: Session
+
+    @cached_property
+    def services(self) -> dict[str, RiskKind]:
+        """What it means that a service is new, or is admitted otherwise: another risk than what its path says."""
+        known = {service.name for service in self.before.services}
+        kinds = {}
+        for service in self.after.services:
+            path = f"services[{service.name}]"
+            kind = RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
+            kinds[f"{path}.attestation"] = kind
+            if service.name not in known:
+                kinds[path] = kind
+        return kinds
+
+    @cached_property
+    def coming_or_going(self) -> frozenset[str]:
+        """Secrets and volumes that are new, or gone: nothing that was there becomes another."""
+        old, new = (
+            {f"secrets[{one.name}]" for one in session.secrets} | {f"volumes[{one.name}]" for one in session.volumes}
+            for session in (self.before, self.after)
+        )
+        return frozenset(old ^ new)
+
+
+def _kind(difference: Difference, versions: _Versions) -> RiskKind | None:
     """The kind of risk; None if it is none."""
+    after = versions.after
     kind = next(
         (kind for path, effects, kind in _TABLE if path.match(difference.path) and difference.effect in effects), None
     )
@@ -161,8 +194,8 @@ def _kind(difference: Difference, before: Session, after: Session) -> RiskKind |
         case RiskKind.WEAKENS_TCB if difference.meaning in _DEBUG:
             return RiskKind.TOLERATES_DEBUG
         case RiskKind.ADDS_MEASUREMENT | RiskKind.DROPS_PROTECTION:
-            return _of_service(difference, before, after) or kind
-        case RiskKind.CHANGES_SECRET | RiskKind.CHANGES_VOLUME if _comes_or_goes(difference, before, after):
+            return versions.services.get(difference.path, kind)
+        case RiskKind.CHANGES_SECRET | RiskKind.CHANGES_VOLUME if difference.path in versions.coming_or_going:
             return None
         case _:
             return kind
@@ -189,22 +222,3 @@ _VARIABLE = ("tolerates $$", "ignores $$")
 def _mode(session: Session) -> str | Variable | None:
     attestation = session.attestation
     return attestation.mode if isinstance(attestation, SecurityAttestation) else None
-
-
-def _of_service(difference: Difference, before: Session, after: Session) -> RiskKind | None:
-    """A service that is new, or asks for no evidence, is another risk than what its path says."""
-    known = {service.name for service in before.services}
-    for service in after.services:
-        path = f"services[{service.name}]"
-        if difference.path == f"{path}.attestation" or (difference.path == path and service.name not in known):
-            return RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
-    return None
-
-
-def _comes_or_goes(difference: Difference, before: Session, after: Session) -> bool:
-    """Whether a secret or volume is new, or gone: nothing that was there becomes another."""
-    old, new = (
-        {f"secrets[{one.name}]" for one in session.secrets} | {f"volumes[{one.name}]" for one in session.volumes}
-        for session in (before, after)
-    )
-    return difference.path in old ^ new

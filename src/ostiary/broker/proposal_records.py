@@ -36,7 +36,7 @@ from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedErr
 from ostiary.session import ParsedSession, parse_session
 from ostiary.store import Head, Store, Write
 
-PAGE = 16
+PAGE = 8
 """Pending proposals of one page. A decision writes the page of its proposal, a list looks at all pages."""
 MAX_PENDING = 20_000
 MAX_PENDING_OF_NAMESPACE = 4_000

@@ -118,9 +118,11 @@ def _risks(proposal: Proposal) -> Iterator[str]:
 
 def _other_changes(proposal: Proposal) -> Iterator[str]:
     """Changes that no risk tells of, the worst first."""
-    told = [risk.sentence for risk in proposal.risks]
+    sentences = [risk.sentence for risk in proposal.risks]
+    # Some say after the meaning why it matters.
+    told = {*sentences, *(sentence.rpartition(": ")[0] for sentence in sentences)}
     for one in proposal.differences:
-        if not any(sentence == one.meaning or sentence.startswith(f"{one.meaning}: ") for sentence in told):
+        if one.meaning not in told:
             yield str(one)
 
 
