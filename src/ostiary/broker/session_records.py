@@ -263,6 +263,11 @@ class SessionRecords:
         """The condition that there is no session of that name, or, of the root, that it is the default one."""
         return Expect(name=_current(name), version=0)
 
+    def as_known(self, name: str) -> Expect:
+        """The condition that nothing has written to the session since the store looked last."""
+        record_name = _current(name)
+        return Expect(name=record_name, version=self._store.known_version(record_name) or 0)
+
     def require(self, name: str) -> StoredSession:
         """As `current`; raises NotFoundError if there is none."""
         stored = self.current(name)

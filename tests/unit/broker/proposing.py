@@ -18,6 +18,7 @@ from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals, read_proposal
 from ostiary.broker.sweep import sweep
 from ostiary.session.policy_board import board_signer_key
+from ostiary.store import Expect
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -31,11 +32,13 @@ Shown = dict[str, Any]
 
 @dataclass
 class Board:
-    """The service as those who propose and decide see it. leaves: of the audit log, from `spy` on."""
+    """The service as those who propose and decide see it. leaves: of the audit log, from `spy` on. swept: what the last
+    sweep returned."""
 
     desk: Desk
     proposer: Caller
     leaves: list[dict[str, Any]] = field(default_factory=list)
+    swept: dict[str, Expect] = field(default_factory=dict)
 
     @property
     def cas(self) -> Cas:
@@ -86,7 +89,7 @@ class Board:
         return [json.loads(shown)["proposal"] for shown in found.shown]
 
     def sweep(self) -> None:
-        asyncio.run(sweep(self.cas))
+        self.swept = asyncio.run(sweep(self.cas, self.swept))
 
     def pass_time(self, time: timedelta) -> None:
         self.desk.pass_time(time)
