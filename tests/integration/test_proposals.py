@@ -142,9 +142,11 @@ def test_others_get_no_more_than_that_there_is_nothing(
         ("wait=x", 400),
         ("waiting-for=ann", 400),
         ("waiting-for=me", 401),
+        ("waiting_for=me", 400),
     ],
 )
 def test_a_list_of_another_form_is_refused(service: RunningService, query: str, status: int) -> None:
+    """A misspelt parameter, too: the list would be of more than was asked for."""
     assert call(service, Client(), "GET", f"/v1/proposals?{query}").status == status
 
 

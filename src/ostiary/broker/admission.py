@@ -15,7 +15,16 @@ from ostiary.broker.variables import Lookup, Variables
 from ostiary.errors import ReleaseRefusedError, SecretUnavailableError
 from ostiary.secret import fragment, secrets_used
 from ostiary.session import JsonValue, Template
-from ostiary.session.model import AccessPolicy, PolicyBoard, SecurityAttestation, Service, Variable, variables_in
+from ostiary.session.model import (
+    AccessPolicy,
+    PolicyBoard,
+    PrivateKeySecret,
+    PublicKeySecret,
+    SecurityAttestation,
+    Service,
+    Variable,
+    variables_in,
+)
 from ostiary.session.placeholder import Placeholder
 
 _Part = TypeVar("_Part")
@@ -153,6 +162,19 @@ def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:
     for failure in _few(variables.failures):
         log.warning("session %s, policy board: variable %s", stored.parsed.session.name, failure)
     return Made(thing=resolved, rests_on=(stored.is_current, *resolution.rests_on), until=resolution.until)
+
+
+def unmade(board: PolicyBoard, founded: StoredSession) -> frozenset[str]:
+    """Names of the members without a key whose keys this version makes itself."""
+    made = {name for name, secret in founded.secrets.items() if isinstance(secret, PrivateKeySecret)}
+    public = {
+        secret.name: secret.private_key for secret in founded.secrets.values() if isinstance(secret, PublicKeySecret)
+    }
+    return frozenset(
+        member.name
+        for member in board.members
+        if isinstance(member.signer, Variable) and public.get(member.signer.placeholder.name) in made
+    )
 
 
 def _without_variable(part: _Part | Variable) -> _Part:

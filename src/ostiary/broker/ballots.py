@@ -14,14 +14,14 @@ from functools import cached_property
 
 from ostiary.board import Caller, Operation, authorize
 from ostiary.board.count import Choice, Outcome, Quorum, Voter, count, quorum_of
-from ostiary.broker.admission import access_policy_of, policy_board_of
+from ostiary.broker.admission import access_policy_of, policy_board_of, unmade
 from ostiary.broker.cas import Cas
 from ostiary.broker.permit import Permit, permit
 from ostiary.broker.proposal import Seat
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, NotFoundError, OstiaryError, RefusedError
 from ostiary.session import ParsedSession
-from ostiary.session.model import PolicyBoard, PrivateKeySecret, PublicKeySecret, SignerSubject, Variable
+from ostiary.session.model import PolicyBoard, SignerSubject
 from ostiary.store import Expect
 
 
@@ -193,16 +193,3 @@ class _Judge:
         self.ballots.append(Ballot(origin=origin, board=board.thing, unmade=made))
         self.rests_on += board.rests_on
         return board.rests_on
-
-
-def unmade(board: PolicyBoard, founded: StoredSession) -> frozenset[str]:
-    """Names of the members without a key whose keys this version makes itself."""
-    made = {name for name, secret in founded.secrets.items() if isinstance(secret, PrivateKeySecret)}
-    public = {
-        secret.name: secret.private_key for secret in founded.secrets.values() if isinstance(secret, PublicKeySecret)
-    }
-    return frozenset(
-        member.name
-        for member in board.members
-        if isinstance(member.signer, Variable) and public.get(member.signer.placeholder.name) in made
-    )

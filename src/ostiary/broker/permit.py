@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ostiary.board import Operation
+from ostiary.board.count import quorum_of
+from ostiary.broker.admission import policy_board_of, unmade
 from ostiary.broker.cas import Cas
 from ostiary.broker.namespace import ROOT, parent_of
 from ostiary.broker.session_records import StoredSession
@@ -44,7 +46,8 @@ def permit(cas: Cas, parsed: ParsedSession, judge: Judge) -> Permit:
 
     Guarantees on return: while `expect` holds, `parsed` follows exactly the version that its `predecessor` names, which
     is the current one, or it is the first; and `judge` was asked for everything that needs somebody's word: the update
-    or the creation, and that a board takes over a session that none decided about.
+    or the creation, and that a board takes over a session that none decided about. A board that decides about the next
+    version can do so, as keys are now.
     Raises what `judge` raises, NotFoundError (predecessor of nothing, no such namespace), ConflictError (not the
     current version), NotAuthorizedError (a sealed root), RefusedError.
     """
@@ -57,6 +60,7 @@ def permit(cas: Cas, parsed: ParsedSession, judge: Judge) -> Permit:
     expect = (*judge.admit(Operation.UPDATE, current), *founding)
     # After the rights: whoever has none must not find out by trying whether a hash is the right one.
     _check_predecessor(parsed, current)
+    expect = (*expect, *_check_next_can_decide(cas, parsed, current))
     if name != ROOT or current.record:
         return Permit(current=current, expect=expect)
     if cas.sessions.root_is_sealed:
@@ -88,6 +92,26 @@ def as_stored(parsed: ParsedSession, current: StoredSession | None) -> StoredSes
     if not kept or not current.has_values:
         return after
     return after.with_values({name: value for name, value in current.values.items() if name in kept})
+
+
+def _check_next_can_decide(cas: Cas, parsed: ParsedSession, current: StoredSession) -> tuple[Expect, ...]:
+    """Nobody could mend a session once it is under a board whose members have no keys.
+
+    A board that takes over where none decided is not asked here: it approves this version itself, so that it can.
+    """
+    board = parsed.session.policy_board
+    if board is None or founds_board(parsed, current) or not parsed.session.board_decides(Operation.UPDATE.value):
+        return ()
+    founded = as_stored(parsed, current)
+    resolved = policy_board_of(cas, founded)
+    voters, made = quorum_of(resolved.thing).voters, unmade(resolved.thing, founded)
+    alone = any(member.may_approve for member in resolved.thing.members if member.name in made)
+    if len(voters) + len(made) > board.tolerated_faults or alone or any(voter.may_approve for voter in voters):
+        return resolved.rests_on
+    raise RefusedError(
+        "the policy board of the proposed version could decide nothing: the keys of too many members are not known",
+        "see that the secrets exist, and are exported, that its members' signers name",
+    )
 
 
 def _permit_creation(cas: Cas, parsed: ParsedSession, judge: Judge, founding: tuple[Expect, ...]) -> Permit:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from ostiary.audit import Kind, entry
 from ostiary.board import Caller, Operation, authorize
-from ostiary.board.count import Outcome, count, quorum_of
+from ostiary.board.count import Outcome, count
 from ostiary.board.proposal import NONCE_BYTES, ProposalFacts, State
-from ostiary.broker.admission import access_policy_of, policy_board_of
-from ostiary.broker.ballots import Trial, hold_trial, unmade
+from ostiary.broker.admission import access_policy_of
+from ostiary.broker.ballots import Trial, hold_trial
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.decide import announce, on_record, settle_session
 from ostiary.broker.identity import root_key_hash
-from ostiary.broker.permit import as_stored, founds_board
 from ostiary.broker.proposal import Proposal, whole_seconds
 from ostiary.broker.upload import prepare, read_upload
 from ostiary.errors import ConflictError, Finding, InputError, NotAuthorizedError, RefusedError
@@ -56,7 +55,6 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
                 raise trial.obstacle
             proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
             _check_can_decide(trial, break_glass=break_glass)
-            _check_next_can_decide(cas, parsed, trial)
             reserved = trial.by_policy or _is_insider(trial, caller)
             change = cas.proposals.addition(proposal, parsed.text, reserved=reserved)
         by = {} if caller is None else {"by": caller.key_hash.hex()}
@@ -141,22 +139,3 @@ def _check_can_decide(trial: Trial, *, break_glass: bool) -> None:
                 f"the {ballot.origin} policy board cannot decide: the keys of too many of its members are not known",
                 "see that the secrets exist, and are exported, that its members' signers name",
             )
-
-
-def _check_next_can_decide(cas: Cas, parsed: ParsedSession, trial: Trial) -> None:
-    """Nobody could mend the session once it is under a board whose members have no keys."""
-    board = parsed.session.policy_board
-    if board is None or trial.current is None or founds_board(parsed, trial.current):
-        return
-    if not parsed.session.board_decides(Operation.UPDATE.value):
-        return
-    founded = as_stored(parsed, trial.current)
-    resolved = policy_board_of(cas, founded).thing
-    voters, made = quorum_of(resolved).voters, unmade(resolved, founded)
-    alone = any(member.may_approve for member in resolved.members if member.name in made)
-    if len(voters) + len(made) > board.tolerated_faults or alone or any(voter.may_approve for voter in voters):
-        return
-    raise RefusedError(
-        "the policy board of the proposed version could decide nothing: the keys of too many members are not known",
-        "see that the secrets exist, and are exported, that its members' signers name",
-    )

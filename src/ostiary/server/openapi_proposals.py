@@ -220,7 +220,7 @@ def _list() -> JsonValue:
             "200": json_answer("the whole list, always", "Proposals"),
             **errors(
                 {
-                    "400": "a parameter of another form, or state=all without session",
+                    "400": "an unknown parameter, one of another form, or state=all without session",
                     "401": "waiting-for=me needs a client certificate",
                 }
             ),

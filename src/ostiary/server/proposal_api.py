@@ -25,6 +25,7 @@ from ostiary.session.policy_board import board_signer_key
 MAX_ASKED_WAIT_SECONDS = 60
 
 _STATES = ("open", "all")
+_QUERY = ("session", "waiting-for", "state", "after", "wait")
 
 
 async def post_proposal(cas: Cas, body: bytes, caller: Caller | None) -> Answer:
@@ -63,6 +64,10 @@ async def post_decision(cas: Cas, proposal: str, body: bytes) -> Answer:
 async def get_proposals(cas: Cas, request: Request, caller: Caller | None, session: str | None) -> Answer:
     """session: the one that the query names, as sessions are named inside."""
     query = request.query_params
+    for name in query:
+        # What is not understood would be left out, and the list be of more than was asked for.
+        if name not in _QUERY:
+            raise InputError(f"the query has {name[:40]!r}, expected {', '.join(_QUERY)}")
     state = query.get("state", "open")
     if state not in _STATES:
         raise InputError(f"state is {state[:40]!r}, expected open or all")

@@ -86,6 +86,18 @@ def test_creation_follows_update_where_nothing_is_said(desk: Desk, alice: Caller
     put(desk, boarded("ns/s", None), ANN, BEN)
 
 
+def test_no_signatures_hand_over_to_a_board_that_nobody_could_ever_ask(desk: Desk) -> None:
+    """As by a slip in an import: nothing could mend the session then."""
+    first = put(desk, boarded("s"), ANN, BEN)
+    lost = "[{name: dan, import: {session: nowhere, secret: dan}}]"
+    alone = "{tolerated_faults: 0, members: [{name: dan, signer: $$SCONE::dan$$}]}"
+    update = boarded("s", None, access_policy="{read: ANY}", secrets=lost, policy_board=alone, predecessor=first)
+    with pytest.raises(RefusedError, match="of the proposed version could decide nothing"):
+        put(desk, update, ANN, BEN)
+    made = "[{name: k, kind: private-key, key_type: Ed25519}, {name: dan, kind: public-key, private_key: k}]"
+    put(desk, update.replace(lost, made), ANN, BEN)
+
+
 def test_the_board_removes_itself_by_its_own_word_only(desk: Desk, alice: Caller) -> None:
     first = put(desk, boarded("s"), ANN, BEN)
     free = boarded("s", None, predecessor=first, access_policy="{read: ANY, update: ANY}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ostiary.board.shown import key_hash
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
 from ostiary.cli.board.form import summary_form, written
@@ -9,7 +11,7 @@ from ostiary.cli.board.options import AS_JSON, KEY, PIN_FILE, polls, public_key,
 from ostiary.cli.board.page import list_lines
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
-from ostiary.cli.terminal import Terminal
+from ostiary.cli.terminal import Terminal, printable
 from ostiary.client import MAX_WAIT_FOR_PROPOSALS_SECONDS, Client, Listed
 
 MAX_WAIT_SECONDS = 366 * 86400
@@ -47,9 +49,19 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     waited_in_vain = arguments.value("wait") is not None and not _came(listed, arguments)
     code = EXIT_NOTHING_CAME if waited_in_vain else 0
     if not arguments.as_json:
+        if not listed.proposals:
+            print(_nothing(arguments, waiting_for), file=sys.stderr)
         return Outcome(stdout=list_lines(listed.proposals), code=code)
     form = {"proposals": [summary_form(one) for one in listed.proposals], "cursor": listed.cursor}
     return Outcome(stdout=written(form), code=code)
+
+
+def _nothing(arguments: Arguments, waiting_for: bytes | None) -> str:
+    session = arguments.value("session")
+    of = "" if session is None else f" of session {printable(session)}"
+    waits = "" if waiting_for is None else f" waits for the key {waiting_for.hex()}"
+    state = "" if arguments.every_state else "open "
+    return f"No {state}proposal{of} that we may see{waits}."
 
 
 def _listed(client: Client, arguments: Arguments, waiting_for: bytes | None, wait: int) -> Listed:
