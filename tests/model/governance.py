@@ -3,7 +3,8 @@
 The adversary proposes what he likes, keeps every signature that was ever made, here or elsewhere, sends any of them for
 any proposal as often and as late as he likes, signs for up to F members, and lets two requests overlap: between what
 one reads and what it writes, everything else may happen. What he does not have is the store: it forgets nothing, and a
-commit that expects a record finds that very record or writes nothing.
+commit that expects a record finds that very record or writes nothing. Keys of members may lie elsewhere, where he can
+cut the service off from them, and let it have them again.
 
 A version is the number of its proposal; `START` is the one that is there before, None that there is no session yet.
 A proposal goes through
@@ -46,11 +47,13 @@ from ostiary.board import (
     quorum_of,
 )
 from ostiary.errors import ConflictError, NotAuthorizedError
-from ostiary.session.model import AccessPolicy, BoardMember, NoneSubject, PolicyBoard, SignerSubject, Subject
+from ostiary.session.model import AccessPolicy, BoardMember, NoneSubject, PolicyBoard, SignerSubject, Subject, Variable
+from ostiary.session.placeholder import Placeholder
 from ostiary.session.signed import Signature as SessionSignature
 from ostiary.session.signed import verify_signatures
 
 START = -1
+UNKNOWN = Variable(placeholder=Placeholder(name="key"))
 CHOICES: tuple[Choice | None, ...] = (None, Choice.APPROVE, Choice.WITHDRAW, Choice.REJECT)
 
 Signature = tuple[str, int, Choice]
@@ -98,6 +101,7 @@ class World:
     """board: of the version START; None: there is no session yet. namespace: whose board must approve a first version.
 
     byzantine: the members that the adversary signs for, treason: what they sign. direct: whether members sign sessions.
+    cut: the members whose keys he can make unknown.
     """
 
     proposals: tuple[Proposal, ...]
@@ -106,6 +110,7 @@ class World:
     namespace: PolicyBoard | None = None
     treason: frozenset[Choice] = frozenset({Choice.APPROVE})
     direct: bool = False
+    cut: frozenset[str] = frozenset()
 
     @property
     def start(self) -> int | None:
@@ -144,10 +149,10 @@ class Rule:
     """What the service does. Each default is what the product does; each other value is a flaw.
 
     message: what a decision signs. cautious: whether a member may only become more cautious. tally: how votes count.
-    expects_proposal, expects_current: whether a commit expects the proposal, and the session's current version, to be
-    as they were read. follows: whether the predecessor must be the current version whenever it is looked at.
-    recounts: whether the votes are counted again when the time lock has run out.
-    asks_own_board: whether a first version is also approved by the board that it names itself. asks_predecessor:
+    expects_proposal, expects_current, expects_keys: whether a commit expects the proposal, the session's current
+    version, and what members' keys were found in, to be as they were read. follows: whether the predecessor must be the
+    current version whenever it is looked at. recounts: whether the votes are counted again when the time lock has run
+    out. asks_own_board: whether a first version is also approved by the board that it names itself. asks_predecessor:
     whether an update is approved by the board of the version that it replaces; else by the one that it brings.
     compiled: whose signatures let an upload pass.
     """
@@ -157,6 +162,7 @@ class Rule:
     tally: Tally = _count
     expects_proposal: bool = True
     expects_current: bool = True
+    expects_keys: bool = True
     follows: bool = True
     recounts: bool = True
     asks_own_board: bool = True
@@ -174,7 +180,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request that has read `seen` and `current` and will write `record`, and make the proposal current if `applies`.
+    """A request that has read `seen`, `current` and `unheard` and will write `record`, and make the proposal current if
+    it `applies`.
 
     decision: what it counts, None for one that only applies.
     """
@@ -185,13 +192,14 @@ class Work:
     record: Record
     applies: bool
     decision: Signature | None
+    unheard: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """records: None until proposed. signed: by honest members. accepted: of those, what the service said yes to.
 
-    sessions: which versions honest members signed as sessions.
+    sessions: which versions honest members signed as sessions. unheard: members whose keys nobody knows now.
     """
 
     current: int | None
@@ -199,6 +207,7 @@ class State:
     signed: frozenset[Signature] = frozenset()
     accepted: frozenset[Signature] = frozenset()
     sessions: frozenset[tuple[str, int]] = frozenset()
+    unheard: frozenset[str] = frozenset()
     work: Work | None = None
 
 
@@ -270,6 +279,8 @@ def wrong(world: World, state: State, number: int) -> str | None:
             continue
         if any((one.name, number, Choice.REJECT) in state.accepted for one in board.members if one.may_reject):
             return "a member who may reject has rejected it"
+        if any(one.may_reject and one.name in state.unheard for one in board.members):
+            return "a member who may reject could not be heard"
         if not _are_enough(board, behind):
             return "not enough members are behind it"
     return None
@@ -309,8 +320,8 @@ class _Service:
     rule: Rule
     world: World
     messages: dict[tuple[int, Choice], bytes] = field(init=False)
-    quorums: tuple[tuple[Quorum, ...], ...] = field(init=False)
-    outcomes: dict[tuple[int, tuple[int, ...]], Outcome] = field(init=False, default_factory=dict)
+    quorums: dict[tuple[int, frozenset[str]], tuple[Quorum, ...]] = field(init=False, default_factory=dict)
+    outcomes: dict[tuple[int, tuple[int, ...], frozenset[str]], Outcome] = field(init=False, default_factory=dict)
     uploads: dict[tuple[int, frozenset[str]], bool] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -319,15 +330,16 @@ class _Service:
             for number, proposal in enumerate(self.world.proposals)
             for choice in Choice
         }
-        quorums = (tuple(map(quorum_of, self._boards(number))) for number in range(len(self.world.proposals)))
         object.__setattr__(self, "messages", messages)
-        object.__setattr__(self, "quorums", tuple(quorums))
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """Each step: its name, and the state after it."""
         yield from self._propose(state)
         yield from self._sign(state)
         yield from self._upload(state)
+        for who in sorted(self.world.cut):
+            change = "is cut off" if who not in state.unheard else "can be heard again"
+            yield f"{who} {change}", replace(state, unheard=state.unheard ^ {who})
         for name, work in self._requests(state):
             after = self._commit(state, work)
             assert after is not None, "nothing happened in between"
@@ -346,7 +358,7 @@ class _Service:
         for number, proposal in enumerate(self.world.proposals):
             if state.records[number] is None and proposal.here and proposal.predecessor == state.current:
                 # Where no board is asked, nothing is waited for.
-                stage = Stage.OPEN if self.quorums[number] else Stage.DUE
+                stage = Stage.OPEN if self._boards(number) else Stage.DUE
                 record = Record(stage, (0,) * len(self.world.members))
                 yield f"propose {number}", replace(state, records=_put(state.records, number, record))
 
@@ -402,10 +414,10 @@ class _Service:
                 if work is not None:
                     yield f"{who} {choice.value}s {number}", work
             if record.stage is Stage.DUE and self._may_follow(state, number):
-                outcome = self._outcome(number, record.choices)
+                outcome = self._outcome(number, record.choices, state.unheard)
                 if outcome is Outcome.APPROVED or not self.rule.recounts:
                     done = replace(record, stage=Stage.APPLIED)
-                    work = Work(number, record, state.current, done, applies=True, decision=None)
+                    work = Work(number, record, state.current, done, True, None, state.unheard)
                     yield f"apply {number}", work
 
     def _verifying(self, state: State, number: int) -> Iterator[tuple[str, Choice]]:
@@ -425,7 +437,9 @@ class _Service:
         before = CHOICES[record.choices[at]]
         if before is choice or not self._may_follow(state, number):
             return None
-        if not any(voter.key == spki(who) for quorum in self.quorums[number] for voter in quorum.voters):
+        if not any(
+            voter.key == spki(who) for quorum in self._quorums(number, state.unheard) for voter in quorum.voters
+        ):
             return None
         if self.rule.cautious:
             try:
@@ -433,7 +447,7 @@ class _Service:
             except ConflictError:
                 return None
         choices = (*record.choices[:at], CHOICES.index(choice), *record.choices[at + 1 :])
-        outcome = self._outcome(number, choices)
+        outcome = self._outcome(number, choices, state.unheard)
         locked = any(board.time_lock for board in self._boards(number))
         applies = outcome is Outcome.APPROVED and not locked
         if applies:
@@ -447,13 +461,17 @@ class _Service:
             stage = Stage.OPEN if self.rule.recounts else record.stage
         if stage in (Stage.APPLIED, Stage.REJECTED):
             choices = (0,) * len(choices)  # Nobody looks at them again.
-        return Work(number, record, state.current, Record(stage, choices), applies, (who, number, choice))
+        return Work(
+            number, record, state.current, Record(stage, choices), applies, (who, number, choice), state.unheard
+        )
 
     def _commit(self, state: State, work: Work) -> State | None:
         """None: a record is not as it was read."""
         if self.rule.expects_proposal and state.records[work.proposal] != work.seen:
             return None
         if self.rule.expects_current and state.current != work.current:
+            return None
+        if self.rule.expects_keys and state.unheard != work.unheard:
             return None
         accepted = state.accepted | ({work.decision} & state.signed if work.decision else frozenset())
         return replace(
@@ -476,23 +494,34 @@ class _Service:
             asked.append(proposal.board or self.world.board)
         return tuple(board for board in asked if board is not None)
 
-    def _outcome(self, number: int, choices: tuple[int, ...]) -> Outcome:
-        """All of the boards must approve; one that rejects is enough. Where none is asked, anybody may."""
-        if (number, choices) not in self.outcomes:
-            self.outcomes[number, choices] = self._counted(number, choices)
-        return self.outcomes[number, choices]
+    def _quorums(self, number: int, unheard: frozenset[str]) -> tuple[Quorum, ...]:
+        if (number, unheard) not in self.quorums:
+            self.quorums[number, unheard] = tuple(quorum_of(_without(board, unheard)) for board in self._boards(number))
+        return self.quorums[number, unheard]
 
-    def _counted(self, number: int, choices: tuple[int, ...]) -> Outcome:
+    def _outcome(self, number: int, choices: tuple[int, ...], unheard: frozenset[str]) -> Outcome:
+        """All of the boards must approve; one that rejects is enough. Where none is asked, anybody may."""
+        if (number, choices, unheard) not in self.outcomes:
+            self.outcomes[number, choices, unheard] = self._counted(number, choices, unheard)
+        return self.outcomes[number, choices, unheard]
+
+    def _counted(self, number: int, choices: tuple[int, ...], unheard: frozenset[str]) -> Outcome:
         by_key = {
             spki(who): choice
             for who, at in zip(self.world.members, choices, strict=True)
             if (choice := CHOICES[at]) is not None
         }
         break_glass = self.world.proposals[number].facts.break_glass
-        outcomes = [self.rule.tally(quorum, by_key, break_glass) for quorum in self.quorums[number]]
+        outcomes = [self.rule.tally(quorum, by_key, break_glass) for quorum in self._quorums(number, unheard)]
         if Outcome.REJECTED in outcomes:
             return Outcome.REJECTED
         return Outcome.UNDECIDED if Outcome.UNDECIDED in outcomes else Outcome.APPROVED
+
+
+def _without(board: PolicyBoard, unheard: frozenset[str]) -> PolicyBoard:
+    """The board when these members' keys cannot be resolved."""
+    members = (replace(one, signer=UNKNOWN) if one.name in unheard else one for one in board.members)
+    return replace(board, members=tuple(members))
 
 
 def _admits(subjects: tuple[Subject, ...], signers: frozenset[str]) -> bool:

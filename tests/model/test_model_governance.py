@@ -47,6 +47,8 @@ AT_ONCE = world(WITHDRAWN, GOOD_TOO, board=TRIO)
 TWO_FAULTS = world(GOOD, BAD, board=named("a b c y z", faults=2), byzantine="yz")
 VETO = world(replace(DISPUTED, signed=YES | NO), board=named("a b c- z"))
 VETO_AND_ALONE = world(DISPUTED, board=named("a+ c- z", time_lock=DAY))
+CUT_OFF = world(replace(DISPUTED, signed=YES | NO), board=named("a b c- z"), cut=frozenset("c"))
+CUT_OFF_LOCK = world(GOOD, board=named("a c- z", time_lock=DAY), cut=frozenset("c"))
 LOCK = world(DISPUTED, board=named("a b z", time_lock=DAY))
 LOCKS = world(GOOD, GOOD_TOO, board=named("a b z", time_lock=DAY))
 REMOVED = world(replace(GOOD, board=named("a b d")), GOOD_TOO, replace(BAD, predecessor=0), board=TRIO)
@@ -78,6 +80,8 @@ WORLDS: dict[str, tuple[World, set[int], int]] = {
     "two members of five": (TWO_FAULTS, {0}, 7_000),
     "a veto": (VETO, {0}, 15_000),
     "a veto, one who may approve alone, and a time lock": (VETO_AND_ALONE, {0}, 8_000),
+    "a veto that can be cut off": (CUT_OFF, {0}, 30_000),
+    "a veto that can be cut off while a time lock runs": (CUT_OFF_LOCK, {0}, 800),
     "a time lock": (LOCK, {0}, 8_000),
     "two time locks": (LOCKS, {0, 1}, 12_000),
     "a member removed while voting": (REMOVED, {0, 1}, 10_000),
@@ -129,6 +133,11 @@ def deaf(quorum: Quorum, choices: Mapping[bytes, Choice], break_glass: bool) -> 
     return count(quorum, kept, break_glass=break_glass)
 
 
+def deafened(quorum: Quorum, choices: Mapping[bytes, Choice], break_glass: bool) -> Outcome:
+    """Whoever may reject and cannot be heard is not waited for."""
+    return count(replace(quorum, unheard_veto=False), choices, break_glass=break_glass)
+
+
 def without_veto(board: PolicyBoard) -> tuple[Subject, ...]:
     """F + 1 signatures pass, whoever may reject."""
     return compiled_rule(replace(board, members=tuple(replace(one, may_reject=False) for one in board.members)))
@@ -145,7 +154,7 @@ def generous(board: PolicyBoard) -> tuple[Subject, ...]:
 
 
 TOO_FEW, VETOED = "not enough members are behind it", "a member who may reject has rejected it"
-OVERTAKEN = "its predecessor is not the current version"
+OVERTAKEN, UNHEARD = "its predecessor is not the current version", "a member who may reject could not be heard"
 
 FLAWS: dict[str, tuple[Rule, World, str]] = {
     "a withdrawn approval that is sent again counts": (Rule(cautious=False), ONE, TOO_FEW),
@@ -160,6 +169,9 @@ FLAWS: dict[str, tuple[Rule, World, str]] = {
     "so they are of five": (Rule(tally=fewer), TWO_FAULTS, TOO_FEW),
     "nobody may reject": (Rule(tally=powerless), VETO, VETOED),
     "who may approve alone beats a veto": (Rule(tally=alone_first), VETO_AND_ALONE, VETOED),
+    "whoever may reject and is cut off is not waited for": (Rule(tally=deafened), CUT_OFF, UNHEARD),
+    "who is cut off while votes are counted is not noticed": (Rule(expects_keys=False), CUT_OFF, UNHEARD),
+    "nor when the time lock runs out": (Rule(recounts=False), CUT_OFF_LOCK, UNHEARD),
     "a withdrawn approval goes on counting": (Rule(tally=deaf), ONE, TOO_FEW),
     "the proposed board decides": (Rule(asks_predecessor=False), OWN_BOARD, TOO_FEW),
     "the board that a first version names is not asked": (Rule(asks_own_board=False), FIRST, TOO_FEW),
