@@ -102,6 +102,11 @@ class Trial:
         return frozenset(voter.key for ballot in self.ballots for voter in ballot.quorum.voters)
 
     @property
+    def is_unheard(self) -> bool:
+        """Whether the key of a member cannot be resolved at this moment."""
+        return any(seat.key is None for seat in self.seats)
+
+    @property
     def seats(self) -> tuple[Seat, ...]:
         return tuple(seat for ballot in self.ballots for seat in ballot.seats)
 

@@ -145,11 +145,9 @@ def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verifi
             return _Step(before=proposal, after=replace(proposal, state=state), trial=trial, decided=None)
         return None
     counted = proposal if verified is None else _with_decision(proposal, trial, verified, now)
-    break_glass = proposal.facts.break_glass
-    outcome = trial.outcome(counted.choices, break_glass=break_glass)
-    approvals, needed = trial.tally(counted.choices, break_glass=break_glass)
+    approvals, needed = trial.tally(counted.choices, break_glass=proposal.facts.break_glass)
     counted = replace(counted, seats=trial.seats, approvals=approvals, needed=needed)
-    after = _judged(counted, outcome, trial.time_lock, now)
+    after = _judged(counted, proposal, trial, now)
     if after.state is State.APPLIED and trial.permit is None:
         raise RefusedError(
             f"proposal {proposal.id} is approved and cannot be applied",
@@ -176,18 +174,37 @@ def _with_decision(proposal: Proposal, trial: Trial, verified: _Verified, now: d
     return replace(proposal, decisions={**proposal.decisions, decision.key: kept})
 
 
-def _judged(proposal: Proposal, outcome: Outcome, time_lock: timedelta, now: datetime) -> Proposal:
-    """The pending proposal once its boards have said so."""
-    if outcome is Outcome.REJECTED:
-        return replace(proposal, state=State.REJECTED, apply_after=None)
-    if outcome is Outcome.UNDECIDED:
-        return replace(proposal, state=State.OPEN, apply_after=None)
-    if not time_lock:
-        return replace(proposal, state=State.APPLIED, apply_after=None)
-    # From the decision that made it approved: later approvals neither prolong it nor cut it short.
-    apply_after = proposal.apply_after or whole_seconds(now + time_lock + _NEARLY_A_SECOND)
+def _judged(counted: Proposal, before: Proposal, trial: Trial, now: datetime) -> Proposal:
+    """The pending proposal once its boards have said so. before: it without the decision that is counted now."""
+    break_glass = before.facts.break_glass
+    match trial.outcome(counted.choices, break_glass=break_glass):
+        case Outcome.REJECTED:
+            return replace(counted, state=State.REJECTED, approved=None, apply_after=None)
+        case Outcome.UNDECIDED if _is_unheard_only(counted, before, trial):
+            return counted
+        case Outcome.UNDECIDED:
+            return replace(counted, state=State.OPEN, approved=None, apply_after=None)
+        case _ if not trial.time_lock and before.apply_after is None:
+            return replace(counted, state=State.APPLIED, approved=None, apply_after=None)
+    # The lock runs from the moment at which those who decide now have approved, not from one at which others had. It is
+    # never shorter than they ask for, nor than was announced. Later approvals neither prolong it nor cut it short.
+    approved = before.approved
+    if approved is None or trial.outcome(before.choices, break_glass=break_glass) is not Outcome.APPROVED:
+        approved = whole_seconds(now + _NEARLY_A_SECOND)
+    apply_after = max(approved + trial.time_lock, before.apply_after or approved)
     state = State.APPLIED if now >= apply_after else State.APPROVED
-    return replace(proposal, state=state, apply_after=apply_after)
+    return replace(counted, state=state, approved=approved, apply_after=apply_after)
+
+
+def _is_unheard_only(counted: Proposal, before: Proposal, trial: Trial) -> bool:
+    """Whether what was approved is undecided as keys cannot be had at this moment, and not by what anybody decided.
+
+    It is not applied then. But it stays approved, or each such moment would have its time lock begin anew, and one
+    after the time to decide would close it for good.
+    """
+    changed = counted.choices.items() - before.choices.items()
+    more_cautious = any(choice is not Choice.APPROVE for _, choice in changed)
+    return before.state is State.APPROVED and trial.is_unheard and not more_cautious
 
 
 async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession, writes: tuple[Write, ...]) -> Head:

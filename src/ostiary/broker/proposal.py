@@ -29,7 +29,7 @@ from ostiary.errors import StoreError
 
 APPLY_WITHIN = timedelta(days=7)
 """After the time lock: an approved version that could not be applied for so long expires."""
-FORM = 1
+FORM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class Seat:
 class Proposal:
     """One proposal as the store holds it.
 
-    decide_by: undecided until then it expires. apply_after: when the time lock ends; None: none runs.
+    decide_by: undecided until then it expires. approved: since when those who decide have approved it; apply_after:
+    when the time lock ends; None: none runs.
     decisions: by key, DER; also of keys that are no member's any more, which do not count.
     seats, approvals, needed: as they were when the record was written; of several boards the one that lacks most.
     page: of the index, that has it while it is pending. record: version; 0: not stored yet.
@@ -74,6 +75,7 @@ class Proposal:
     proposer: Caller | None
     state: State
     decide_by: datetime
+    approved: datetime | None = None
     apply_after: datetime | None = None
     decisions: Mapping[bytes, Decision] = field(default_factory=dict)
     seats: tuple[Seat, ...] = ()
@@ -157,6 +159,7 @@ def encode_proposal(proposal: Proposal) -> bytes:
         else [proposer.certificate, proposer.key_hash.hex(), proposer.key_bits_hash.hex()],
         "state": proposal.state.value,
         "decide_by": proposal.decide_by.isoformat(),
+        "approved": None if proposal.approved is None else proposal.approved.isoformat(),
         "apply_after": None if proposal.apply_after is None else proposal.apply_after.isoformat(),
         "decisions": [
             [_text(key), one.choice.value, one.reason, one.at.isoformat(), _text(one.signature)]
@@ -178,7 +181,8 @@ def decode_proposal(value: bytes, *, record: int) -> Proposal:
     members = json.loads(value)
     if members["form"] != FORM:
         raise StoreError(f"a proposal has form {members['form']}, expected {FORM}: a newer Ostiary wrote it; run that")
-    proposer, predecessor, apply_after = members["proposer"], members["predecessor"], members["apply_after"]
+    proposer, predecessor = members["proposer"], members["predecessor"]
+    approved, apply_after = members["approved"], members["apply_after"]
     return Proposal(
         facts=ProposalFacts(
             cas=bytes.fromhex(members["cas"]),
@@ -197,6 +201,7 @@ def decode_proposal(value: bytes, *, record: int) -> Proposal:
         ),
         state=State(members["state"]),
         decide_by=datetime.fromisoformat(members["decide_by"]),
+        approved=None if approved is None else datetime.fromisoformat(approved),
         apply_after=None if apply_after is None else datetime.fromisoformat(apply_after),
         decisions={
             b64decode(key): Decision(

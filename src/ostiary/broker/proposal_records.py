@@ -59,7 +59,7 @@ KEY_HASH_BYTES = 32
 LOOK_SECONDS = 1.0
 """How often whoever waits looks for what other processes over the same database have changed."""
 
-_FORM = 1
+_FORM = 2
 _PAGES = "proposals"
 
 
@@ -399,7 +399,7 @@ def _lines(value: bytes) -> list[bytes]:
     form, *lines = value.split(b"\n")
     if form != b"%d" % _FORM:
         raise StoreError(
-            f"the index of proposals has form {form.decode()}, expected {_FORM}: a newer Ostiary wrote it; run that"
+            f"the index of proposals has form {form.decode()}, expected {_FORM}: another Ostiary wrote it; run that"
         )
     return lines
 

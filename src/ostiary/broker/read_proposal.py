@@ -39,10 +39,10 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
     Guarantees on return: the caller has the key of a member who is asked, or proposed it, or may read the session by
     its current version. For anybody else the answer is that for an id that never was: NotFoundError.
     """
-    proposal = await settle(cas, require_id(proposal_id))
-    sight = _Sight(cas, caller)
-    if not sight.may_see(indexed(proposal), await sight.look(proposal.facts.session)):
-        raise NotFoundError("Proposal not found", NO_PROPOSAL)
+    # Before anything is done for it, and again, as what was due may change who is asked.
+    await _check_may_see(cas, cas.proposals.require(require_id(proposal_id)), caller)
+    proposal = await settle(cas, proposal_id)
+    await _check_may_see(cas, proposal, caller)
     parsed = await cas.proposals.version(proposal)
     before = await _predecessor(cas, proposal)
     # On a thread: comparing large sessions takes a while, and others would wait.
@@ -65,6 +65,12 @@ def _meaning(before: Session | None, after: Session) -> dict[str, Any]:
         "differences": [{"effect": one.effect.name.lower(), "path": one.path, "meaning": one.meaning} for one in found],
         "risks": [{"kind": risk.kind.value, "sentence": risk.sentence} for risk in risks(before, after)],
     }
+
+
+async def _check_may_see(cas: Cas, proposal: Proposal, caller: Caller | None) -> None:
+    sight = _Sight(cas, caller)
+    if not sight.may_see(indexed(proposal), await sight.look(proposal.facts.session)):
+        raise NotFoundError("Proposal not found", NO_PROPOSAL)
 
 
 def require_id(text: str) -> str:

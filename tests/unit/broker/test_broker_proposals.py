@@ -569,9 +569,9 @@ def test_records_of_a_newer_form_are_not_read(board: Board, record: str, what: s
     store, name = board.cas.store, record.replace("ID", shown["proposal"])
     before = store.get(name)
     assert before is not None
-    value = b'{"form":2}' if record == "proposal/ID" else b"2"
+    value = b'{"form":3}' if record == "proposal/ID" else b"3"
     store.commit([Write(name=name, value=value, expected_version=before.version)], b"x").result()
-    with pytest.raises(StoreError, match=f"{what} has form 2, expected 1"):
+    with pytest.raises(StoreError, match=f"{what} has form 3, expected 2"):
         board.decide(ANN, shown)
 
 
