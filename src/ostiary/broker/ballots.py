@@ -103,8 +103,10 @@ class Trial:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether the key of a member cannot be resolved at this moment."""
-        return any(seat.key is None for seat in self.seats)
+        """Whether the key of a member cannot be resolved at this moment, and not because it is still to be made."""
+        return any(
+            seat.key is None and seat.name not in ballot.unmade for ballot in self.ballots for seat in ballot.seats
+        )
 
     @property
     def seats(self) -> tuple[Seat, ...]:

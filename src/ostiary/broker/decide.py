@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -29,7 +30,10 @@ from ostiary.store import Head, Write
 
 MAX_TRIES = 32
 """How often a step is decided anew because what it rests on changed before it was stored."""
-
+MAX_DECISIONS = 512
+"""Of a proposal that are kept while keys of members cannot be resolved; those of members are at most 192."""
+MAX_LEFT = 1024
+"""Members who were cautious about a proposal and are members no more."""
 
 _NEARLY_A_SECOND = timedelta(microseconds=999_999)
 
@@ -58,6 +62,10 @@ class _Step:
     after: Proposal
     trial: Trial
     decided: VerifiedDecision | None
+
+    @property
+    def applies(self) -> bool:
+        return self.after.state is State.APPLIED
 
 
 async def decide(cas: Cas, proposal_id: str, cast: Cast) -> Proposal:
@@ -104,21 +112,32 @@ async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Pro
     for _ in range(MAX_TRIES):
         parsed = await cas.proposals.version(found)
         await prepare(cas, parsed)
-        with cas.store.one_look():
-            proposal = cas.proposals.require(found.id)
-            step = _next(cas, proposal, parsed, verified)
-            if step is None:
-                return proposal
-            change = cas.proposals.replacement(step.after)
-        try:
-            head = await _carry_out(cas, step, parsed, change.writes)
-        except ConflictError:
+        async with cas.proposals.turn(found.page):
+            with cas.store.one_look():
+                proposal = cas.proposals.require(found.id)
+                step = _next(cas, proposal, parsed, verified)
+                if step is None:
+                    return proposal
+                change = cas.proposals.replacement(step.after)
+            head = None if step.applies else await _unless_moved(_count(cas, step, change.writes))
+        if step.applies:
+            # Not in the turn, as the values may have to go to a key vault first.
+            head = await _unless_moved(_apply(cas, step, parsed, change.writes))
+        if head is None:
             continue
         cas.proposals.stored(change, head)
         _log(step.after)
         announce(cas, step.after, step.trial.notify, _event(step))
         return step.after
     raise ConflictError("the proposal changes faster than this decision can be counted", "send it again")
+
+
+async def _unless_moved(commit: Awaitable[Head]) -> Head | None:
+    """None: something that the step rests on has changed, and nothing was stored."""
+    try:
+        return await commit
+    except ConflictError:
+        return None
 
 
 def _log(proposal: Proposal) -> None:
@@ -146,6 +165,7 @@ def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verifi
         return None
     counted = proposal if verified is None else _with_decision(proposal, trial, verified, now)
     approvals, needed = trial.tally(counted.choices, break_glass=proposal.facts.break_glass)
+    counted = _without_those_who_left(counted, trial)
     counted = replace(counted, seats=trial.seats, approvals=approvals, needed=needed)
     after = _judged(counted, proposal, trial, now)
     if after.state is State.APPLIED and trial.permit is None:
@@ -166,12 +186,33 @@ def _with_decision(proposal: Proposal, trial: Trial, verified: _Verified, now: d
             "this key is of no member who decides about the proposal",
             f"its SHA-256 is {hashlib.sha256(decision.key).hexdigest()}",
         )
+    check_caution(proposal.choices.get(decision.key), decision.choice)
     before = proposal.decisions.get(decision.key)
-    check_caution(None if before is None else before.choice, decision.choice)
     if before is not None and before.choice is decision.choice:
         return proposal
-    kept = Decision(choice=decision.choice, reason=decision.reason, at=whole_seconds(now), signature=verified.signature)
-    return replace(proposal, decisions={**proposal.decisions, decision.key: kept})
+    made = Decision(choice=decision.choice, reason=decision.reason, at=whole_seconds(now), signature=verified.signature)
+    left = {key: choice for key, choice in proposal.left.items() if key != decision.key}
+    return replace(proposal, decisions={**proposal.decisions, decision.key: made}, left=left)
+
+
+def _without_those_who_left(proposal: Proposal, trial: Trial) -> Proposal:
+    """The proposal without decisions that count for nothing; but whoever comes back is as cautious as before.
+
+    A key that cannot be resolved at this moment may still be a member's. Raises ConflictError over MAX_LEFT.
+    """
+    gone = proposal.decisions.keys() - trial.voters
+    may_come_back = trial.is_unheard and len(proposal.decisions) <= MAX_DECISIONS
+    if not gone or may_come_back or trial.obstacle is not None:
+        return proposal
+    kept = {key: decision for key, decision in proposal.decisions.items() if key not in gone}
+    choices = proposal.choices
+    left = {key: choice for key, choice in choices.items() if key not in kept and choice is not Choice.APPROVE}
+    if len(left) > MAX_LEFT:
+        raise ConflictError(
+            f"more than {MAX_LEFT} members have rejected or withdrawn and left the board since the proposal was made",
+            "propose the version anew",
+        )
+    return replace(proposal, decisions=kept, left=left)
 
 
 def _judged(counted: Proposal, before: Proposal, trial: Trial, now: datetime) -> Proposal:
@@ -207,23 +248,29 @@ def _is_unheard_only(counted: Proposal, before: Proposal, trial: Trial) -> bool:
     return before.state is State.APPROVED and trial.is_unheard and not more_cautious
 
 
-async def _carry_out(cas: Cas, step: _Step, parsed: ParsedSession, writes: tuple[Write, ...]) -> Head:
-    """Raises ConflictError: something that the step rests on has changed."""
+async def _apply(cas: Cas, step: _Step, parsed: ParsedSession, writes: tuple[Write, ...]) -> Head:
+    """Make the version current. Raises ConflictError: something that the step rests on has changed."""
     after, trial = step.after, step.trial
-    if after.state is State.APPLIED and trial.permit is not None:
-        proposer = after.proposer
-        by: dict[str, Json] = {**on_record(after), "approvals": _decisions(after, trial)}
-        if proposer is not None:
-            by["by"] = proposer.key_hash.hex()
-        creator = None if proposer is None else proposer.key_hash
-        permit = replace(trial.permit, expect=(*trial.permit.expect, *trial.expect))
-        return await store_version(cas, parsed, permit, creator=creator, by=by, writes=writes)
+    if trial.permit is None:
+        raise ValueError("a step that applies a version without a permit")
+    proposer = after.proposer
+    by: dict[str, Json] = {**on_record(after), "approvals": _decisions(after, trial)}
+    if proposer is not None:
+        by["by"] = proposer.key_hash.hex()
+    creator = None if proposer is None else proposer.key_hash
+    permit = replace(trial.permit, expect=(*trial.permit.expect, *trial.expect))
+    return await store_version(cas, parsed, permit, creator=creator, by=by, writes=writes)
+
+
+async def _count(cas: Cas, step: _Step, writes: tuple[Write, ...]) -> Head:
+    """Store what changed of the proposal. Raises ConflictError as `_apply`."""
+    after = step.after
     data: dict[str, Json] = {**on_record(after), "state": after.state.value}
     if step.decided is not None:
         data |= {"member": hashlib.sha256(step.decided.key).hexdigest(), "choice": step.decided.choice.value}
     kind = Kind.PROPOSAL_DECIDED if after.state.is_pending else Kind.PROPOSAL_CLOSED
     leaf = entry(kind, data, cas.now(), cas.random)
-    return await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=trial.expect))
+    return await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=step.trial.expect))
 
 
 def _decisions(proposal: Proposal, trial: Trial) -> list[Json]:

@@ -66,7 +66,8 @@ class Proposal:
 
     decide_by: undecided until then it expires. approved: since when those who decide have approved it; apply_after:
     when the time lock ends; None: none runs.
-    decisions: by key, DER; also of keys that are no member's any more, which do not count.
+    decisions: by key, DER, of members. left: how cautious those had become whose keys are no member's any more.
+    insider: the proposer had a part in the session, and did not only read it.
     seats, approvals, needed: as they were when the record was written; of several boards the one that lacks most.
     page: of the index, that has it while it is pending. record: version; 0: not stored yet.
     """
@@ -75,9 +76,11 @@ class Proposal:
     proposer: Caller | None
     state: State
     decide_by: datetime
+    insider: bool
     approved: datetime | None = None
     apply_after: datetime | None = None
     decisions: Mapping[bytes, Decision] = field(default_factory=dict)
+    left: Mapping[bytes, Choice] = field(default_factory=dict)
     seats: tuple[Seat, ...] = ()
     approvals: int = 0
     needed: int = 0
@@ -90,12 +93,19 @@ class Proposal:
         return self.facts.proposal_hash().hex()
 
     @property
+    def is_forgotten(self) -> bool:
+        """Whether nothing of it is kept: a reader proposed it, no member cared, and it is over."""
+        over = self.state in (State.EXPIRED, State.SUPERSEDED)
+        return over and not self.insider and not self.decisions
+
+    @property
     def expires(self) -> datetime:
         return self.decide_by if self.apply_after is None else self.apply_after + APPLY_WITHIN
 
     @property
     def choices(self) -> dict[bytes, Choice]:
-        return {key: decision.choice for key, decision in self.decisions.items()}
+        """By key, of all who ever decided: only members' count."""
+        return {**self.left, **{key: decision.choice for key, decision in self.decisions.items()}}
 
     def summary(self) -> dict[str, Any]:
         """What lists show of it, JSON."""
@@ -159,12 +169,14 @@ def encode_proposal(proposal: Proposal) -> bytes:
         else [proposer.certificate, proposer.key_hash.hex(), proposer.key_bits_hash.hex()],
         "state": proposal.state.value,
         "decide_by": proposal.decide_by.isoformat(),
+        "insider": proposal.insider,
         "approved": None if proposal.approved is None else proposal.approved.isoformat(),
         "apply_after": None if proposal.apply_after is None else proposal.apply_after.isoformat(),
         "decisions": [
             [_text(key), one.choice.value, one.reason, one.at.isoformat(), _text(one.signature)]
             for key, one in proposal.decisions.items()
         ],
+        "left": [[_text(key), choice.value] for key, choice in proposal.left.items()],
         "seats": [
             [seat.board, seat.name, None if seat.key is None else _text(seat.key), seat.powers]
             for seat in proposal.seats
@@ -173,7 +185,8 @@ def encode_proposal(proposal: Proposal) -> bytes:
         "needed": proposal.needed,
         "page": proposal.page,
     }
-    return json.dumps(members, separators=(",", ":")).encode()
+    # Reasons may be in any letters, which JSON would write with up to three times the bytes.
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode_proposal(value: bytes, *, record: int) -> Proposal:
@@ -201,6 +214,7 @@ def decode_proposal(value: bytes, *, record: int) -> Proposal:
         ),
         state=State(members["state"]),
         decide_by=datetime.fromisoformat(members["decide_by"]),
+        insider=members["insider"],
         approved=None if approved is None else datetime.fromisoformat(approved),
         apply_after=None if apply_after is None else datetime.fromisoformat(apply_after),
         decisions={
@@ -209,6 +223,7 @@ def decode_proposal(value: bytes, *, record: int) -> Proposal:
             )
             for key, choice, reason, at, signature in members["decisions"]
         },
+        left={b64decode(key): Choice(choice) for key, choice in members["left"]},
         seats=tuple(
             Seat(board=board, name=name, key=None if key is None else b64decode(key), powers=tuple(powers))
             for board, name, key, powers in members["seats"]

@@ -11,8 +11,10 @@ Records, by logical name::
 A change of a proposal is one commit over its record and its page. Pages are kept parsed for as long as their versions
 stand, and what lists show is kept as it is sent.
 
-Bounds: MAX_PENDING_OF_SESSION, MAX_PENDING_OF_NAMESPACE and MAX_PENDING proposals wait at a time; of a session
-MAX_OF_SESSION are kept at all, the oldest closed ones are dropped.
+Bounds: MAX_PENDING_OF_SESSION, MAX_PENDING_OF_NAMESPACE and MAX_PENDING proposals wait at a time, and of whoever may
+only read three quarters of that; a member or creator always has room for OWN in a session. Of a session MAX_OF_SESSION
+are kept, the oldest closed ones are dropped. Those that were applied are never, as they prove who approved a version;
+those of readers that no member cared for are dropped as soon as they are over.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ostiary.board.proposal import State
 from ostiary.broker.namespace import is_below
 from ostiary.broker.proposal import Proposal, decode_proposal, encode_proposal
-from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
+from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError, TooLargeError
 from ostiary.session import ParsedSession, parse_session
 from ostiary.store import Head, Store, Write
 
@@ -43,13 +46,17 @@ MAX_PENDING_OF_NAMESPACE = 4_000
 """Of a session in the root namespace and all below it: so a tenant cannot take all the room of the others."""
 MAX_PENDING_OF_SESSION = 16
 RESERVED = 4
-"""Of these, for members, whoever made the current version, and whom an access policy admits to make the next: others
-who may read the session cannot take all the room."""
+"""One in so many of each of these is for members, whoever made the current version, and whom an access policy admits to
+make the next: others who may read cannot take all the room, and could fill it with identities that cost nothing."""
+OWN = 2
+"""Proposals of a session that a member, or who made its current version, may have open however many others wait."""
+MAX_READERS_TEXT_BYTES = 64 * 1024
+"""Of a version that somebody proposes who may only read."""
 MAX_OF_SESSION = 100
 MAX_PARSED = 64
 """Proposed versions that are kept parsed, the least recently used dropped first."""
-MAX_KNOWN = 1024
-"""Proposals that are kept decoded, without their versions."""
+MAX_KNOWN_BYTES = 32 * 1024 * 1024
+"""Of the records of proposals that are kept decoded, without their versions."""
 MAX_WATCHERS = 256
 """Requests that wait for a change at a time."""
 LISTED_NOTE_CHARS = 100
@@ -61,6 +68,8 @@ LOOK_SECONDS = 1.0
 
 _FORM = 2
 _PAGES = "proposals"
+_ADDING = -1
+"""Stands for a page among the turns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,11 +116,23 @@ class _Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A proposal that is to be stored, all of `writes` in one commit. entries: those of its page by then."""
+    """A proposal that is to be stored, all of `writes` in one commit. size: of its record, bytes; 0: it is dropped.
+
+    entries: those of its page by then.
+    """
 
     proposal: Proposal
+    size: int
     entries: tuple[Entry, ...]
     writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """size: of the record, bytes."""
+
+    proposal: Proposal
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +152,9 @@ class ProposalRecords:
         self._index = _Index(versions=(), entries=())
         self._looked = -math.inf
         self._head = -1
-        self._known: OrderedDict[str, Proposal] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known_bytes = 0
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._parsed: OrderedDict[str, ParsedSession] = OrderedDict()
         self._watchers: set[asyncio.Future[None]] = set()
 
@@ -140,20 +163,23 @@ class ProposalRecords:
     def find(self, proposal: str) -> Proposal | None:
         """The proposal with this id, None if there is none, or none any more."""
         known = self._known.get(proposal)
-        if known is not None and known.record == self._store.version(_proposal_name(proposal)):
-            return known
+        if known is not None and known.proposal.record == self._store.version(_proposal_name(proposal)):
+            self._known.move_to_end(proposal)
+            return known.proposal
         record = self._store.get(_proposal_name(proposal))
         if record is None:
             return None
         found = decode_proposal(record.value, record=record.version)
-        self._keep(found)
+        self._keep(found, len(record.value))
         return found
 
-    def _keep(self, proposal: Proposal) -> None:
-        self._known[proposal.id] = proposal
-        self._known.move_to_end(proposal.id)
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+    def _keep(self, proposal: Proposal, size: int) -> None:
+        before = self._known.pop(proposal.id, None)
+        self._known[proposal.id] = _Known(proposal=proposal, size=size)
+        self._known_bytes += size - (0 if before is None else before.size)
+        while self._known_bytes > MAX_KNOWN_BYTES:
+            _, dropped = self._known.popitem(last=False)
+            self._known_bytes -= dropped.size
 
     def require(self, proposal: str) -> Proposal:
         """As `find`; raises NotFoundError if there is none."""
@@ -166,7 +192,7 @@ class ProposalRecords:
         """The version of the session that it proposes. Raises StoreError, TamperedError."""
         known = self._parsed.get(proposal.id)
         if known is None:
-            record = self._store.get(f"proposed/{proposal.id}")
+            record = self._store.get(_proposed_name(proposal.id))
             if record is None:
                 raise StoreError(f"the text of proposal {proposal.id} is missing")
             known = await asyncio.to_thread(parse_session, record.value)
@@ -219,13 +245,25 @@ class ProposalRecords:
 
     # --- writing
 
-    def addition(self, proposal: Proposal, text: str, *, reserved: bool) -> Change:
-        """What adds a proposal. reserved: its proposer may have the room that is not for everybody.
+    def turn(self, page: int | None) -> asyncio.Lock:
+        """Whoever changes proposals of a page, None: adds one, takes turns with the others of this process.
 
-        Raises ConflictError if too many wait already.
+        Their commits would exclude each other; all but one would have to begin anew, and so on.
         """
-        session = proposal.facts.session
-        self._check_room(session, MAX_PENDING_OF_SESSION - (0 if reserved else RESERVED))
+        return self._turns.setdefault(_ADDING if page is None else page, asyncio.Lock())
+
+    def addition(self, proposal: Proposal, text: str, *, is_named: bool) -> Change:
+        """What adds a proposal. is_named: its proposer is a member, or made the current version.
+
+        Raises ConflictError if too many wait already; TooLargeError for a text that is too large for a reader.
+        """
+        session, encoded = proposal.facts.session, text.encode()
+        if not proposal.insider and len(encoded) > MAX_READERS_TEXT_BYTES:
+            raise TooLargeError(
+                f"the version has {len(encoded)} bytes; of whoever may only read, {MAX_READERS_TEXT_BYTES} are taken",
+                "have a member of the board, or who made the current version, propose it",
+            )
+        self._check_room(proposal, is_named=is_named)
         number, page = self._room()
         version, ids = self._of_session(session)
         kept, dropped = self._bounded((*ids, proposal.id))
@@ -233,9 +271,9 @@ class ProposalRecords:
             replace(proposal, page=number),
             page,
             (*page.entries, indexed(proposal)),
-            Write(name=f"proposed/{proposal.id}", value=text.encode(), expected_version=0),
+            Write(name=_proposed_name(proposal.id), value=encoded, expected_version=0),
             Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
-            *(self._removal(f"{kind}/{one}") for one in dropped for kind in ("proposal", "proposed")),
+            *(removal for one in dropped for removal in self._removals(one)),
             *self._longer(number),
         )
 
@@ -243,26 +281,39 @@ class ProposalRecords:
         """What puts a changed proposal in the place of the one that was read as version `proposal.record`."""
         page = self._page(proposal.page)
         others = [entry for entry in page.entries if entry.proposal != proposal.id]
+        if proposal.is_forgotten:
+            return self._forgetting(proposal, page, tuple(others))
         if proposal.state.is_pending:
             at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
             others.insert(at, indexed(proposal))
         return self._change(proposal, page, tuple(others))
 
     def _change(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...], *others: Write) -> Change:
-        lines = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
+        value = encode_proposal(proposal)
         writes = (
-            Write(name=_proposal_name(proposal.id), value=encode_proposal(proposal), expected_version=proposal.record),
-            Write(name=_page_name(proposal.page), value=lines, expected_version=page.version),
+            Write(name=_proposal_name(proposal.id), value=value, expected_version=proposal.record),
+            _page_write(proposal.page, page, entries),
             *others,
         )
-        return Change(proposal=proposal, entries=entries, writes=writes)
+        return Change(proposal=proposal, size=len(value), entries=entries, writes=writes)
+
+    def _forgetting(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...]) -> Change:
+        session = proposal.facts.session
+        version, ids = self._of_session(session)
+        kept = [one for one in ids if one != proposal.id]
+        writes = (
+            *self._removals(proposal.id),
+            _page_write(proposal.page, page, entries),
+            Write(name=_of(session), value=json.dumps(kept).encode() if kept else None, expected_version=version),
+        )
+        return Change(proposal=proposal, size=0, entries=entries, writes=writes)
 
     def stored(self, change: Change, head: Head) -> None:
         """Keep what was written, instead of reading it again. head: of the transaction that its commit was part of."""
         record = self._written(_proposal_name(change.proposal.id), head)
         page = self._written(_page_name(change.proposal.page), head)
         if record:
-            self._keep(replace(change.proposal, record=record))
+            self._keep(replace(change.proposal, record=record), change.size)
         if page:
             self._pages[change.proposal.page] = _Page(version=page, entries=change.entries)
 
@@ -324,19 +375,31 @@ class ProposalRecords:
         self._pages[number] = page
         return page
 
-    def _check_room(self, session: str, most: int) -> None:
+    def _check_room(self, proposal: Proposal, *, is_named: bool) -> None:
+        session, proposer = proposal.facts.session, proposal.proposer
         pending = self.pending()
-        if sum(entry.session == session for entry in pending) >= most:
-            raise ConflictError(
-                f"session {session} has {most} open proposals, which is as many as may wait",
-                "have its board decide one, or wait until one expires",
-            )
+        of_session = [entry for entry in pending if entry.session == session]
+        if is_named and proposer is not None:
+            own = sum(entry.proposer == proposer.key_hash for entry in of_session)
+        else:
+            own = OWN
         outermost = session.partition("/")[0]
-        if sum(is_below(entry.session, outermost) for entry in pending) >= MAX_PENDING_OF_NAMESPACE:
-            raise ConflictError(
-                f"sessions in {outermost} have {MAX_PENDING_OF_NAMESPACE} open proposals, as many as may wait there",
-                "have their boards decide some, or wait until some expire",
-            )
+        for what, found, most in (
+            (f"session {session} has", 0 if own < OWN else len(of_session), MAX_PENDING_OF_SESSION),
+            (
+                f"sessions in {outermost} have",
+                sum(is_below(entry.session, outermost) for entry in pending),
+                MAX_PENDING_OF_NAMESPACE,
+            ),
+            ("all sessions together have", len(pending), MAX_PENDING),
+        ):
+            room = most if proposal.insider else most - most // RESERVED
+            if found >= room:
+                rest = "" if proposal.insider else "; the rest is for members, and for who made the current version"
+                raise ConflictError(
+                    f"{what} {room} open proposals, as many as may wait{rest}",
+                    "have a board decide one, or wait until one expires",
+                )
 
     def _room(self) -> tuple[int, _Page]:
         """A page that has room for one more, or a new one."""
@@ -345,8 +408,6 @@ class ProposalRecords:
             page = self._page(number)
             if len(page.entries) < PAGE:
                 return number, page
-        if count * PAGE >= MAX_PENDING:
-            raise ConflictError(f"{MAX_PENDING} proposals are open, which is as many as may wait", "try again later")
         return count, self._page(count)
 
     def _longer(self, number: int) -> tuple[Write, ...]:
@@ -364,16 +425,23 @@ class ProposalRecords:
         return (0, ()) if record is None else (record.version, tuple(json.loads(record.value)))
 
     def _bounded(self, ids: tuple[str, ...]) -> tuple[list[str], list[str]]:
-        """Those that are kept, and the oldest that are not pending and make room."""
+        """Those that stay in the list, and of the others those whose records make room."""
         over = len(ids) - MAX_OF_SESSION
         if over <= 0:
             return list(ids), []
         pending = {entry.proposal for entry in self.pending()}
-        dropped = [one for one in ids[:-1] if one not in pending][:over]
-        return [one for one in ids if one not in dropped], dropped
+        leaving = [one for one in ids[:-1] if one not in pending][:over]
+        dropped = [one for one in leaving if (found := self.find(one)) is None or found.state is not State.APPLIED]
+        return [one for one in ids if one not in leaving], dropped
 
-    def _removal(self, name: str) -> Write:
-        return Write(name=name, value=None, expected_version=self._store.version(name) or 0)
+    def _removals(self, proposal: str) -> tuple[Write, ...]:
+        names = (_proposal_name(proposal), _proposed_name(proposal))
+        versions = self._store.versions(names)
+        return tuple(
+            Write(name=name, value=None, expected_version=version)
+            for name, version in zip(names, versions, strict=True)
+            if version is not None
+        )
 
 
 NO_PROPOSAL = (
@@ -386,12 +454,22 @@ def _proposal_name(proposal: str) -> str:
     return f"proposal/{proposal}"
 
 
+def _proposed_name(proposal: str) -> str:
+    return f"proposed/{proposal}"
+
+
 def _of(session: str) -> str:
     return f"proposals-of/{session}"
 
 
 def _page_name(number: int) -> str:
     return f"proposals/{number}"
+
+
+def _page_write(number: int, page: _Page, entries: tuple[Entry, ...]) -> Write:
+    """The write that gives a page other entries."""
+    value = b"\n".join((b"%d" % _FORM, *(entry.line for entry in entries)))
+    return Write(name=_page_name(number), value=value, expected_version=page.version)
 
 
 def _lines(value: bytes) -> list[bytes]:

@@ -48,21 +48,21 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
     await settle_session(cas, parsed.session.name)
     for _ in range(MAX_TRIES):
         await prepare(cas, parsed)
-        with cas.store.one_look():
-            trial = hold_trial(cas, parsed, caller)
-            _check_may_propose(cas, trial, caller)
-            if trial.obstacle is not None:
-                raise trial.obstacle
-            proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
-            _check_can_decide(trial, break_glass=break_glass)
-            reserved = trial.by_policy or _is_insider(trial, caller)
-            change = cas.proposals.addition(proposal, parsed.text, reserved=reserved)
-        by = {} if caller is None else {"by": caller.key_hash.hex()}
-        leaf = entry(Kind.PROPOSAL_CREATED, {**on_record(proposal), **by}, cas.now(), cas.random)
-        try:
-            head = await asyncio.wrap_future(cas.store.commit(change.writes, leaf, expect=trial.expect))
-        except ConflictError:
-            continue
+        async with cas.proposals.turn(None):
+            with cas.store.one_look():
+                trial = hold_trial(cas, parsed, caller)
+                _check_may_propose(cas, trial, caller)
+                if trial.obstacle is not None:
+                    raise trial.obstacle
+                proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
+                _check_can_decide(trial, break_glass=break_glass)
+                change = cas.proposals.addition(proposal, parsed.text, is_named=_is_named(trial, caller))
+            by = {} if caller is None else {"by": caller.key_hash.hex()}
+            leaf = entry(Kind.PROPOSAL_CREATED, {**on_record(proposal), **by}, cas.now(), cas.random)
+            try:
+                head = await asyncio.wrap_future(cas.store.commit(change.writes, leaf, expect=trial.expect))
+            except ConflictError:
+                continue
         cas.proposals.stored(change, head)
         tell, glass = (log.warning, ", to break the glass") if break_glass else (log.info, "")
         tell("%s %s of session %s%s", Kind.PROPOSAL_CREATED.value, proposal.id, parsed.session.name, glass)
@@ -95,6 +95,7 @@ def _proposal(
         proposer=caller,
         state=State.OPEN,
         decide_by=whole_seconds(created + trial.decide_within),
+        insider=trial.by_policy or _is_named(trial, caller),
         seats=trial.seats,
         approvals=approvals,
         needed=needed,
@@ -105,7 +106,7 @@ def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
     """Whoever may not even read must not find out by trying what the current hash is, nor take the room of others."""
     if trial.judged is None or trial.by_policy:
         return
-    if _is_insider(trial, caller):
+    if _is_named(trial, caller):
         return
     judged = trial.judged
     policy = access_policy_of(cas, judged).thing
@@ -119,12 +120,12 @@ def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
         ) from None
 
 
-def _is_insider(trial: Trial, caller: Caller | None) -> bool:
+def _is_named(trial: Trial, caller: Caller | None) -> bool:
     """Whether the TLS client has the key of a member who is asked, or made the version that is judged."""
     if caller is None:
         return False
     members = {hashlib.sha256(key).digest() for key in trial.voters}
-    return caller.key_hash in members or (trial.current is not None and trial.current.creator == caller.key_hash)
+    return caller.key_hash in members or (trial.judged is not None and trial.judged.creator == caller.key_hash)
 
 
 def _check_can_decide(trial: Trial, *, break_glass: bool) -> None:
