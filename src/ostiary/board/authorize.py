@@ -79,10 +79,9 @@ def authorize(
     Guarantees on return: a subject of the operation's list admits the caller. An empty list admits nobody, and
     `CREATOR` admits nobody when no creator was recorded; a configuration variable that is not resolved, as entry or as
     the whole policy, admits nobody. A signer is never satisfied by a TLS identity, whatever its key, nor a TLS
-    identity by a signature, and neither is CREATOR. A rule `require-all` is satisfied if each of its entries is, so by
-    one party only if that is every entry's. A rule `require-at-least-N` asks for N entries and for N parties: a TLS
-    identity is one, each verified signer is one, in however many entries it stands. Signatures and rules never admit to
-    read or list.
+    identity by a signature, and neither is CREATOR. A rule is satisfied if each of its entries is, so by one party only
+    if that is every entry's; a rule `require-at-least-N` also by N entries of N parties: a TLS identity is one, each
+    verified signer is one, in however many entries it stands. Signatures and rules never admit to read or list.
     Does not guarantee: that the peer holds the key (TLS or `verify_signatures` did), that the signatures are of what is
     being uploaded, or that `access_policy` is of the newest version (whoever calls must have loaded that).
     Raises IdentityRequiredError if a key might be admitted and the peer showed none, else NotAuthorizedError.
