@@ -39,6 +39,8 @@ class Ballot:
     @cached_property
     def quorum(self) -> Quorum:
         """Of the members whose keys are known. Nobody's veto is not waited for."""
+        if not self.unmade:
+            return quorum_of(self.board)
         members = tuple(member for member in self.board.members if member.name not in self.unmade)
         return quorum_of(replace(self.board, members=members))
 
@@ -53,14 +55,20 @@ class Ballot:
             for at, member in enumerate(self.board.members)
             if not isinstance(member.signer, SignerSubject)
         )
-        quorum = self.quorum
-        return count(replace(quorum, voters=(*quorum.voters, *unknown)), choices, break_glass=break_glass)
+        quorum = replace(self.quorum, voters=(*self.quorum.voters, *unknown)) if unknown else self.quorum
+        return count(quorum, choices, break_glass=break_glass)
 
     def tally(self, choices: Mapping[bytes, Choice], *, break_glass: bool) -> tuple[int, int]:
         """Approvals that count, and how many it takes."""
         quorum = self.quorum
         approvals = sum(choices.get(voter.key) is Choice.APPROVE for voter in quorum.voters)
         return approvals, (quorum.break_glass or 0) if break_glass else quorum.needed
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the key of a member cannot be resolved, and not because it is still to be made."""
+        unknown = {member.name for member in self.board.members if not isinstance(member.signer, SignerSubject)}
+        return not unknown <= self.unmade
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -104,11 +112,9 @@ class Trial:
     @property
     def is_unheard(self) -> bool:
         """Whether the key of a member cannot be resolved at this moment, and not because it is still to be made."""
-        return any(
-            seat.key is None and seat.name not in ballot.unmade for ballot in self.ballots for seat in ballot.seats
-        )
+        return any(ballot.is_unheard for ballot in self.ballots)
 
-    @property
+    @cached_property
     def seats(self) -> tuple[Seat, ...]:
         return tuple(seat for ballot in self.ballots for seat in ballot.seats)
 
