@@ -25,6 +25,7 @@ from tests.simulators.swapping_cas import swapping_cas
 from tests.simulators.terminals import END, talk
 
 from ostiary.board import Choice
+from ostiary.cli import main as ostiary_program
 from ostiary.cli.terminal import Terminal
 from ostiary.client import Client as RestClient
 from ostiary.client import parse_address
@@ -602,6 +603,30 @@ def test_breaking_the_glass_is_confirmed_by_its_own_word(shop: Shop) -> None:
     assert (shown.code, "give --break-glass beside --yes" in shown.err) == (64, True)
     assert shop.decide("approve", proposal, "bob", "--break-glass").out == "open: 2 of 3 approvals\n"
     assert shop.decide("approve", proposal, "carol", "--break-glass").out == "applied\n"
+
+
+def test_who_broke_the_glass_is_loud_in_the_log_for_ever(
+    shop: Shop, service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read with `ostiary store log` beside the running service."""
+    board = Board(members=shop.board.members, more="break_glass: 3")
+    for words, changed in (((), {}), (("--break-glass",), {"read": "ANY"})):
+        proposal = shop.propose(*words, board=board, **changed)
+        for who in ("alice", "bob", "carol"):
+            shop.decide("approve", proposal, who, *words)
+    found = ("--data", str(service.ca_file.parent), "--session", shop.name)
+    monkeypatch.setattr(sys, "argv", ["ostiary", "store", "log", *found])
+    with contextlib.suppress(SystemExit):
+        ostiary_program.main()
+    lines = [line.split() for line in shop.scone.capsys.readouterr().out.splitlines()]
+    quiet = [line[1] for line in lines if "BREAK-GLASS" not in line]
+    assert quiet == ["proposal_created", "proposal_decided", "session_created"]
+    loud = [line for line in lines if line[1] == "BREAK-GLASS"]
+    assert [line[2] for line in loud] == [
+        "proposal_created", "proposal_decided", "proposal_decided", "session_updated",
+    ]  # fmt: skip
+    assert all(f"proposal={proposal[:16]}…" in line for line in loud)
+    assert ("state=open" in loud[1], "choice=approve" in loud[1]) == (True, True)
 
 
 def test_without_a_terminal_nobody_is_asked_and_nothing_is_done(shop: Shop) -> None:

@@ -2,7 +2,7 @@
 Pure; the store keeps the bytes.
 """
 
-from ostiary.audit.entry import Kind, entry
+from ostiary.audit.entry import Entry, Kind, entry, read_entry
 from ostiary.audit.tree import Frontier
 
-__all__ = ["Frontier", "Kind", "entry"]
+__all__ = ["Entry", "Frontier", "Kind", "entry", "read_entry"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from ostiary.errors import TooLargeError
+from ostiary.errors import InputError, TooLargeError
 
 MAX_ENTRY_BYTES = 64 * 1024
 MAX_DEPTH = 8
@@ -19,6 +20,15 @@ Json = str | int | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry as it was written. kind: its `type`, which may be one that a later version brought."""
+
+    time: str
+    kind: str
+    data: Mapping[str, Json]
 
 
 class Kind(Enum):
@@ -69,6 +79,18 @@ def entry(kind: Kind, data: Mapping[str, Json], now: datetime, random: Callable[
     if len(leaf) > MAX_ENTRY_BYTES:
         raise TooLargeError(f"an audit entry {kind.value} of {len(leaf)} bytes, at most {MAX_ENTRY_BYTES} are kept")
     return leaf
+
+
+def read_entry(leaf: bytes) -> Entry:
+    """What `entry` wrote. Raises InputError, and nothing else: not of this form."""
+    try:
+        found = json.loads(leaf)
+    except (ValueError, RecursionError):
+        raise InputError("an audit entry must be JSON in UTF-8, and this is not") from None
+    match found:
+        case {"v": 1, "time": str(time), "type": str(kind), "data": dict(data)}:
+            return Entry(time=time, kind=kind, data=data)
+    raise InputError("an audit entry has v 1, time, type and data, and this one has not")
 
 
 def _check(value: object, path: str, depth: int) -> None:

@@ -253,10 +253,12 @@ def _policy_board(stage: _Stage, say: Say) -> None:
     evil = _propose(stage, say, _session("board", TOLERATED="debug-mode", WORDS=" --evil", **public), "")
     for _ in range(2):
         _decide(stage, say, evil, "carol", keys, "open")
-    say("    One of the two that are needed, however often she decides. Every step is in the service's log:")
-    say("    $ ostiary store verify")
-    verified = _output([*_ostiary(), "store", "verify", "--data", str(stage.directory / "data")])
-    say("\n".join(f"    {line}" for line in verified.strip().splitlines()))
+    say(
+        "    One of the two that are needed, however often she decides. Every step is in the audit log, which verifies:"
+    )
+    say("    $ ostiary store log --session board")
+    logged = _output([*_ostiary(), "store", "log", "--data", str(stage.directory / "data"), "--session", "board"])
+    say("\n".join(f"    {line}" for line in logged.strip().splitlines()))
 
 
 def _start_checker(stage: _Stage, say: Say) -> subprocess.Popen[bytes]:

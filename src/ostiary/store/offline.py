@@ -1,4 +1,4 @@
-"""What can be done with a database beside a service, or without one: verify it, measure it, copy it.
+"""What can be done with a database beside a service, or without one: verify it, read its log, measure it, copy it.
 
 Everything reads one snapshot, so a service that runs meanwhile neither waits nor disturbs the result.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,13 +15,16 @@ from ostiary.errors import ConflictError, StoreError, TamperedError
 from ostiary.store.backend import Backend, Batch, Deletion, HeadRow, LeafRow, RecordRow, Snapshot
 from ostiary.store.log import LeafLog
 from ostiary.store.record import Head
-from ostiary.store.state import unseal_state
+from ostiary.store.state import State, unseal_state
 from ostiary.store.vault import Vault
-from ostiary.store.verification import load
+from ostiary.store.verification import load, read_leaves, read_state
 
 MAX_COPY_BYTES = 8 * 1024 * 1024
 MAX_COPY_ROWS = 16_384
 """Of one transaction of a copy; a row may be larger, and then goes alone."""
+
+LEAVES_A_PIECE = 64
+"""So many leaves are held in memory until it is certain that they are those of the head."""
 
 CLASSES = ("changed", "swapped", "older version", "missing", "added", "never committed", "forked")
 """What a refusal may be about, as section 6 of docs/store-format.md explains."""
@@ -76,6 +80,45 @@ def verify(backend: Backend, database_key: bytes, *, log: LeafLog, progress: Pro
         _announce(vault, view, log, progress)
         state, index = load(vault, _Watched(view, progress), backend.place, log=log)
     return Verified(head=state.head, records=len(index))
+
+
+@contextmanager
+def verified_leaves(
+    backend: Backend, database_key: bytes, *, log: LeafLog, progress: Progress
+) -> Iterator[Iterator[bytes]]:
+    """The leaves of the audit log, the oldest first, in bounded memory. log: the empty audit log.
+
+    Guarantees that the block begins only after every leaf was read and held against the head, and that what it is then
+    given are the same leaves, even of a database that answers a second question otherwise than the first. Looks at no
+    record. The block reads one snapshot for as long as it lasts.
+    Raises, also while leaves are taken, TamperedError, StoreError.
+    """
+    vault = Vault(database_key)
+    with backend.snapshot() as view:
+        state = read_state(vault, view, backend.place, log=log)
+        progress.expect(state.log.size)
+        trees = read_leaves(vault, _Watched(view, progress), backend.place, state, log=log)
+        roots = [tree.root for tree, _ in trees if tree.size % LEAVES_A_PIECE == 0]
+        yield _leaves_again(vault, view, backend.place, state, roots, log)
+
+
+def _leaves_again(
+    vault: Vault, view: Snapshot, place: str, state: State, roots: list[bytes], log: LeafLog
+) -> Iterator[bytes]:
+    """The leaves, each piece once its tree has the root that it had before. roots: after each whole piece."""
+    piece: list[bytes] = []
+    for tree, leaf in read_leaves(vault, view, place, state, log=log):
+        piece.append(leaf)
+        if len(piece) == LEAVES_A_PIECE:
+            before = tree.size // LEAVES_A_PIECE - 1
+            if roots[before : before + 1] != [tree.root]:
+                raise TamperedError(
+                    f"{place}: changed: the audit log is another one than when it was verified, a moment ago; "
+                    "whoever answers for the database is not to be trusted"
+                )
+            yield from piece
+            piece.clear()
+    yield from piece
 
 
 def class_of(error: TamperedError) -> str:

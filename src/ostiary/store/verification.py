@@ -8,7 +8,7 @@ that is authentic in every part. Only an anchor outside the database can tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ostiary.errors import TamperedError
 from ostiary.store.backend import LeafRow, RecordRow, Snapshot
@@ -25,19 +25,25 @@ def load(vault: Vault, view: Snapshot, place: str, *, log: LeafLog) -> tuple[Sta
     log: the empty log. Raises TamperedError, naming what kind of change was found; StoreError for trouble of the
     database.
     """
+    state = read_state(vault, view, place, log=log)
+    index = _load_records(vault, view, place, state)
+    for _ in read_leaves(vault, view, place, state, log=log):
+        pass
+    return state, index
+
+
+def read_state(vault: Vault, view: Snapshot, place: str, *, log: LeafLog) -> State:
+    """What the head states, not yet compared with any other row. Arguments and errors as of `load`."""
     row = view.head()
     if row is None:
         raise TamperedError(f"{place}: missing: the database holds no head, expected one; {_NEXT_STEP}")
     try:
-        state = unseal_state(vault, row, log=log)
+        return unseal_state(vault, row, log=log)
     except TamperedError as error:
         raise TamperedError(
             f"{place}: changed: head {row.seq} does not verify; {_NEXT_STEP}, or put the database's own key in place",
             *error.chain,
         ) from error
-    index = _load_records(vault, view, place, state)
-    _verify_leaves(vault, view, place, state, log)
-    return state, index
 
 
 def _load_records(vault: Vault, view: Snapshot, place: str, state: State) -> dict[bytes, bytes]:
@@ -85,7 +91,14 @@ def _origin(vault: Vault, row: RecordRow, places: Iterable[RecordRow]) -> Record
     return None
 
 
-def _verify_leaves(vault: Vault, view: Snapshot, place: str, state: State, log: LeafLog) -> None:
+def read_leaves(
+    vault: Vault, view: Snapshot, place: str, state: State, *, log: LeafLog
+) -> Iterator[tuple[LeafLog, bytes]]:
+    """Each leaf of the audit log, the oldest first, with the tree that ends in it. log: the empty log.
+
+    Guarantees, once it has come to its end, that these are exactly the leaves that the head was made over; before that
+    only that each was once sealed for its place. Raises as `load`.
+    """
     for row in view.leaves():
         if row.position != log.size:
             raise TamperedError(f"{place}: missing: the audit log has no leaf {log.size}; {_NEXT_STEP}")
@@ -95,6 +108,7 @@ def _verify_leaves(vault: Vault, view: Snapshot, place: str, state: State, log: 
             change = _name_leaf_change(vault, row, state.log.size)
             raise TamperedError(f"{place}: {change}; {_NEXT_STEP}") from error
         log = log.append(leaf)
+        yield log, leaf
     if log.size != state.log.size:
         change = "missing" if log.size < state.log.size else "added"
         raise TamperedError(

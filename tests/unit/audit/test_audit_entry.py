@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from datetime import UTC, datetime, timedelta, timezone
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ostiary.audit import Kind, entry
+from ostiary.audit import Entry, Kind, entry, read_entry
 from ostiary.audit.entry import MAX_ENTRY_BYTES, Json
-from ostiary.errors import TooLargeError
+from ostiary.errors import InputError, TooLargeError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_999, tzinfo=UTC)
 
@@ -39,6 +42,35 @@ def test_every_text_comes_back_and_stays_in_one_line(text: str) -> None:
     leaf = entry(Kind.SESSION_CREATED, {"session": text}, NOW, os.urandom)
     assert b"\n" not in leaf
     assert json.loads(leaf)["data"]["session"] == text
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True), st.text(st.characters(codec="utf-8"))))
+def test_what_was_written_is_read(data: dict[str, Json]) -> None:
+    leaf = entry(Kind.SESSION_CREATED, data, NOW, os.urandom)
+    assert read_entry(leaf) == Entry(time="2026-01-02T03:04:05.678Z", kind="session_created", data=data)
+
+
+def test_what_a_later_version_writes_beside_is_read_over() -> None:
+    leaf = b'{"data":{"a":1.5},"more":1,"nonce":"","time":"t","type":"new_kind","v":1}'
+    assert read_entry(leaf) == Entry(time="t", kind="new_kind", data={"a": 1.5})
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        b"leaf", b"\xff", b"[]", b"{}", b"[" * 100_000, b'{"v":2,"time":"t","type":"k","data":{}}',
+        b'{"v":1,"time":1,"type":"k","data":{}}', b'{"v":1,"time":"t","type":"k","data":[]}',
+    ],
+)  # fmt: skip
+def test_what_no_service_wrote_is_refused(leaf: bytes) -> None:
+    with pytest.raises(InputError, match="an audit entry"):
+        read_entry(leaf)
+
+
+@given(st.binary())
+def test_reading_raises_nothing_else(leaf: bytes) -> None:
+    with contextlib.suppress(InputError):
+        read_entry(leaf)
 
 
 def test_the_kinds_are_a_closed_list() -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -19,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.simulators.postgresql import PostgresqlServer
 from tests.simulators.swtpm import swtpm
 
-from ostiary.audit import Frontier
+from ostiary.audit import Frontier, Kind, entry
 from ostiary.broker.open_storage import open_storage
 from ostiary.broker.storage import parse_storage
 from ostiary.cli import main as program
@@ -154,6 +155,21 @@ def test_verify_names_the_class_of_what_is_wrong_and_ends_with_65(
     told = json.loads(cas.capsys.readouterr().out)
     assert (told["verified"], told["class"]) == (False, kind)
     assert message in told["message"]
+
+
+def test_the_log_is_read_from_either_engine_and_from_a_copy(cas: Cas) -> None:
+    with cas.open() as store:
+        leaf = entry(Kind.SESSION_CREATED, {"session": "shop"}, datetime(2026, 1, 2, tzinfo=UTC), os.urandom)
+        store.commit([], leaf).result()
+        # Beside the service; the first leaf of the fixture is none that a service writes.
+        assert "leaf 0 of the audit log is authentic but not in this program's form" in cas.run("log", expect=1)
+    cas.run("export-encrypted", "copy.sqlite")
+    on_copy = ("--data", str(cas.data), "--file", "copy.sqlite")
+    assert "leaf 0 of the audit log" in cas.run("log", expect=1, options=on_copy)
+    with cas.altered() as execute:
+        execute("DELETE FROM leaves WHERE position = 2")
+    assert ": missing: the audit log has no leaf 2" in cas.run("log", expect=65)
+    assert "leaf 0 of the audit log" in cas.run("log", expect=1, options=on_copy)
 
 
 def test_an_emptied_database_does_not_verify(cas: Cas) -> None:
@@ -360,7 +376,7 @@ def test_a_service_goes_on_while_its_database_is_looked_at(cas: Cas) -> None:
         assert store.head.seq > seqs[-1]
 
 
-@pytest.mark.parametrize("command", ["verify", "stats", "compact"])
+@pytest.mark.parametrize("command", ["verify", "log", "stats", "compact"])
 def test_nothing_is_made_where_there_is_nothing(cas: Cas, command: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "database.key").write_bytes(KEY)
@@ -376,7 +392,9 @@ def test_nothing_is_made_where_there_is_nothing(cas: Cas, command: str, tmp_path
         assert "there is no store, expected one" in cas.run(command, expect=1, options=others)
 
 
-@pytest.mark.parametrize("command", [("verify",), ("stats",), ("compact",), ("export-encrypted", "copy.sqlite")])
+@pytest.mark.parametrize(
+    "command", [("verify",), ("log",), ("stats",), ("compact",), ("export-encrypted", "copy.sqlite")]
+)
 def test_an_empty_file_is_no_database_and_stays_empty(cas: Cas, command: tuple[str, ...], tmp_path: Path) -> None:
     """The database engine would make a database of it; commands that look at one may not."""
     (tmp_path / "empty").mkdir()
