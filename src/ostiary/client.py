@@ -25,9 +25,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ostiary.board import Choice, ProposalFacts, decision_message, verify_decision
-from ostiary.board.proposal import State
+from ostiary.board.proposal import MAX_NOTE_CHARS, State, json_text
 from ostiary.board.shown import Proposal, Summary, read_summary, verify_facts, verify_shown
 from ostiary.errors import (
+    AwayError,
     ConfigurationError,
     ConflictError,
     IdentityRequiredError,
@@ -57,6 +58,8 @@ MAX_WAIT_SECONDS = 8.0
 DEFAULT_RETRIES = 3
 
 _HASH_BYTES = 32
+_NO_SUCH_PATH = "no such path;"
+"""So begins what the listeners of a service say where they have nothing, which tells nothing of sessions."""
 _REFUSALS: dict[int, type[OstiaryError]] = {
     400: InputError,
     401: IdentityRequiredError,
@@ -157,9 +160,10 @@ class Client:
     retries: how often a request is tried again after a network failure, after 0.5 s, 1 s, 2 s, … at most 8 s. An
     upload is tried again only while no connection has come about: later, it may have happened.
 
-    All methods raise OutsideError (no connection, not the service of the anchors, broken, no answer in time, an answer
-    that no CAS gives) and, for what the service refuses: InputError, TooLargeError, IdentityRequiredError,
-    NotAuthorizedError, NotFoundError, ConflictError, with the service's sentences as causes.
+    All methods raise OutsideError (not the service of the anchors, an answer that no CAS gives; AwayError: no
+    connection, broken, no answer in time, a failure of the service) and, for what the service refuses: InputError,
+    TooLargeError, IdentityRequiredError, NotAuthorizedError, NotFoundError, ConflictError, with the service's sentences
+    as causes.
     """
 
     def __init__(
@@ -249,7 +253,11 @@ class Client:
         return tuple(listed)
 
     def propose(self, text: str, *, note: str = "", break_glass: bool = False) -> Proposed:
-        """Propose `text` as the next version of the session that it names, for those who decide; durable on return."""
+        """Propose `text` as the next version of the session that it names, for those who decide; durable on return.
+
+        A note that no proposal can have is an InputError, and nothing is sent.
+        """
+        json_text("note", note, max_chars=MAX_NOTE_CHARS)
         members = self._send("/v1/proposals", {"session": text, "note": note, "break_glass": break_glass}, "proposing")
         session_hash, expires = _digest(members.get("hash")), _time(members.get("expires"))
         proposal, state = _digest(members.get("proposal")), _state(members.get("state"))
@@ -391,9 +399,13 @@ class Client:
         told = _sentences(None if members is None else members.get("msg"))
         refusal = _REFUSALS.get(status)
         if status >= 500 and told:
-            raise OutsideError(f"CAS {self.address.authority} failed at {doing}", *told)
+            raise AwayError(f"CAS {self.address.authority} failed at {doing}", *told)
+        if status == 404 and told and told[0].startswith(_NO_SUCH_PATH):
+            raise self._strange(*told, f"a CAS has its client API on port {DEFAULT_PORT}, unless it was told another")
         if refusal is None or not told:
-            raise self._strange(f"its answer has status {status}", *told)
+            strange = self._strange(f"its answer has status {status}", *told)
+            # So do proxies in front of a service that is away.
+            raise AwayError(*strange.chain) if status >= 500 else strange
         raise refusal(f"CAS {self.address.authority} refused {doing}", *told)
 
     def _patiently(self, method: str, path: str, body: bytes | None, wait_seconds: float) -> tuple[int, bytes]:
@@ -403,7 +415,7 @@ class Client:
                 return self._once(method, path, body, wait_seconds)
             except _NetworkError as error:
                 if left <= 0 or error.final or (error.sent and body is not None):
-                    raise OutsideError(error.message, *error.causes) from error
+                    raise (OutsideError if error.final else AwayError)(*error.chain) from error
             self._wait(wait)
             left, wait = left - 1, min(2 * wait, MAX_WAIT_SECONDS)
 

@@ -28,6 +28,7 @@
     │  └─ TamperedError          stored state that does not verify: changed, swapped, dropped or turned back
     │     └─ RollbackError       an earlier state of the database, or one of another history, was put in its place
     ├─ OutsideError              a server, daemon or kernel facility outside us failed or cannot be reached
+    │  ├─ AwayError              a service that cannot be reached now, or fails now, and may answer later
     │  ├─ SwappedError           a service shows another proposal than the one that its id says
     │  └─ UnreadableError       a service shows a proposal whose session this version cannot read
     └─ DeniedError               what a client is told when the service refuses its evidence
@@ -276,6 +277,10 @@ class RollbackError(TamperedError):
 
 class OutsideError(OstiaryError):
     """Something outside us failed: a server, a daemon, the kernel."""
+
+
+class AwayError(OutsideError):
+    """A service that cannot be reached now, or fails now. Asked again, it may answer."""
 
 
 class SwappedError(OutsideError):

@@ -8,6 +8,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -220,6 +222,11 @@ def test_what_waits_for_a_member_is_listed_by_its_key(shop: Shop) -> None:
     nothing = shop.scone("board", "list", "--waiting", "--key", "mallory.pem")
     assert (nothing.code, nothing.out) == (0, "")
     assert re.fullmatch("No open proposal that we may see waits for the key [0-9a-f]{64}.\n", nothing.err)
+    assert re.fullmatch(
+        "No open proposal that we may see waits for the key [0-9a-f]{64}, our session signing key; name yours with "
+        "--key.\n",
+        shop.scone("board", "list", "--waiting").err,
+    )
     shop.decide("approve", proposal, "alice")
     assert shop.scone("board", "list", "--waiting", *ALICE).out == ""
 
@@ -277,6 +284,95 @@ def test_the_end_of_a_proposal_can_be_waited_for(shop: Shop, service: RunningSer
     assert (out, process.returncode) == ("applied\n", 0)
 
 
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_a_wait_outlasts_a_service_that_is_started_anew(shop: Shop, service: RunningService, command: str) -> None:
+    """First it says that it is ending, then nobody answers, then it is there again: that is told once."""
+    shop.create()
+    proposal = shop.propose(read="ANY")
+    listed = json.loads(shop.scone.good("board", "list", "--session", shop.name, "--json"))
+    words = {
+        "status": ("status", proposal, "--wait", "300"),
+        "list": ("list", "--session", shop.name, "--after", listed["cursor"], "--wait", "300"),
+    }[command]
+    ending = threading.Event()
+
+    def hand_on(_path: str, told: Answer) -> Answer:
+        return Answer(status=503, body={"msg": ["the service is ending"]}) if ending.is_set() else told
+
+    directory, own = shop.scone.directory, own_client(shop, shop.scone.directory)
+    log = directory / "log"
+    with log.open("w") as stderr, contextlib.ExitStack() as stack:
+        with swapping_cas(directory, service, own, hand_on) as front:
+            where = ("--cas", f"127.0.0.1:{front.port}", "--cas-ca", str(service.ca_file))
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "ostiary", "board", *words, *where],
+                    stdout=subprocess.PIPE, stderr=stderr, text=True,
+                )
+            )  # fmt: skip
+            while not any("wait=" in request for request in front.seen):
+                assert process.poll() is None
+                front.changed.wait(1)
+                front.changed.clear()
+            ending.set()
+            shop.decide("approve", proposal, "alice")
+            while "the service is ending" not in log.read_text():
+                assert process.poll() is None
+                time.sleep(0.05)
+        shop.decide("approve", proposal, "bob")
+        time.sleep(1.5)  # at least one try meets nobody; more or fewer change nothing of what must come out
+        ending.clear()
+        with swapping_cas(directory, service, own, hand_on, front.port):
+            out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert out == ("applied\n" if command == "status" else "")
+    assert log.read_text().count("Warning: ") == 1
+    assert f"CAS 127.0.0.1:{front.port} is away; asking again until the wait is over" in log.read_text()
+
+
+NOBODY = ("--cas", "127.0.0.1:1", "--retries", "0")
+
+
+@pytest.mark.parametrize("words", [("status", "ab" * 32), ("list",)])
+def test_to_have_failed_is_another_code_than_an_answer_of_no(
+    shop: Shop, service: RunningService, words: tuple[str, ...]
+) -> None:
+    """Or `board status ID --wait 60 || roll-back` would roll back for a broken network."""
+    shown = shop.scone("board", *words, *NOBODY, "--cas-ca", str(service.ca_file))
+    assert (shown.code, shown.out, "is away" in shown.err) == (69, "", False)
+    shown = shop.scone("board", *words, *NOBODY, "--cas-ca", str(service.ca_file), "--wait", "3")
+    assert (shown.code, shown.out, shown.err.count("is away; asking again")) == (69, "", 1)
+    assert shop.scone("board", *words, "--cas", "127.0.0.1:1").code == 69, "nothing says how to know that CAS"
+
+
+@pytest.mark.parametrize("words", [("show", "some-session"), ("review", "ab" * 32), ("status", "ab" * 32)])
+def test_the_enclave_api_says_nothing_of_what_is_there(
+    shop: Shop, service: RunningService, words: tuple[str, ...]
+) -> None:
+    wrong = ("--cas", f"127.0.0.1:{service.enclave_port}", "--cas-ca", str(service.ca_file))
+    shown = shop.scone("board", *words, *wrong)
+    assert (shown.code, shown.out) == (69 if words[0] == "status" else 1, "")
+    assert "did not answer as a CAS does\nCaused by: no such path; this listener has" in shown.err
+    assert "Caused by: a CAS has its client API on port 8081, unless it was told another" in shown.err
+
+
+def test_a_decision_whose_outcome_cannot_be_printed_is_no_fault_of_the_program(shop: Shop) -> None:
+    shop.create()
+    proposal = shop.propose(read="ANY")
+    command = [sys.executable, "-m", "ostiary", "board", "approve", proposal, "--yes", "--key"]
+    for end, key, says in (
+        (">/dev/full", ["ssh:alice@laptop"], "stdout cannot be written: No space left on device"),
+        (">&-", ["bob.pem", "--pin-file", "bob-pin"], "stdout is closed, so that nothing can be written there"),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {end}', "sh", *command, *key], cwd=shop.scone.directory,
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr == f"Error: {says}\nCaused by: the command itself was carried out\n"
+    assert shop.scone.good("board", "status", proposal) == "applied\n"
+
+
 def test_a_proposal_may_name_its_predecessor_itself(shop: Shop) -> None:
     """And is refused if that is not the current version any more, rather than put on top of it."""
     shop.create()
@@ -304,6 +400,9 @@ def test_a_key_of_no_member_is_refused_before_anything_is_signed(shop: Shop) -> 
     (("approve", "no-such-session", "--yes"), "with --yes the proposal is named by its id", 64),
     (("approve", "x", "--reason", "x" * 1001), "--reason has 1001 characters", 64),
     (("propose", "s.yml", "--note", "x" * 1001), "--note has 1001 characters", 64),
+    (("reject", "x", "--reason", " \t"), "say why: --reason TEXT", 64),
+    (("reject", "x", "--reason", "caf\udce9"), "--reason is not UTF-8, at character 4", 64),
+    (("propose", "s.yml", "--note", "caf\udce9"), "--note is not UTF-8, at character 4", 64),
     (("propose", "signed.json"), "is signed, and a policy board decides about the session", 1),
     (("list", "--closed"), "--closed goes with --session NAME", 64),
     (("list", "--wait", "soon"), "--wait soon: expected a number of seconds", 64),

@@ -21,7 +21,7 @@ Swapping = Callable[[str, Answer], Answer]
 class SwappingCas:
     """Listens on `port`. seen: method and path of each request; changed: there was one."""
 
-    def __init__(self, directory: Path, service: RunningService, client: Client, swap: Swapping) -> None:
+    def __init__(self, directory: Path, service: RunningService, client: Client, swap: Swapping, port: int) -> None:
         identity = service.identity
         key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (directory / "front.pem").write_bytes(key + b"".join(one.public_bytes(Encoding.PEM) for one in identity.chain))
@@ -30,7 +30,7 @@ class SwappingCas:
         self._behind = service.client_port
         self._client = client
         self._swap = swap
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self.seen: list[str] = []
         self.changed = threading.Event()
@@ -65,9 +65,11 @@ class SwappingCas:
 
 
 @contextlib.contextmanager
-def swapping_cas(directory: Path, service: RunningService, client: Client, swap: Swapping) -> Iterator[SwappingCas]:
-    """Such a CAS until the block ends. client: whom it pretends to be to the real one."""
-    front = SwappingCas(directory, service, client, swap)
+def swapping_cas(
+    directory: Path, service: RunningService, client: Client, swap: Swapping, port: int = 0
+) -> Iterator[SwappingCas]:
+    """Such a CAS until the block ends. client: whom it pretends to be to the real one. port: 0 for a free one."""
+    front = SwappingCas(directory, service, client, swap, port)
     try:
         yield front
     finally:

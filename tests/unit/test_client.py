@@ -13,6 +13,7 @@ from tests.simulators.canned import SERVER, TIMEOUT_SECONDS, Server, answer, cer
 from ostiary.cli.identity import make_identity
 from ostiary.client import DEFAULT_RETRIES, Address, Client, StoredText, Uploaded, parse_address
 from ostiary.errors import (
+    AwayError,
     ConfigurationError,
     ConflictError,
     IdentityRequiredError,
@@ -87,6 +88,23 @@ def test_a_list_of_sessions_that_no_cas_gives_is_refused(
 ) -> None:
     with serving(tmp_path, [answer(200, value)]) as server, pytest.raises(OutsideError, match=says):
         client(server, waits).sessions("/")
+
+
+@pytest.mark.parametrize(("canned", "is_away"), [
+    (answer(503, {"msg": ["the service is ending"]}), True),
+    (answer(502, b"<html>nginx</html>"), True),
+    (b"", True),
+    (None, True),
+    (answer(404, b"<html>nginx</html>"), False),
+    (answer(404, {"msg": ["no such path; this listener has POST /v1/configure"]}), False),
+    (answer(200, []), False),
+])  # fmt: skip
+def test_a_service_that_may_answer_later_is_told_from_what_is_none(
+    tmp_path: Path, waits: list[float], canned: bytes | None, is_away: bool
+) -> None:
+    with serving(tmp_path, [canned]) as server, pytest.raises(OutsideError) as caught:
+        client(server, waits, retries=0).read("a")
+    assert isinstance(caught.value, AwayError) == is_away
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -20,7 +20,15 @@ from ostiary.board import Choice, verify_decision
 from ostiary.board.proposal import State
 from ostiary.cli.identity import make_identity
 from ostiary.client import Client, Counted
-from ostiary.errors import ConfigurationError, ConflictError, NotAuthorizedError, OutsideError, SwappedError
+from ostiary.errors import (
+    ConfigurationError,
+    ConflictError,
+    InputError,
+    NotAuthorizedError,
+    OutsideError,
+    SwappedError,
+    TooLargeError,
+)
 from ostiary.member_key import KnownKey
 
 ROOT = x509.load_pem_x509_certificate(certificate(SERVER).encode()).public_key()
@@ -53,6 +61,13 @@ def test_a_proposal_is_sent_as_json_and_its_id_comes_back(tmp_path: Path) -> Non
     assert server.requests[0].startswith(b"POST /v1/proposals HTTP/1.1\r\n")
     assert b"Content-Type: application/json\r\n" in server.requests[0]
     assert body(server.requests[0]) == {"session": "name: ä", "note": "why", "break_glass": True}
+
+
+@pytest.mark.parametrize(("note", "error"), [("caf\udce9", InputError), ("x" * 1001, TooLargeError)])
+def test_a_note_that_no_proposal_can_have_is_not_sent(tmp_path: Path, note: str, error: type[Exception]) -> None:
+    with serving(tmp_path, []) as server, pytest.raises(error, match="the note "):
+        client(server).propose("name: s", note=note)
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("changed", [

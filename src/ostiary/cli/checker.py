@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ostiary.board import MAX_NOTE_CHARS
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
+from ostiary.cli.board.options import sentence
 from ostiary.cli.connection import CAS, CAS_CA, IDENTITY, RETRIES, connect, read_text
 from ostiary.cli.identity import Identity, parse_identity, self_signed
 from ostiary.cli.session.options import TEMPLATE
@@ -96,8 +98,9 @@ def _explain(file: str, arguments: Arguments, terminal: Terminal) -> Outcome:
     rules, lists = _read_rules(file, terminal)
     if not 1 <= len(arguments.words) <= 2:
         raise UsageError("--explain takes the session files OLD and NEW, or NEW alone for a first version")
+    note = sentence(arguments, "note", "--note", most=MAX_NOTE_CHARS)
     *old, new = (load_session(word, arguments, terminal).parsed for word in arguments.words)
-    found = judged(_material(old[0] if old else None, new, arguments.value("note") or ""), rules, lambda: lists)
+    found = judged(_material(old[0] if old else None, new, note), rules, lambda: lists)
     verdict = decide(rules, found)
     choice = "not decided" if verdict.choice is None else verdict.choice.value
     code = EXIT_REJECTED if verdict.fired else 0

@@ -2,7 +2,8 @@
 
 stdout is exactly the result that was asked for; everything else goes to stderr: `Error: …`, then `Caused by: …`.
 Exit codes: 0 done; 1 failed, refused or different; 2 no such session (`session read`), denial (`explain`) or proposal
-(`board`); 64 wrong usage; 65 a swapped proposal (`board`); 70 a fault of this program; 130 interrupted.
+(`board`); 64 wrong usage; 65 a swapped proposal (`board`); 69 failed, where 1 is an answer (`board list`, `status`);
+70 a fault of this program; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from ostiary.cli.arguments import (
     parse_options,
 )
 from ostiary.cli.client_commands import COMMANDS, GROUPS, NOT_YET, OUT_OF_SCOPE, REFUSED
+from ostiary.cli.output import write_out
 from ostiary.cli.terminal import open_terminal
-from ostiary.errors import ConfigurationError, OstiaryError
+from ostiary.errors import ConfigurationError, OstiaryError, OutsideError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 64
@@ -72,8 +74,7 @@ def run(words: Sequence[str], program: str) -> int:
         _tell(*error.chain)
         return EXIT_FAILED
     except BrokenPipeError:
-        # Whoever read stdout has gone; nothing more can be said there, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read stdout has gone.
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -132,8 +133,17 @@ def _execute(command: Command, words: list[str], top: Arguments, program: str) -
         return _misused(error, program, " ".join((program, *command.words)))
     except OstiaryError as error:
         _tell(command.failing, *error.chain)
-        return next((code for kind, code in command.codes.items() if isinstance(error, kind)), EXIT_FAILED)
-    return _print(outcome, top)
+        return _code(error, command)
+    try:
+        return _print(outcome, top)
+    except OutsideError as error:
+        # What it did, such as a decision that was sent, is done all the same.
+        _tell(*error.chain, *(() if arguments.help else ("the command itself was carried out",)))
+        return _code(error, command)
+
+
+def _code(error: OstiaryError, command: Command) -> int:
+    return next((code for kind, code in command.codes.items() if isinstance(error, kind)), EXIT_FAILED)
 
 
 def _unknown(rest: list[str], program: str) -> int:
@@ -158,18 +168,18 @@ def _unknown(rest: list[str], program: str) -> int:
 
 def _print(outcome: Outcome, top: Arguments) -> int:
     if top.output is None:
-        if isinstance(outcome.stdout, bytes) and not outcome.for_terminals and sys.stdout.isatty():
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        if isinstance(outcome.stdout, bytes) and not outcome.for_terminals and is_terminal:
             raise ConfigurationError(
                 "stdout would be bytes and not text", "pipe it on, write it with -o, or give --force"
             )
-        coloured = outcome.on_terminal.encode() if sys.stdout.isatty() else b""
-        sys.stdout.buffer.write(coloured or outcome.data)
-        sys.stdout.buffer.flush()
+        coloured = outcome.on_terminal.encode() if is_terminal else b""
+        write_out((coloured or outcome.data,))
         return outcome.code
     try:
         Path(top.output).write_bytes(outcome.data)
     except OSError as error:
-        raise ConfigurationError(f"-o {top.output}: {error.strerror}") from error
+        raise OutsideError(f"-o {top.output}: {error.strerror}") from error
     return outcome.code
 
 
@@ -211,7 +221,8 @@ def overview(program: str) -> str:
         "\nOptions:",
         *(f"  {option.written:30}{option.help}" for option in TOP_OPTIONS),
         "\nAn argument @FILE is replaced by the lines of FILE, one argument a line.",
-        "Exit codes: 0 done, 1 failed or different, 2 not found (session read, explain, board), 64 wrong usage.",
+        "Exit codes: 0 done, 1 failed or different, 2 not found (session read, explain, board), 64 wrong usage,",
+        "65 a swapped proposal (board), 69 failed, where 1 is an answer (board list, board status).",
     ]
     return "\n".join(parts) + "\n"
 

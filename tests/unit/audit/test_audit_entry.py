@@ -51,8 +51,8 @@ def test_what_was_written_is_read(data: dict[str, Json]) -> None:
 
 
 def test_what_a_later_version_writes_beside_is_read_over() -> None:
-    leaf = b'{"data":{"a":1.5},"more":1,"nonce":"","time":"t","type":"new_kind","v":1}'
-    assert read_entry(leaf) == Entry(time="t", kind="new_kind", data={"a": 1.5})
+    leaf = b'{"data":{"a":[1]},"more":1,"nonce":"","time":"t","type":"new_kind","v":1}'
+    assert read_entry(leaf) == Entry(time="t", kind="new_kind", data={"a": [1]})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from ostiary.cli.board.options import (
     find_proposal,
     is_id,
     key_place,
+    sentence,
 )
 from ostiary.cli.board.page import review_page
 from ostiary.cli.board.propose import BREAK_GLASS
@@ -61,11 +62,9 @@ def _run(choice: Choice, arguments: Arguments, terminal: Terminal) -> Outcome:
     Guarantees: what is signed is what was shown, as one value; neither passphrase nor PIN is asked for, and no agent or
     token asked to sign, before the proposal was held against its id, shown and confirmed.
     """
-    text, reason = arguments.words[0], arguments.value("reason") or ""
-    if choice is Choice.REJECT and not reason:
+    text, reason = arguments.words[0], sentence(arguments, "reason", "--reason", most=MAX_REASON_CHARS)
+    if choice is Choice.REJECT and not reason.strip():
         raise UsageError("say why: --reason TEXT; whoever proposed it will want to know")
-    if len(reason) > MAX_REASON_CHARS:
-        raise UsageError(f"--reason has {len(reason)} characters, at most {MAX_REASON_CHARS} are allowed")
     if arguments.yes and not is_id(text):
         raise UsageError(f"with --yes the proposal is named by its id, and {text!r} is none")
     place = key_place(arguments, terminal)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Option, UsageError
 from ostiary.cli.signing import signing_key
 from ostiary.cli.terminal import Terminal, printable
 from ostiary.client import Client
-from ostiary.errors import ConfigurationError, NotFoundError, SwappedError
+from ostiary.errors import AwayError, ConfigurationError, NotFoundError, SwappedError
 from ostiary.member_key import Asking, KeyPlace, KnownKey, choose_key
 from ostiary.member_key.pin_file import read_pin
 
 SHORTEST_POLL_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 15.0
+"""Between two questions to a service that is away."""
 EXIT_UNKNOWN = 2
 """No such proposal, or not for us."""
 EXIT_SWAPPED = 65
@@ -27,6 +30,8 @@ NOT_FOR_US = (
     "whom the session's `read` admits"
 )
 """Why a proposal may be there, and we do not see it."""
+EXIT_WAIT_FAILED = 69
+"""Of commands of which 1 is an answer. As where something outside cannot be reached, which it mostly is."""
 CODES = {NotFoundError: EXIT_UNKNOWN, SwappedError: EXIT_SWAPPED}
 CODES_DETAILS = (
     f"Exit code {EXIT_UNKNOWN}: the CAS has no such proposal, or not for us; {EXIT_SWAPPED}: the CAS shows another "
@@ -51,6 +56,10 @@ PROPOSAL_DETAILS = (
     "PROPOSAL is the id, 64 hex digits, or the name of a session that has exactly one open proposal. Hash, differences "
     "and risks are worked out here, from the texts that the CAS sends, and held against the id."
 )
+
+Answer = TypeVar("Answer")
+
+WAIT_DETAILS = "With --wait a CAS that is away, as while it is started anew, is asked again until the time is over."
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -110,6 +119,32 @@ def asking(arguments: Arguments, terminal: Terminal) -> Asking:
     return terminal.secret if file is None else lambda _: read_pin(Path(file))
 
 
+class Waiting:
+    """Asks for as long as we are to wait, also a service that is away meanwhile, which is told once."""
+
+    def __init__(self, wait: int, client: Client, terminal: Terminal) -> None:
+        self._end = time.monotonic() + wait
+        self._where = client.address.authority
+        self._terminal = terminal
+        self._told = False
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What is answered. The question only reads: it may be asked again. Raises as it does; AwayError at the end."""
+        pause = SHORTEST_POLL_SECONDS
+        while True:
+            try:
+                return question()
+            except AwayError as error:
+                left = self._end - time.monotonic()
+                if left <= 0:
+                    raise
+                if not self._told:
+                    self._terminal.warn(f"CAS {self._where} is away; asking again until the wait is over", *error.chain)
+                    self._told = True
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
 def polls(wait: int, longest: int) -> Iterator[int]:
     """How many seconds, at most `longest`, to wait in each of the polls that `wait` seconds take; of 0 s one poll.
 
@@ -123,6 +158,19 @@ def polls(wait: int, longest: int) -> Iterator[int]:
         if now >= end:
             return
         time.sleep(min(end - now, max(0.0, begun + SHORTEST_POLL_SECONDS - now)))
+
+
+def sentence(arguments: Arguments, attribute: str, flag: str, *, most: int) -> str:
+    """The value of an option that takes a text for people, "" if it was not given. Raises UsageError."""
+    text = arguments.value(attribute) or ""
+    if len(text) > most:
+        raise UsageError(f"{flag} has {len(text)} characters, at most {most} are allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # The command line is bytes, and those that are no text stand in it as halves of surrogate pairs.
+        raise UsageError(f"{flag} is not UTF-8, at character {error.start + 1}; write it in UTF-8") from None
+    return text
 
 
 def seconds(arguments: Arguments, attribute: str, flag: str, *, most: int) -> int:

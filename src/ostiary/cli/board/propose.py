@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ostiary.board import MAX_NOTE_CHARS
-from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
+from ostiary.cli.arguments import Arguments, Command, Option, Outcome
 from ostiary.cli.board.form import written
-from ostiary.cli.board.options import AS_JSON
+from ostiary.cli.board.options import AS_JSON, sentence
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.session.options import TEMPLATE, TEMPLATE_DETAILS
 from ostiary.cli.session.source import Source, load_session, warn_again
@@ -29,9 +29,7 @@ BREAK_GLASS = Option(
 
 def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     """Print the id of the proposal."""
-    note = arguments.value("note") or ""
-    if len(note) > MAX_NOTE_CHARS:
-        raise UsageError(f"--note has {len(note)} characters, at most {MAX_NOTE_CHARS} are allowed")
+    note = sentence(arguments, "note", "--note", most=MAX_NOTE_CHARS)
     source = load_session(arguments.words[0], arguments, terminal)
     if source.signed is not None:
         raise InputError(

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ostiary.board.proposal import State
 from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome
 from ostiary.cli.board.form import summary_form, written
 from ostiary.cli.board.list_ import MAX_WAIT_SECONDS
-from ostiary.cli.board.options import AS_JSON, CODES, CODES_DETAILS, PROPOSAL_DETAILS, find_proposal, polls, seconds
+from ostiary.cli.board.options import (
+    AS_JSON,
+    CODES,
+    CODES_DETAILS,
+    EXIT_WAIT_FAILED,
+    PROPOSAL_DETAILS,
+    WAIT_DETAILS,
+    Waiting,
+    find_proposal,
+    polls,
+    seconds,
+)
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
 from ostiary.client import Client
+from ostiary.errors import OstiaryError
 
 EXIT_NOT_APPLIED = 1
 LOOK_SECONDS = 20
@@ -25,7 +39,7 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
     client = connect(arguments, terminal)
     with patience("waiting for a decision"):
-        proposal = _closed(client, find_proposal(arguments.words[0], client), wait)
+        proposal = _closed(client, arguments.words[0], wait, Waiting(wait, client, terminal))
     state = proposal.summary.state
     still_good = arguments.value("wait") is None and state.is_pending
     code = 0 if state is State.APPLIED or still_good else EXIT_NOT_APPLIED
@@ -34,14 +48,16 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     return Outcome(stdout=f"{state}\n", code=code)
 
 
-def _closed(client: Client, proposal: Proposal, wait: int) -> Proposal:
+def _closed(client: Client, text: str, wait: int, waiting: Waiting) -> Proposal:
     """The proposal once it is closed, or when the time is over."""
-    after = None
+    proposal = waiting.ask(lambda: find_proposal(text, client))
+    session, after = proposal.facts.session, None
     for left in polls(wait, LOOK_SECONDS):
         if not proposal.summary.state.is_pending or not left:
             break
-        after = client.proposals(session=proposal.facts.session, after=after, wait_seconds=left).cursor
-        proposal = client.proposal(proposal.id)
+        poll = partial(client.proposals, session=session, after=after, wait_seconds=left)
+        after = waiting.ask(poll).cursor
+        proposal = waiting.ask(partial(client.proposal, proposal.id))
     return proposal
 
 
@@ -54,9 +70,9 @@ COMMAND = Command(
     options=(WAIT, AS_JSON, *CONNECTION),
     details=(
         f"The states are {', '.join(State)}. {PROPOSAL_DETAILS}"
-        f"\n\nExit code 0: applied, or without --wait also open or approved; {EXIT_NOT_APPLIED}: all other states, or "
-        f"failed, and then stderr says so. {CODES_DETAILS}"
+        f"\n\nExit code 0: applied, or without --wait also open or approved; {EXIT_NOT_APPLIED}: all other states; "
+        f"{EXIT_WAIT_FAILED}: it failed, and stderr says why. {CODES_DETAILS}\n\n{WAIT_DETAILS}"
     ),
     examples=("board status my-session", "board status $ID --wait 86400 && deploy"),
-    codes=CODES,
+    codes={**CODES, OstiaryError: EXIT_WAIT_FAILED},
 )
