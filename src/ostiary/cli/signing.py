@@ -1,56 +1,36 @@
-"""Keys that sign sessions: ours from the configuration, others from files."""
+"""Keys that sign sessions: ours from the configuration, others wherever they lie."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ostiary.cli.connection import read_text
 from ostiary.cli.terminal import Terminal
 from ostiary.errors import ConfigurationError
+from ostiary.member_key import KnownKey, MemberKey
 from ostiary.session.access import signer_key
 from ostiary.session.signed import Signature, message_to_be_signed, signer_pem
 
 
-@dataclass(frozen=True, kw_only=True)
-class SigningKey:
-    """A private key, Ed25519 or P-384."""
-
-    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey = field(repr=False)
-
-    @property
-    def spki(self) -> bytes:
-        """DER SubjectPublicKeyInfo."""
-        return self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    def sign(self, session_hash: bytes) -> Signature:
-        """Our signature of the session with this hash, 32 bytes."""
-        message = message_to_be_signed(session_hash)
-        if isinstance(self.key, ed25519.Ed25519PrivateKey):
-            signature = self.key.sign(message)
-        else:
-            signature = self.key.sign(message, ec.ECDSA(SHA384()))
-        return Signature(signer=signer_pem(self.spki), spki=self.spki, signature=signature)
+def own_signing_key(terminal: Terminal) -> KnownKey:
+    """Our session signing key, made at first need. Raises ConfigurationError."""
+    seed = terminal.configuration.signing_seed()
+    return KnownKey(name="our session signing key", key=ed25519.Ed25519PrivateKey.from_private_bytes(seed))
 
 
-def signing_key(file: str | None, terminal: Terminal) -> SigningKey:
-    """The private key in the file that `--key` names, else our session signing key. Raises ConfigurationError."""
-    if file is None:
-        return SigningKey(key=ed25519.Ed25519PrivateKey.from_private_bytes(terminal.configuration.signing_seed()))
-    where = f"--key {file}"
+def require_session_signer(spki: bytes, name: str) -> None:
+    """Raises ConfigurationError for a key, DER SubjectPublicKeyInfo, that decides about sessions and signs none."""
     try:
-        key = load_pem_private_key(read_text(file, "--key").encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"{where}: expected one private key in PEM, without a password") from None
-    if isinstance(key, ed25519.Ed25519PrivateKey) or (
-        isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
-    ):
-        return SigningKey(key=key)
-    raise ConfigurationError(f"{where}: sessions are signed with Ed25519 or P-384 keys, and this is another one")
+        signer_key(signer_pem(spki))
+    except ValueError as error:
+        raise ConfigurationError(f"{name} cannot sign sessions: {error}") from None
+
+
+def sign_session(session_hash: bytes, key: MemberKey) -> Signature:
+    """The key's signature of the session with this hash, 32 bytes, not verified. Raises as the key does."""
+    # A key signs as sessions are signed: Ed25519 the message itself, P-384 its SHA-384.
+    signature = key.sign(message_to_be_signed(session_hash))
+    return Signature(signer=signer_pem(key.spki), spki=key.spki, signature=signature)
 
 
 def read_signer(file: str) -> bytes:

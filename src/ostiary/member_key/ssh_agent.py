@@ -11,8 +11,8 @@ Messages, integers big-endian, `string` is a u32 length and that many bytes::
         14            SIGN_RESPONSE: string of: string algorithm, string signature
 
 A signature is 64 bytes with ssh-ed25519; with ecdsa-sha2-nistp256 (SHA-256) and ecdsa-sha2-nistp384 (SHA-384) it is two
-mpints, r and s. What we have signed begins with words of our own, and so is no SSH authentication, which begins with
-the length of a session identifier.
+mpints, r and s. What we have signed is no SSH authentication, which begins with the length of a session identifier: a
+decision begins with words of our own, and the 34 bytes of a session with 00 01, of a length that they have not.
 Keys on security keys (`sk-…`) sign other bytes than they are given, and are left out.
 Source: draft-ietf-sshm-ssh-agent, 3.5, 3.6; RFC 4253, 6.6; RFC 5656, 3.1.2; RFC 8709, 6 (sections).
 """

@@ -9,15 +9,29 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.simulators.commands import Scone
+from tests.simulators.keys import (
+    PIN,
+    PrivateKey,
+    SshAgent,
+    ed25519_key,
+    p256_key,
+    p384_key,
+    pem,
+    public_pem,
+    running_agent,
+    spki,
+    tokens,
+)
 from tests.simulators.signers import Person, ed25519_person, p384_person
 from tests.unit.session import pki
 
+from ostiary.cli.terminal import Terminal
 from ostiary.session import parse_session
 from ostiary.session.encrypted import decrypt_session, parse_encrypted_session
 from ostiary.session.signed import MAX_SIGNATURES, SignedSession, parse_signed_session, verify_signatures
@@ -29,6 +43,7 @@ name: $NAME
 access_policy: {read: ANY}
 """
 VARIABLES = ("-e", "NAME=s")
+NO_SIGNER = "cannot sign sessions: expected a key of type Ed25519 or P-384, found P-256"
 BODY = 'version: "0.3.10"\nname: s\naccess_policy: {read: ANY}\n'
 
 
@@ -38,8 +53,7 @@ def file(scone: Scone) -> str:
 
 
 def key_file(scone: Scone, person: Person, name: str = "key.pem") -> str:
-    pem = person.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return scone.write(name, pem.decode())
+    return scone.write(name, pem(person.key))
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -79,6 +93,53 @@ def test_the_same_key_in_a_configuration_of_another_cli_signs_the_same(scone: Sc
 def test_another_key_signs_in_its_place(scone: Scone, file: str, person: Person) -> None:
     signed = holds(scone.good("session", "sign", *VARIABLES, file, "--key", key_file(scone, person)), person)
     assert parse_session(signed.text).normal["creator"] == {"signer": person.pem}
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SshAgent]:
+    with running_agent() as running:
+        monkeypatch.setenv("SSH_AUTH_SOCK", running.path)
+        yield running
+
+
+@pytest.mark.parametrize("make", [ed25519_key, p384_key])
+def test_keys_sign_wherever_board_members_keep_theirs(
+    scone: Scone, file: str, agent: SshAgent, make: Callable[[], PrivateKey]
+) -> None:
+    """Encrypted PEM, an SSH agent, a card: one after the other over the same session, as docs/board.md has them."""
+    key, in_agent = make(), make()
+    scone.write("key.pem", pem(key, "open sesame"))
+    scone.write("pin", "open sesame\n")
+    scone.write("card-pin", f"{PIN}\n")
+    agent.add(scone.directory, in_agent, "me@laptop")
+    label = "alice" if make is ed25519_key else "bob"
+    first = scone.good("session", "sign", *VARIABLES, file, "--key", "key.pem", "--pin-file", "pin")
+    scone.write("one.json", first)
+    scone.write("two.json", scone.good("session", "sign", "one.json", "--key", "ssh:me@laptop"))
+    on_card = ("--key", tokens().uri(label), "--pin-file", "card-pin")
+    signed = parse_signed_session(scone.good("session", "sign", "two.json", *on_card))
+    verified = verify_signatures(parse_session(signed.text).hash, signed.signatures)
+    assert verified.keys == {spki(key), spki(in_agent), spki(tokens().keys[label])}
+    words = ("one.json", "generate-message-to-be-signed")
+    assert message(scone, *words, "--key", "ssh:me@laptop") == message(scone, *words)
+
+
+def test_nobody_is_asked_for_a_passphrase_of_a_key_for_a_session_that_cannot_be_signed(
+    scone: Scone, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: Terminal, what: str) -> str:
+        asked.append(what)
+        return "open sesame"
+
+    monkeypatch.setattr(Terminal, "secret", answer)
+    scone.write("key.pem", pem(ed25519_key(), "open sesame"))
+    scone.write("bad.yml", "name: 5: 6")
+    assert scone("session", "sign", "bad.yml", "--key", "key.pem").code == 1
+    assert asked == []
+    scone.good("session", "sign", *VARIABLES, file, "--key", "key.pem")
+    assert asked == ["Passphrase of key file key.pem"]
 
 
 def test_a_signed_session_takes_further_signatures_and_does_not_change(scone: Scone, file: str) -> None:
@@ -181,17 +242,27 @@ def test_what_is_no_signature_on_stdin_is_told(
 
 
 @pytest.mark.parametrize(("words", "content", "says"), [
-    (("--key", "k"), "x", "--key k: expected one private key in PEM, without a password"),
-    (("--key", "k"), pki.pkcs8_pem(pki.private_key("P-256")), "--key k: sessions are signed with Ed25519 or"),
-    (("--key", "k"), ANN.pem, "--key k: expected one private key in PEM"),
-    (("--key", "absent"), "", "--key absent: No such file or directory"),
+    (("--key", "k"), "x", "key file k: expected one private key, PEM, and there is none that can be read"),
+    (("--key", "k"), pki.pkcs8_pem(pki.private_key("P-256")), f"key file k {NO_SIGNER}"),
+    (("generate-message-to-be-signed", "--key", "k"), public_pem(p256_key()), f"the key {NO_SIGNER}"),
+    (("--key", "k", "--pin-file", "pin"), pem(p256_key(), "secret"), f"key file k {NO_SIGNER}"),
+    (("--key", "k"), ANN.pem, "key file k has a public key, and only a private one signs"),
+    (("--key", "absent"), "", "key file absent: No such file or directory"),
+    (("--key", "k", "--pin-file", "pin"), pem(p384_key(), "other"), "key file k: the passphrase is wrong"),
+    (("--key", "k", "--pin-file", "absent"), pem(p384_key(), "other"), "PIN file absent: No such file"),
+    (("--key", "ssh:nobody"), "", "SSH agent key nobody: the agent does not have it"),
+    (("--key", "ssh:small"), "", f"SSH agent key small {NO_SIGNER}"),
+    (("--key", tokens().uri("carol"), "--pin-file", "absent"), "", f"PKCS#11 key 'carol' on token 'board' {NO_SIGNER}"),
+    (("--key", "pkcs11:"), "", "PKCS#11 URI: it names no key"),
     (("generate-message-to-be-signed", "k"), pki.public_pem(pki.private_key("P-256")), "SIGNER k: no public key of a"),
     (("generate-message-to-be-signed", "k"), "nonsense", "SIGNER k: no public key of a signer: "),
 ])  # fmt: skip
 def test_a_key_that_cannot_sign_sessions_is_refused(
-    scone: Scone, file: str, words: tuple[str, ...], content: str, says: str
+    scone: Scone, file: str, agent: SshAgent, words: tuple[str, ...], content: str, says: str
 ) -> None:
+    agent.add(scone.directory, p256_key(), "small")
     scone.write("k", content)
+    scone.write("pin", "secret\n")
     shown = scone("session", "sign", *VARIABLES, file, *words)
     assert (shown.code, shown.out) == (1, "")
     assert says in shown.err

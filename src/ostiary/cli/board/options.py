@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Option, UsageError
-from ostiary.cli.signing import signing_key
+from ostiary.cli.signing import own_signing_key
 from ostiary.cli.terminal import Terminal, printable
 from ostiary.client import Client
 from ostiary.errors import AwayError, ConfigurationError, NotFoundError, SwappedError
-from ostiary.member_key import Asking, KeyPlace, KnownKey, choose_key
+from ostiary.member_key import Asking, KeyPlace, choose_key
 from ostiary.member_key.pin_file import read_pin
 
 SHORTEST_POLL_SECONDS = 1.0
@@ -100,7 +100,7 @@ def key_place(arguments: Arguments, terminal: Terminal) -> KeyPlace:
     """The key of `--key`, else our session signing key. Asks nothing yet. Raises ConfigurationError."""
     if arguments.key is not None:
         return choose_key(arguments.key)
-    return KnownKey(name="our session signing key", key=signing_key(None, terminal).key)
+    return own_signing_key(terminal)
 
 
 def public_key(arguments: Arguments, terminal: Terminal) -> bytes:

@@ -7,7 +7,7 @@ from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.session.options import TEMPLATE, TEMPLATE_DETAILS
 from ostiary.cli.session.sign import draft
 from ostiary.cli.session.source import load_session
-from ostiary.cli.signing import signing_key
+from ostiary.cli.signing import own_signing_key, sign_session
 from ostiary.cli.terminal import Terminal
 from ostiary.errors import InputError
 from ostiary.session.encrypted import encrypt_session, parse_encryption_key
@@ -30,9 +30,9 @@ def _signed(arguments: Arguments, terminal: Terminal) -> str:
     source = load_session(arguments.words[0], arguments, terminal)
     if source.signed is not None:
         return source.signed.to_json()
-    key = signing_key(None, terminal)
+    key = own_signing_key(terminal)
     found = draft(source, key.spki)
-    return found.signed(key.sign(found.parsed.hash)).to_json()
+    return found.signed(sign_session(found.parsed.hash, key)).to_json()
 
 
 def _encryption_key(arguments: Arguments, terminal: Terminal) -> bytes:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
+from ostiary.cli.board.options import KEY, PIN_FILE, asking, key_place, public_key
 from ostiary.cli.session.options import TEMPLATE, TEMPLATE_DETAILS
 from ostiary.cli.session.source import Source, load_session
-from ostiary.cli.signing import read_signer, signing_key
+from ostiary.cli.signing import read_signer, require_session_signer, sign_session
+from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
 from ostiary.errors import InputError
 from ostiary.session import ParsedSession, with_signer
@@ -24,12 +26,6 @@ from ostiary.session.signed import (
     verify_signatures,
 )
 
-KEY = Option(
-    flags=("--key",),
-    attribute="key",
-    metavar="FILE",
-    help="Sign with this private key, PEM, Ed25519 or P-384, in place of our session signing key.",
-)
 FORCE = Option(
     flags=("-f", "--force"),
     attribute="force",
@@ -92,13 +88,23 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
 
 
 def _sign(arguments: Arguments, terminal: Terminal, _rest: list[str]) -> Outcome:
-    key = signing_key(arguments.key, terminal)
-    found = _draft(arguments, terminal, key.spki)
-    return Outcome(stdout=found.signed(key.sign(found.parsed.hash)).to_json())
+    """Nobody is asked for a passphrase or PIN for a session or a key that cannot be signed, or sign."""
+    source, place = load_session(arguments.words[0], arguments, terminal), key_place(arguments, terminal)
+    known = place.public()
+    if known is not None:
+        require_session_signer(known, place.name)
+        draft(source, known)
+    with place.unlocked(asking(arguments, terminal)) as key:
+        require_session_signer(key.spki, place.name)
+        found = draft(source, key.spki)
+        with patience("waiting for the key"):
+            signature = sign_session(found.parsed.hash, key)
+    return Outcome(stdout=found.signed(signature).to_json())
 
 
 def _message(arguments: Arguments, terminal: Terminal, rest: list[str]) -> Outcome:
-    spki = read_signer(rest[0]) if rest else signing_key(arguments.key, terminal).spki
+    spki = read_signer(rest[0]) if rest else public_key(arguments, terminal)
+    require_session_signer(spki, "the key")
     message = message_to_be_signed(_draft(arguments, terminal, spki).parsed.hash)
     return Outcome(stdout=message, for_terminals=arguments.force)
 
@@ -139,9 +145,9 @@ COMMAND = Command(
     run=run,
     failing="Signing the session failed",
     positionals=("FILE", "[ACTION]", "[SIGNER]", "[SIGNATURE]"),
-    options=(*TEMPLATE, KEY, FORCE),
+    options=(*TEMPLATE, KEY, PIN_FILE, FORCE),
     details=(
-        f"ACTION is {_WITH_OWN_KEY} (also without ACTION), which signs with our session signing key or that of --key; "
+        f"ACTION is {_WITH_OWN_KEY} (also without ACTION), which signs with the key of --key, Ed25519 or P-384; "
         f"{_MESSAGE} [SIGNER], which prints the 34 bytes to be signed elsewhere; or {_ADD} SIGNER [SIGNATURE], which "
         "adds a signature made elsewhere, in base64, or as bytes on stdin. SIGNER is a file with a public key, PEM, "
         "Ed25519 or P-384."
@@ -154,6 +160,7 @@ COMMAND = Command(
     examples=(
         "session sign session.yml > signed.json",
         "session sign signed.json --key second.pem > both.json",
+        "session sign session.yml --key ssh:alice@laptop > signed.json",
         "session sign s.yml generate-message-to-be-signed pub.pem | openssl dgst -sha384 -sign key.pem > s.sig",
         "session sign s.yml add-signature pub.pem < s.sig > signed.json",
     ),
