@@ -95,7 +95,8 @@ def parse_rules(text: bytes | str) -> Rules:
     findings = Findings()
     try:
         reading = _reading(findings)
-        rules = _read_file(reading, reading.fields(parse_document(text, findings), "the rules file", _FILE))
+        document = parse_document(text, findings, needed=("version", "rules"))
+        rules = _read_file(reading, reading.fields(document, "the rules file", _FILE))
         findings.raise_if_any()
     except SessionFormatError as error:
         count = len(error.findings)

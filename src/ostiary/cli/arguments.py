@@ -7,9 +7,11 @@ same under every version of Python.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +22,9 @@ MAX_FILE_NESTING = 16
 MAX_ARGUMENTS = 10_000
 MAX_FILE_BYTES = 16 * 1024 * 1024
 HELP_COLUMNS = 100
+
+CLOSE = 0.8
+"""How much of a mistyped command or option must be right for a guess at what was meant; 1 is all of it."""
 
 _OPTION_COLUMNS = 30
 
@@ -121,12 +126,15 @@ class Command:
     def parse(self, words: Sequence[str]) -> Arguments:
         """What `words`, all after the command's name, say. Raises UsageError."""
         before, after = _split(words)
-        arguments = _parser((*self.options, HELP)).parse_intermixed_args(before, Arguments())
+        options = (*self.options, HELP)
+        with _guessing(options, before):
+            arguments = _parser(options).parse_intermixed_args(before, Arguments())
         arguments.words = [*arguments.words, *after]
         least = sum(not name.startswith("[") for name in self.positionals)
         if not arguments.help and not least <= len(arguments.words) <= len(self.positionals):
-            expected = " ".join(self.positionals) or "no arguments"
-            raise UsageError(f"found {len(arguments.words)} arguments beside the options, expected {expected}")
+            expected, found = " ".join(self.positionals) or "no arguments", len(arguments.words)
+            plural = "" if found == 1 else "s"
+            raise UsageError(f"found {found} argument{plural} beside the options, expected {expected}")
         return arguments
 
     def help(self, program: str) -> str:
@@ -145,10 +153,24 @@ HELP = Option(flags=("-h", "--help"), attribute="help", help="Print this page an
 
 def parse_options(options: Sequence[Option], words: Sequence[str]) -> Arguments:
     """Words that are options and their values only. Raises UsageError."""
-    arguments = _parser(options).parse_args(words, Arguments())
+    with _guessing(options, words):
+        arguments = _parser(options).parse_args(words, Arguments())
     if arguments.words:
         raise UsageError(f"{arguments.words[0]!r} stands where an option is expected")
     return arguments
+
+
+@contextlib.contextmanager
+def _guessing(options: Sequence[Option], words: Sequence[str]) -> Iterator[None]:
+    """Says in a UsageError of the block which option may be meant, if one is misspelt."""
+    flags = [flag for option in options for flag in option.flags if flag.startswith("--")]
+    try:
+        yield
+    except UsageError as error:
+        written = (word.partition("=")[0] for word in words if word.startswith("--"))
+        unknown = [word for word in written if not any(flag.startswith(word) for flag in flags)]
+        near = [match for word in unknown for match in get_close_matches(word, flags, n=1, cutoff=CLOSE)]
+        raise UsageError(*error.chain, *(f"did you mean {flag!r}?" for flag in dict.fromkeys(near))) from None
 
 
 class _Parser(argparse.ArgumentParser):

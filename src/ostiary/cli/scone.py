@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ostiary import __version__
 from ostiary.cli.arguments import (
+    CLOSE,
     HELP,
     Arguments,
     Command,
@@ -47,8 +48,6 @@ CONFIG = Option(
 )
 OUTPUT = Option(flags=("-o",), attribute="output", metavar="FILE", help="Write there what would go to stdout.")
 VERSION = Option(flags=("-V", "--version"), attribute="version", help="Print the version and exit.")
-CLOSE = 0.8
-"""How much of a mistyped command must be right for a guess at what was meant; 1 is all of it."""
 TOP_OPTIONS = (CONFIG, OUTPUT, HELP, VERSION)
 
 _TAKE_A_VALUE = ("-c", "-o", "--c", "--co", "--con", "--conf", "--confi", "--config")

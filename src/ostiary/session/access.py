@@ -38,6 +38,10 @@ _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _AT_LEAST = re.compile(r"require-at-least-([0-9]+)")
 _RULES = ("signer", "require-all", "require-at-least-1")
 _SIGNER_TYPES = ("Ed25519", "P-384")
+_OPENSSH_LINE = re.compile(r"\s*(ssh-|sk-ssh-|ecdsa-sha2-|sk-ecdsa-sha2-)[a-z0-9@.-]+\s")
+_FILE_NAME = re.compile(r"[\w@+~-]*[./][\w@+~./-]*")
+"""No text in base58check has a dot or a slash."""
+_WRITE_PEM = "write the PEM that `ostiary board key --key …` prints"
 _FOR_SIGNERS = ("update", "create_sessions")
 """Operations that an upload can ask for, so that signers and rules have a meaning."""
 _EXPECTED = "expected CREATOR, ANY, NONE, a key hash or a certificate"
@@ -145,6 +149,10 @@ def signer_key(text: str, types: Sequence[str] = _SIGNER_TYPES) -> bytes:
     if not labels(text):
         if text.lstrip().startswith("--"):
             raise ValueError("it does not begin with the line -----BEGIN PUBLIC KEY-----")
+        if _OPENSSH_LINE.match(text):
+            raise ValueError(f"it is in OpenSSH's form; {_WRITE_PEM}")
+        if _FILE_NAME.fullmatch(text):
+            raise ValueError(f"it looks like the name of a file, and no file is read; {_WRITE_PEM}")
         return ed25519_spki(decode_ed25519_key(text))
     key_type, spki = public_key(text)
     check_key_type(key_type, types)

@@ -55,8 +55,10 @@ _LANGUAGE_TAGS = {"secret_config.store_in": _OWN_TAGS}
 _PARSER_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
-def parse_document(text: bytes | str, findings: Findings) -> Mapping:
+def parse_document(text: bytes | str, findings: Findings, *, needed: tuple[str, ...] = ("name",)) -> Mapping:
     """Read one YAML 1.2 document whose root is a mapping. Judges nothing of what it says.
+
+    needed: keys that every such document has, for the message to who wrote none.
 
     Guarantees on return: at most MAX_DOCUMENT_BYTES, MAX_DEPTH and MAX_NODES; keys are text and stand once in their
     mapping; no merge keys; no tags but YAML's core ones and those of the session language in their places; no text
@@ -65,7 +67,7 @@ def parse_document(text: bytes | str, findings: Findings) -> Mapping:
     Raises TooLargeError (over MAX_DOCUMENT_BYTES) and SessionFormatError (all else), and nothing else for any input.
     Source: YAML 1.2.2; session language, "Document and YAML".
     """
-    builder = _Builder(findings)
+    builder = _Builder(findings, needed)
     for event in _events(_decode(text, findings), findings):
         builder.take(event)
     return builder.finish()
@@ -144,8 +146,9 @@ class _Open:
 class _Builder:
     """Events in, tree out. Mistakes that leave the structure readable are gathered; the others raise at once."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, needed: tuple[str, ...]) -> None:
         self._findings = findings
+        self._needed = needed
         self._stack: list[_Open] = []
         self._anchors: dict[str, Node] = {}
         self._nodes = 0
@@ -170,9 +173,11 @@ class _Builder:
     def finish(self) -> Mapping:
         root = self._root
         if root is None or (isinstance(root, Scalar) and root.is_null):
-            self._findings.refuse(Place(1, 1), "the document is empty, expected a mapping with at least `name`")
+            keys = " and ".join(f"`{key}`" for key in self._needed)
+            self._findings.refuse(Place(1, 1), f"the document is empty, expected a mapping with at least {keys}")
         if not isinstance(root, Mapping):
-            self._findings.refuse(root, "the document is not a mapping, expected `name: …` and further keys")
+            first = self._needed[0]
+            self._findings.refuse(root, f"the document is not a mapping, expected `{first}: …` and further keys")
         return root
 
     def _document(self, event: DocumentStartEvent, line: int, column: int) -> None:

@@ -123,6 +123,15 @@ def test_a_rule_that_cannot_be_is_refused(rules: str, message: str) -> None:
     assert any(message in one for one in found), found
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "the document is empty, expected a mapping with at least `version` and `rules`"),
+    ("# nothing yet", "the document is empty, expected a mapping with at least `version` and `rules`"),
+    ("- ready: no-debug-mode", "the document is not a mapping, expected `version: …` and further keys"),
+])  # fmt: skip
+def test_who_wrote_no_rules_file_is_told_what_one_has(text: str, message: str) -> None:
+    assert any(message in one for one in mistakes(text)), mistakes(text)
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [

@@ -66,6 +66,7 @@ def test_after_two_dashes_nothing_is_an_option() -> None:
     (["a", "--cas"], "expected one argument"),
     (["a", "--use-env=1"], "ignored explicit argument"),
     (["a", "--with", "x"], "invalid choice"),
+    (["--", "a", "b", "c", "d"], "found 4 arguments beside the options, expected A [B]"),
     ([], "found 0 arguments beside the options, expected A [B]"),
     (["a", "b", "c"], "found 3 arguments beside the options, expected A [B]"),
 ])  # fmt: skip
@@ -73,6 +74,20 @@ def test_wrong_usage_is_told(words: list[str], says: str) -> None:
     with pytest.raises(UsageError) as caught:
         COMMAND.parse(words)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(("words", "guesses"), [
+    (["a", "--use-emv"], ("did you mean '--use-env'?",)),
+    (["a", "--usenv=1", "--css", "x"], ("did you mean '--use-env'?", "did you mean '--cas'?")),
+    (["a", "--hlep"], ("did you mean '--help'?",)),
+    (["a", "--nonsense"], ()),
+    (["a", "--cas"], ()),
+    (["a", "--", "b", "c", "--use-emv"], ()),
+])  # fmt: skip
+def test_an_option_that_is_misspelt_is_guessed(words: list[str], guesses: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        COMMAND.parse(words)
+    assert caught.value.causes == guesses
 
 
 def test_argument_files_give_an_argument_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,7 @@ AROUND = (
     "the policy board decides {0}, and this would be a way around it; remove it, or take {0} out of policy_board.on"
 )
 KEYS = "expected a key of type Ed25519, P-384 or P-256, found"
+WRITE_PEM = "write the PEM that `ostiary board key --key …` prints"
 RSA, P521 = (quoted(pki.public_pem(pki.private_key(kind))) for kind in ("RSA-2048", "P-521"))
 URL = "expected https://host/path without user, password or fragment"
 
@@ -282,6 +283,9 @@ REFUSED: list[tuple[str, str, str]] = [
     (board(ALICE, member("bob", f"{K2}x")), "7:25",
      f'policy_board.members[1].signer: found "{K2}x": no public key of a member: it holds 38 bytes, expected 37'),
     (board(ALICE, member("bob", "$BOB_KEY")), "7:25", 'policy_board.members[1].signer: found "$BOB_KEY": no public key of a member: it is not base58check; template variable not replaced?'),
+    (board(ALICE, member("bob", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb bob@laptop")), "7:25", f'policy_board.members[1].signer: found "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb bob@laptop": no public key of a member: it is in OpenSSH\'s form; {WRITE_PEM}'),
+    (board(ALICE, member("bob", "bob-pub.pem")), "7:25", f'policy_board.members[1].signer: found "bob-pub.pem": no public key of a member: it looks like the name of a file, and no file is read; {WRITE_PEM}'),
+    (board(ALICE, member("bob", "~/keys/bob")), "7:25", f'policy_board.members[1].signer: found "~/keys/bob": no public key of a member: it looks like the name of a file, and no file is read; {WRITE_PEM}'),
     (board(ALICE, member("bob", "[a]")), "7:25", "policy_board.members[1].signer: found a list, expected text"),
     (board(ALICE, member("bob", '""')), "7:25",
      'policy_board.members[1].signer: found "": no public key of a member: it is not base58check'),
