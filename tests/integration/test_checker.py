@@ -266,6 +266,34 @@ def test_what_was_not_decided_is_told_on_stderr(service: RunningService, tmp_pat
     assert lines[2].endswith("; trying again in 2 s\n")
 
 
+@pytest.mark.parametrize("stdout", ["/dev/full", "a pipe without a reader"])
+def test_a_checker_whose_decisions_nobody_can_read_ends(
+    service: RunningService, tmp_path: Path, name: str, stdout: str
+) -> None:
+    checker = ed25519_person()
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "key.pem").write_text(pem(checker))
+    client(service, make_identity()).propose(boarded(name, board_with(checker)), note="why")
+    command = [
+        *(*OSTIARY, "checker", "--rules", str(tmp_path / "rules.yaml"), "--key", str(tmp_path / "key.pem")),
+        *("--cas", f"127.0.0.1:{service.client_port}", "--cas-ca", str(service.ca_file)),
+    ]
+    if stdout == "/dev/full":
+        end = os.open(stdout, os.O_WRONLY)
+    else:
+        read, end = os.pipe()
+        os.close(read)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=end, stderr=subprocess.PIPE, timeout=TIMEOUT_SECONDS, check=False
+        )
+    finally:
+        os.close(end)
+    told = [line for line in done.stderr.decode().splitlines() if "deciding by" not in line]
+    full = ["Error: The checker failed", "Caused by: stdout cannot be written: No space left on device"]
+    assert (done.returncode, told) == (1, full if stdout == "/dev/full" else [])
+
+
 def test_nothing_of_the_key_or_the_session_is_told(service: RunningService, tmp_path: Path, name: str) -> None:
     checker = ed25519_person()
     (tmp_path / "rules.yaml").write_text(RULES + "- {name: stumbles, must: 'int(new.secrets[0].value) == 1'}\n")

@@ -15,10 +15,11 @@ from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageErro
 from ostiary.cli.board.options import sentence
 from ostiary.cli.connection import CAS, CAS_CA, IDENTITY, RETRIES, connect, read_text
 from ostiary.cli.identity import Identity, parse_identity, self_signed
+from ostiary.cli.output import write_out
 from ostiary.cli.session.options import TEMPLATE
 from ostiary.cli.session.source import load_session
 from ostiary.cli.terminal import Terminal
-from ostiary.errors import ConfigurationError, InputError
+from ostiary.errors import ConfigurationError, InputError, OutsideError
 from ostiary.session import ParsedSession
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _say(event: Event) -> None:
         print(f"ostiary: {about}{event.told}", file=sys.stderr, flush=True)
         return
     choice = "no decision" if event.verdict.choice is None else event.verdict.choice.value
-    print(f"{choice} {event.proposal} of session {event.session}: {event.verdict.reason} ({event.told})", flush=True)
+    _tell(f"{choice} {event.proposal} of session {event.session}: {event.verdict.reason} ({event.told})")
 
 
 def _say_json(event: Event) -> None:
@@ -225,7 +226,15 @@ def _say_json(event: Event) -> None:
         "reason": None if verdict is None else verdict.reason,
         "told": event.told,
     }
-    print(json.dumps(line), flush=True)
+    _tell(json.dumps(line))
+
+
+def _tell(line: str) -> None:
+    """Raises ConfigurationError: a checker whose decisions nobody can read ends."""
+    try:
+        write_out((f"{line}\n".encode(),))
+    except OutsideError as error:
+        raise ConfigurationError(*error.chain) from error
 
 
 def _json(members: Mapping[str, object], *, code: int = 0) -> Outcome:

@@ -155,7 +155,7 @@ def test_the_older_forms_of_key_and_signature_are_read() -> None:
     (with_signature(signature="QUJD\nREVG"), r"signatures\[1\]\.signature: it is neither base64 nor 128 hex digits"),
     (with_signature(signature=""), r"signatures\[1\]\.signature: it has 0 bytes, expected 1 to 128"),
     (with_signature(signature="A" * 400), r"signatures\[1\]\.signature: it has 300 bytes, expected 1 to 128"),
-    (with_signature(signer="ecdsa-sha2-nistp384 AAAA"), r"\.signer: no public key of a signer: it is in OpenSSH's form"),
+    (with_signature(signer="ecdsa-sha2-nistp384 AAAA"), r"\.signer: no public key of a signer: it is in OpenSSH's"),
     (with_signature(signer="./pub.pem"), r"\.signer: no public key of a signer: it looks like the name of a file"),
     (with_signature(signer="0O"), r"signatures\[1\]\.signer: no public key of a signer: it is not base58check"),
     (with_signature(signer="\ud800"), r"signatures\[1\]\.signer: no public key of a signer"),
