@@ -23,7 +23,8 @@ NOTE = Option(
 BREAK_GLASS = Option(
     flags=("--break-glass",),
     attribute="break_glass",
-    help="Ask for the larger quorum that acts past every rejection. The log says so for ever.",
+    help="Ask for the larger quorum that acts past every rejection. The audit log (`ostiary store log`) says so for "
+    "ever.",
 )
 
 
