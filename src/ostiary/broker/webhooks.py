@@ -13,9 +13,10 @@ import json
 import logging
 import ssl
 import threading
-from collections import deque
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from ostiary.broker.outside import Outside
@@ -23,7 +24,8 @@ from ostiary.errors import OstiaryError, OutsideError
 from ostiary.https import ask, trusting
 
 MAX_WAITING = 1024
-"""Messages that wait to be sent, or to be sent again; beyond that the oldest that was not tried yet is dropped."""
+"""Messages that wait to be sent, or to be sent again. Beyond that the oldest is dropped of those to the host, about
+the sessions of the namespace, of which most wait: so who has many fail, or has many sent, loses them alone."""
 TRY_AGAIN_SECONDS = (2.0, 20.0, 120.0)
 """Pauses after failures: as many tries more."""
 MAX_ANSWER_BYTES = 64 * 1024
@@ -53,14 +55,51 @@ class WebhookHosts:
 NO_HOSTS = WebhookHosts()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Message:
+    """tried: how often it did not get through."""
+
     url: str
     body: bytes
+    tried: int = 0
 
     @property
     def host(self) -> str:
         return urlsplit(self.url).netloc
+
+
+class _Line:
+    """Messages to one host, about sessions of one namespace; one of them is sent at a time.
+
+    messages: those that wait, the oldest first, and when each is to be sent, in the clock of time.monotonic.
+    """
+
+    def __init__(self) -> None:
+        self.messages: dict[_Message, float] = {}
+        self.came = asyncio.Event()
+
+    def add(self, message: _Message, *, after_seconds: float = 0.0) -> None:
+        self.messages[message] = time.monotonic() + after_seconds
+        self.came.set()
+
+    def drop(self) -> _Message:
+        """The oldest, which is not sent any more, or not again. There must be one."""
+        oldest = next(iter(self.messages))
+        del self.messages[oldest]
+        self.came.set()
+        return oldest
+
+    async def next(self) -> _Message | None:
+        """The one whose time comes first, once it has come, whatever else comes meanwhile; None: all were dropped."""
+        while self.messages:
+            first = min(self.messages, key=self.messages.__getitem__)
+            left = self.messages[first] - time.monotonic()
+            if left <= 0:
+                return first
+            self.came.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.came.wait(), left)
+        return None
 
 
 class Webhooks:
@@ -72,46 +111,65 @@ class Webhooks:
         self._hosts = hosts
         self._trust = None if hosts.trusted is None else trusting(hosts.trusted)
         self._reading = threading.Lock()
-        self._waiting: deque[_Message] = deque()
-        self._came: asyncio.Event | None = None
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._sending: asyncio.TaskGroup | None = None
 
     def tell(self, urls: tuple[str, ...], document: Mapping[str, str]) -> None:
-        """Have `document` sent to those of `urls` that the owner admits. Waits for nothing."""
+        """Have `document`, about the session that it names, sent to those of `urls` that the owner admits. Waits for
+        nothing."""
         body = json.dumps(document, separators=(",", ":")).encode()
+        namespace = document["session"].partition("/")[0]
         for url in urls:
             message = _Message(url=url, body=body)
             if self._hosts.admit(url):
-                self._waiting.append(message)
+                self._add(message, namespace)
             else:
                 log.info("webhook %s: not told, for no --webhook-host names it", message.host)
-        while len(self._waiting) > MAX_WAITING:
-            log.warning("webhook %s: too many messages wait, one is dropped", self._waiting.popleft().host)
-        if self._came is not None:
-            self._came.set()
+
+    def _add(self, message: _Message, namespace: str) -> None:
+        place = (message.host.lower(), namespace)
+        line = self._lines.get(place)
+        if line is None:
+            line = self._lines[place] = _Line()
+            if self._sending is not None:
+                self._sending.create_task(self._send(place, line))
+        line.add(message)
+        if sum(len(one.messages) for one in self._lines.values()) > MAX_WAITING:
+            longest = max(self._lines.values(), key=lambda one: len(one.messages))
+            log.warning("webhook %s: too many messages wait, one is dropped", longest.drop().host)
 
     async def run(self) -> None:
         """Send what waits until cancelled."""
-        self._came = asyncio.Event()
-        sent = asyncio.Semaphore(MAX_WAITING)
         async with asyncio.TaskGroup() as sending:
-            while True:
-                while self._waiting:
-                    await sent.acquire()
-                    sending.create_task(self._send(self._waiting.popleft())).add_done_callback(lambda _: sent.release())
-                self._came.clear()
-                await self._came.wait()
-
-    async def _send(self, message: _Message) -> None:
-        """Try a few times; a host that is slow or away holds up nobody but itself (`Outside.run`). Raises nothing."""
-        for pause in (*TRY_AGAIN_SECONDS, None):
+            for place, line in self._lines.items():
+                sending.create_task(self._send(place, line))
+            self._sending = sending
             try:
-                await self._outside.run(f"webhook {message.host}", lambda: self._ask(message), seconds=_TURN_SECONDS)
-            except OstiaryError as error:
-                log.warning("webhook %s: %s", message.host, error)
-            else:
-                return
-            if pause is not None:
-                await asyncio.sleep(pause)
+                await asyncio.Event().wait()
+            finally:
+                self._sending = None
+
+    async def _send(self, place: tuple[str, str], line: _Line) -> None:
+        """Send what a line has until it is empty. Raises nothing.
+
+        A host that is slow or away, which holds up nobody but itself (`Outside.run`), is tried again a few times; while
+        one message waits for that, others are sent.
+        """
+        while message := await line.next():
+            is_done = await self._try(message)
+            was_dropped = line.messages.pop(message, None) is None
+            if not is_done and not was_dropped and message.tried < len(TRY_AGAIN_SECONDS):
+                line.add(replace(message, tried=message.tried + 1), after_seconds=TRY_AGAIN_SECONDS[message.tried])
+        del self._lines[place]
+
+    async def _try(self, message: _Message) -> bool:
+        """Whether there is no point in trying again."""
+        try:
+            await self._outside.run(f"webhook {message.host}", lambda: self._ask(message), seconds=_TURN_SECONDS)
+        except OstiaryError as error:
+            log.warning("webhook %s: %s", message.host, error)
+            return False
+        return True
 
     def _ask(self, message: _Message) -> None:
         """On a thread. Raises OutsideError where it is worth to try again."""

@@ -81,6 +81,11 @@ def run(hooks: Webhooks, *urls: str, until: Callable[[], bool]) -> None:
     asyncio.run(asyncio.wait_for(story(), 60))
 
 
+def waiting(hooks: Webhooks) -> list[str]:
+    """Where the messages that wait are to be sent."""
+    return [message.url for line in hooks._lines.values() for message in line.messages]
+
+
 def hosts(*told: Told) -> WebhookHosts:
     return WebhookHosts(
         hosts=frozenset(one.host for one in told), trusted="".join(one.server.certificate for one in told)
@@ -172,7 +177,7 @@ def test_by_default_nobody_is_told(outside: Outside, caplog: pytest.LogCaptureFi
     hooks = Webhooks(outside, webhooks.NO_HOSTS)
     with caplog.at_level(logging.INFO, "ostiary.broker"):
         hooks.tell(("https://hooks.example/",), DOCUMENT)
-    assert not hooks._waiting
+    assert waiting(hooks) == []
     assert "webhook hooks.example: not told, for no --webhook-host names it" in caplog.text
 
 
@@ -182,8 +187,72 @@ def test_what_waits_is_bounded_and_the_oldest_is_dropped(
     monkeypatch.setattr(webhooks, "MAX_WAITING", 2)
     hooks = Webhooks(outside, WebhookHosts(hosts=frozenset({"hooks.example"})))
     hooks.tell(tuple(f"https://hooks.example/{number}" for number in range(3)), DOCUMENT)
-    assert [message.url[-1] for message in hooks._waiting] == ["1", "2"]
+    assert waiting(hooks) == ["https://hooks.example/1", "https://hooks.example/2"]
     assert "too many messages wait" in caplog.text
+
+
+def test_who_has_most_messages_waiting_loses_one_of_them(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is of one host and of the sessions of one namespace: others share the host, or have another one."""
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 4)
+    hooks = Webhooks(outside, WebhookHosts(hosts=frozenset({"hooks.example", "other.example"})))
+    hooks.tell(("https://hooks.example/good",), {**DOCUMENT, "session": "good/a"})
+    hooks.tell(("https://other.example/good",), {**DOCUMENT, "session": "good/b"})
+    for number in range(4):
+        hooks.tell((f"https://hooks.example/{number}",), {**DOCUMENT, "session": f"evil/{number}"})
+    assert waiting(hooks) == [
+        "https://hooks.example/good",
+        "https://other.example/good",
+        "https://hooks.example/2",
+        "https://hooks.example/3",
+    ]
+
+
+def test_messages_that_wait_to_be_tried_again_keep_no_other_from_being_sent(
+    outside: Outside, told: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same host, too, and of others, as many as may wait."""
+    monkeypatch.setattr(webhooks, "TRY_AGAIN_SECONDS", (3600.0,))
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 4)
+    failing, good = told(503, 503, 503, 503, 200), told(200)
+    hooks = Webhooks(outside, hosts(failing, good))
+
+    async def story() -> None:
+        sending = asyncio.create_task(hooks.run())
+        hooks.tell(tuple(f"{failing.server.url}/{number}" for number in range(4)), DOCUMENT)
+        while failing.count < 4:
+            await asyncio.sleep(0.01)
+        hooks.tell((f"{failing.server.url}/same",), {**DOCUMENT, "session": "t"})
+        hooks.tell((good.server.url,), {**DOCUMENT, "session": "u"})
+        while (failing.count, good.count) != (5, 1):
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_message_that_is_dropped_while_it_waits_is_not_tried_again(
+    outside: Outside, told: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TRY_AGAIN_SECONDS", (3600.0,))
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 1)
+    server = told(503)
+    hooks = Webhooks(outside, hosts(server))
+
+    async def story() -> None:
+        sending = asyncio.create_task(hooks.run())
+        hooks.tell((f"{server.server.url}/old",), {**DOCUMENT, "session": "s"})
+        while not server.count:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(webhooks, "TRY_AGAIN_SECONDS", (0.01,))
+        hooks.tell((f"{server.server.url}/new",), {**DOCUMENT, "session": "t"})
+        while hooks._lines:
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    assert [request.split(b" ")[1] for request in server.server.requests] == [b"/old", b"/new", b"/new"]
 
 
 def test_options_name_hosts_and_who_vouches_for_them(tmp_path: Path, told: Callable[..., Told]) -> None:
