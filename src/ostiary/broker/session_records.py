@@ -44,6 +44,8 @@ from ostiary.store import Expect, Record, Store, Write
 
 MAX_CACHED_SESSIONS = 256
 """Parsed sessions kept, the least recently used dropped first."""
+MAX_KNOWN_HASHES = 32_768
+"""Hashes of current versions that are kept, of more sessions than may have proposals at a time."""
 MAX_PREPARED_SESSIONS = 64
 """Sessions read beforehand for one request: the one that it is about, and those that it imports from."""
 
@@ -160,10 +162,11 @@ class SessionRecords:
         self._store = store
         self._fetch = fetch
         self._sessions: OrderedDict[str, StoredSession] = OrderedDict()
+        self._hashes: OrderedDict[str, _Hash] = OrderedDict()
         self._looks: OrderedDict[str, _Look] = OrderedDict()
         self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def prepare(self, *names: str, old_seconds: float = 0.0, looking: bool = True) -> None:
+    async def prepare(self, *names: str, old_seconds: float = 0.0, looking: bool = True, asking: bool = True) -> None:
         """Read the sessions into the cache, and those that they import from, link by link, if they are not there:
         a large one takes long, and others would wait. Over MAX_PREPARED_SESSIONS the rest is read when it is needed.
 
@@ -172,6 +175,7 @@ class SessionRecords:
         `current` has them.
 
         looking: False: by what the store knows, without a look, for whoever commits on what it finds.
+        asking: False: no key vault is asked.
         """
         wanted = _Wanted(since=time.monotonic(), old_seconds=old_seconds)
         for _ in range(MAX_LOOKS):
@@ -185,7 +189,7 @@ class SessionRecords:
                 for stored in found
                 if (kept := stored.in_vault) is not None and not self._is_looked_at(stored, wanted)
             ]
-            if not missing:
+            if not missing or not asking:
                 return
             await asyncio.gather(*(self._look(stored, kept, wanted) for stored, kept in missing))
 
@@ -263,10 +267,35 @@ class SessionRecords:
         """The condition that there is no session of that name, or, of the root, that it is the default one."""
         return Expect(name=_current(name), version=0)
 
-    def as_known(self, name: str) -> Expect:
-        """The condition that nothing has written to the session since the store looked last."""
-        record_name = _current(name)
-        return Expect(name=record_name, version=self._store.known_version(record_name) or 0)
+    async def current_hash(self, name: str) -> bytes | None:
+        """The hash of the version that `current` returns, by what the store knows, None if there is no session.
+
+        The session is not parsed, and its record is read once for each version that it gets; after that others have
+        their turn.
+        """
+        version = self._store.known_version(_current(name))
+        if version is None:
+            return default_root().hash if name == ROOT else None
+        known = self._hashes.get(name)
+        if known is None or known.record != version:
+            known = self._read_hash(name)
+            await asyncio.sleep(0)
+        return known.hash
+
+    def _read_hash(self, name: str) -> _Hash:
+        record = self._store.get(_current(name))
+        if record is None:
+            raise StoreError(f"the record of session {name} is missing")
+        known = self._hashes[name] = _Hash(record=record.version, hash=bytes.fromhex(_members_of(record)["hash"]))
+        self._hashes.move_to_end(name)
+        if len(self._hashes) > MAX_KNOWN_HASHES:
+            self._hashes.popitem(last=False)
+        return known
+
+    async def as_recorded(self, name: str) -> StoredSession | None:
+        """As `current`, by what the store knows and without what key vaults gave; read on a thread."""
+        stored = await self._prepare(_current(name))
+        return _default_root() if stored is None and name == ROOT else stored
 
     def require(self, name: str) -> StoredSession:
         """As `current`; raises NotFoundError if there is none."""
@@ -350,6 +379,14 @@ class SessionRecords:
         self._sessions.move_to_end(record_name)
         if len(self._sessions) > MAX_CACHED_SESSIONS:
             self._sessions.popitem(last=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Hash:
+    """The hash of a current version. record: the version of its record."""
+
+    record: int
+    hash: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -469,13 +506,18 @@ def _default_root() -> StoredSession:
     return StoredSession(parsed=default_root(), creator=None, salted=False, values={}, record=0)
 
 
-def _parse_record(record: Record) -> StoredSession:
-    members = json.loads(record.value)
+def _members_of(record: Record) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads(record.value)
     if members["form"] not in (_FORM, _FORM_IN_VAULT):
         raise StoreError(
             f"a session record has form {members['form']}, expected {_FORM} or {_FORM_IN_VAULT}: a newer Ostiary wrote "
             "it; run that"
         )
+    return members
+
+
+def _parse_record(record: Record) -> StoredSession:
+    members = _members_of(record)
     parsed = parse_session(members["text"])
     if parsed.hash.hex() != members["hash"]:
         raise TamperedError("a stored session does not have the hash that was recorded for it")

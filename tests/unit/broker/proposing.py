@@ -18,7 +18,6 @@ from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals, read_proposal
 from ostiary.broker.sweep import sweep
 from ostiary.session.policy_board import board_signer_key
-from ostiary.store import Expect
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,13 +31,11 @@ Shown = dict[str, Any]
 
 @dataclass
 class Board:
-    """The service as those who propose and decide see it. leaves: of the audit log, from `spy` on. swept: what the last
-    sweep returned."""
+    """The service as those who propose and decide see it. leaves: of the audit log, from `spy` on."""
 
     desk: Desk
     proposer: Caller
     leaves: list[dict[str, Any]] = field(default_factory=list)
-    swept: dict[str, Expect] = field(default_factory=dict)
 
     @property
     def cas(self) -> Cas:
@@ -89,7 +86,7 @@ class Board:
         return [json.loads(shown)["proposal"] for shown in found.shown]
 
     def sweep(self) -> None:
-        self.swept = asyncio.run(sweep(self.cas, self.swept))
+        asyncio.run(sweep(self.cas))
 
     def pass_time(self, time: timedelta) -> None:
         self.desk.pass_time(time)

@@ -19,7 +19,7 @@ from ostiary.broker.session_records import SessionRecords, StoredSession, upload
 from ostiary.errors import ConflictError, NotFoundError, StoreError, TamperedError
 from ostiary.secret import AsciiValue, Value
 from ostiary.session import ParsedSession, parse_session
-from ostiary.store import Store, Write, open_store
+from ostiary.store import Record, Store, Write, open_store
 
 LEAF = entry(Kind.SESSION_CREATED, {}, datetime(2026, 11, 23, tzinfo=UTC), os.urandom)
 VALUES: dict[str, Value] = {"token": AsciiValue(text="hidden")}
@@ -153,6 +153,47 @@ def test_values_written_over_a_session_that_changed_meanwhile_are_a_conflict(sto
         put(store, parsed(more="# late\n"), replaced=stale)
     with pytest.raises(ConflictError):
         store.commit([], LEAF, expect=[stale.is_current]).result()
+
+
+def test_the_hash_of_a_session_is_that_of_its_newest_version_and_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without parsing it: there may be thousands, and large ones."""
+    records = SessionRecords(store)
+    assert asyncio.run(records.current_hash("s")) is None
+    first, second = parsed(), parsed(more="access_policy: {read: ANY}\n")
+    put(store, first)
+    read: list[str] = []
+    get = store.get
+
+    def reading(name: str) -> Record | None:
+        read.append(name)
+        return get(name)
+
+    monkeypatch.setattr(store, "get", reading)
+    for _ in range(2):
+        assert asyncio.run(records.current_hash("s")) == first.hash
+    assert read == ["session/s"]
+    assert not records._sessions
+    put(store, second, current(records))
+    assert asyncio.run(records.current_hash("s")) == second.hash
+
+
+def test_the_hash_of_the_root_namespace_is_that_of_the_default_until_it_is_updated(store: Store) -> None:
+    records = SessionRecords(store)
+    assert asyncio.run(records.current_hash("/")) == records.require("/").parsed.hash
+    claimed = parse_session("name: /\nversion: '0.3.12'\n")
+    put(store, claimed)
+    assert asyncio.run(records.current_hash("/")) == claimed.hash
+
+
+def test_hashes_that_are_kept_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_records, "MAX_KNOWN_HASHES", 2)
+    records = SessionRecords(store)
+    for name in ("a", "b", "c"):
+        put(store, parsed(name))
+        assert asyncio.run(records.current_hash(name)) == parsed(name).hash
+    assert list(records._hashes) == ["b", "c"]
 
 
 def test_the_cache_forgets_the_least_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
