@@ -1,6 +1,6 @@
 """Who may create, read, update or approve a session. Pure."""
 
-from ostiary.board.authorize import Caller, Creator, Operation, Party, authorize
+from ostiary.board.authorize import Caller, Creator, Operation, Party, admits, authorize
 from ostiary.board.count import Choice, Outcome, Quorum, Voter, check_caution, compiled_rule, count, quorum_of
 from ostiary.board.decision import MAX_REASON_CHARS, VerifiedDecision, decision_message, verify_decision
 from ostiary.board.proposal import MAX_NOTE_CHARS, ProposalFacts
@@ -21,6 +21,7 @@ __all__ = [
     "RiskKind",
     "VerifiedDecision",
     "Voter",
+    "admits",
     "authorize",
     "check_caution",
     "compiled_rule",

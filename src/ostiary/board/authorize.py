@@ -86,10 +86,9 @@ def authorize(
     being uploaded, or that `access_policy` is of the newest version (whoever calls must have loaded that).
     Raises IdentityRequiredError if a key might be admitted and the peer showed none, else NotAuthorizedError.
     """
-    subjects = _subjects(operation, access_policy)
-    request = _Request(operation=operation, creator=creator, caller=caller)
-    if any(request.satisfied_by(subject) is not None for subject in subjects):
+    if admits(operation, access_policy, creator=creator, caller=caller):
         return
+    subjects = _subjects(operation, access_policy)
     refusal = f"You have insufficient rights to {_VERBS[operation]} {session}"
     if caller is None and any(_asks_for_a_key(subject, creator) for subject in _with_parts(subjects)):
         raise IdentityRequiredError(
@@ -106,6 +105,12 @@ def authorize(
         f"its access policy admits no caller of this key for {operation.value!r}; ask its creator to add the key"
         f"{_shown(caller)}",
     )
+
+
+def admits(operation: Operation, access_policy: AccessPolicy | Variable, *, creator: Creator, caller: Party) -> bool:
+    """Whether `authorize` returns. For lists, which leave out what it refuses; whoever does something calls that."""
+    request = _Request(operation=operation, creator=creator, caller=caller)
+    return any(request.satisfied_by(subject) is not None for subject in _subjects(operation, access_policy))
 
 
 _SHOWN_ONLY = (Operation.READ, Operation.LIST_SESSIONS)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ostiary.board import Creator
+from ostiary.board import Caller, Creator, Operation, admits
 from ostiary.broker.carried_out import check_release
 from ostiary.broker.cas import Cas, log
-from ostiary.broker.memory import Made
+from ostiary.broker.memory import FOR_EVER, Made
 from ostiary.broker.resolution import Resolution
 from ostiary.broker.session_records import StoredSession
 from ostiary.broker.variables import Lookup, Variables
@@ -17,6 +19,10 @@ from ostiary.secret import fragment, secrets_used
 from ostiary.session import JsonValue, Template
 from ostiary.session.model import (
     AccessPolicy,
+    AnySubject,
+    CertificateHashSubject,
+    CreatorSubject,
+    KeySubject,
     PolicyBoard,
     PrivateKeySecret,
     PublicKeySecret,
@@ -26,6 +32,7 @@ from ostiary.session.model import (
     variables_in,
 )
 from ostiary.session.placeholder import Placeholder
+from ostiary.store import Expect
 
 _Part = TypeVar("_Part")
 
@@ -110,40 +117,83 @@ def access_policy_of(cas: Cas, stored: StoredSession) -> Made[AccessPolicy | Var
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Who may read a session by its current version, and the hash of that; None and nobody: there is no session."""
+    """Who may read a session by its current version, as far as records say; if there is no session: nobody.
 
-    policy: AccessPolicy | Variable
+    policy: nothing but the subjects that can admit anybody to read, as what else is in it could be large.
+    """
+
+    policy: AccessPolicy
     creator: Creator
-    session_hash: bytes | None
 
     @property
     def size(self) -> int:
         """What it counts among those that are kept: some sessions name thousands."""
-        return 1 if isinstance(self.policy, Variable) else 1 + len(self.policy.read)
+        return 1 + len(self.policy.read)
+
+    def admit(self, caller: Caller | None) -> bool:
+        """Whether the caller is one of them."""
+        return admits(Operation.READ, self.policy, creator=self.creator, caller=caller)
 
 
 async def readers_of(cas: Cas, name: str) -> Readers:
     """By what the store knows: whoever asks looked at the database for this request before, once for all sessions.
 
-    Kept for as long as the records stand.
+    No key vault is asked: a variable whose value lies in one admits nobody here. So it is made of records alone, and
+    kept for as long as they stand. Values of variables are read on a thread.
     """
     known = cas.readers.recall(name, cas.now())
     if known is not None:
         return known.thing
-    await cas.sessions.prepare(name)
-    current = cas.sessions.current(name)
+    current = await cas.sessions.as_recorded(name)
     if current is None:
-        nobody = Readers(policy=AccessPolicy(read=()), creator=None, session_hash=None)
-        cas.readers.keep(name, Made(thing=nobody, rests_on=(cas.sessions.is_absent(name),)))
-        return nobody
-    policy = access_policy_of(cas, current)
-    readers = Readers(policy=policy.thing, creator=current.creator, session_hash=current.parsed.hash)
-    # What a variable stands for may come from a key vault, of which the records say nothing.
-    if policy.thing is current.parsed.session.access_policy and isinstance(policy.thing, AccessPolicy):
-        # Nothing but who reads, as what else is in it could be large.
-        kept = replace(readers, policy=AccessPolicy(read=policy.thing.read))
-        cas.readers.keep(name, Made(thing=kept, rests_on=policy.rests_on))
-    return readers
+        made = Made(thing=Readers(policy=AccessPolicy(read=()), creator=None), rests_on=(cas.sessions.is_absent(name),))
+    else:
+        made = await _readers(cas, current)
+    cas.readers.keep(name, made)
+    return made.thing
+
+
+async def _readers(cas: Cas, stored: StoredSession) -> Made[Readers]:
+    session, whole = stored.parsed.session, stored.parsed.session.access_policy
+    policy = whole if isinstance(whole, Variable) else AccessPolicy(read=whole.read)
+    rests_on: tuple[Expect, ...] = (stored.is_current,)
+    until = FOR_EVER
+    wanted = dict.fromkeys(variable.placeholder for variable in variables_in(policy))
+    if wanted:
+        await cas.sessions.prepare(session.name, looking=False, asking=False)
+        resolution = _resolution(cas, vaulted=False)
+        look_up = _lookup(resolution, stored)
+        variables = Variables(session, _looked_up({one: _outcome(look_up, one) for one in wanted}))
+        rests_on, until = (stored.is_current, *resolution.rests_on), resolution.until
+        policy = await asyncio.to_thread(variables.access_policy, policy)
+        for failure in _few(variables.failures):
+            log.info("session %s, readers: variable %s", session.name, failure)
+    subjects = () if isinstance(policy, Variable) else policy.read
+    kept = AccessPolicy(read=tuple(subject for subject in subjects if isinstance(subject, _READERS)))
+    return Made(thing=Readers(policy=kept, creator=stored.creator), rests_on=rests_on, until=until)
+
+
+_READERS = (AnySubject, CreatorSubject, KeySubject, CertificateHashSubject)
+"""What can admit to read; rules and signers never do (`authorize`), nor does a variable that is left."""
+
+
+def _outcome(look_up: Lookup, placeholder: Placeholder) -> JsonValue | ReleaseRefusedError:
+    try:
+        return look_up(placeholder)
+    except ReleaseRefusedError as error:
+        return error
+
+
+def _looked_up(outcomes: Mapping[Placeholder, JsonValue | ReleaseRefusedError]) -> Lookup:
+    """What was looked up before, for a thread, which must not look at records."""
+
+    def look_up(placeholder: Placeholder) -> JsonValue:
+        found = outcomes[placeholder]
+        if isinstance(found, ReleaseRefusedError):
+            raise found
+        return found
+
+    return look_up
 
 
 def policy_board_of(cas: Cas, stored: StoredSession) -> Made[PolicyBoard]:
@@ -190,9 +240,9 @@ def _few(texts: list[str]) -> list[str]:
     return texts if left <= 0 else [*texts[:MAX_TOLD], f"and {left} more"]
 
 
-def _resolution(cas: Cas) -> Resolution:
+def _resolution(cas: Cas, *, vaulted: bool = True) -> Resolution:
     """Nothing is made anew to decide who may do what: that waits for a release, which can store it."""
-    return Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False)
+    return Resolution(cas.sessions, random=cas.random, now=cas.now(), renewing=False, vaulted=vaulted)
 
 
 def _lookup(resolution: Resolution, stored: StoredSession) -> Lookup:

@@ -19,6 +19,7 @@ from ostiary.broker.key_vaults import KeyVaults
 from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.outside import Outside
+from ostiary.broker.proposal_lists import ProposalLists
 from ostiary.broker.proposal_records import ProposalRecords
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.webhooks import Webhooks
@@ -38,7 +39,7 @@ class Cas:
     verifier: holds the roots under which evidence of each TEE counts; those of software platforms only as the owner
     named them.
     admissions, configurations: made before, by names of session and service.
-    readers: of sessions, by name. webhooks: of policy boards.
+    lists: of proposals, that are being made. readers: of sessions, by name. webhooks: of policy boards.
     outside: the way to Azure's directory and key vaults. vaults: those that sessions keep their values in.
     key_sets: of attestation services that sessions name.
     endorsements: kept ones, and the way to their vendors. last_evidence: for a forecast.
@@ -54,6 +55,7 @@ class Cas:
     admissions: Memory[tuple[str, str], Admission]
     configurations: Memory[tuple[str, str], Configuration]
     proposals: ProposalRecords
+    lists: ProposalLists
     readers: Memory[str, Readers]
     webhooks: Webhooks
     verifier: Verifier

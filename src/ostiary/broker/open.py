@@ -23,6 +23,7 @@ from ostiary.broker.last_evidence import LastEvidences
 from ostiary.broker.memory import Memory
 from ostiary.broker.open_storage import anchor_identity, open_storage
 from ostiary.broker.outside import Outside
+from ostiary.broker.proposal_lists import ProposalLists
 from ostiary.broker.proposal_records import ProposalRecords
 from ostiary.broker.session_records import SessionRecords
 from ostiary.broker.shelf import Shelf
@@ -112,6 +113,7 @@ def make_cas(
     anchors = Anchors.of(roots)
     vaults = KeyVaults(outside, random=random)
     sessions = SessionRecords(store, vaults.fetch)
+    proposals = ProposalRecords(store)
     leaf = entry(Kind.CAS_STARTED, {"version": __version__, "roots": len(roots)}, now(), random)
     _log_start(store, sessions, leaf, random)
     return Cas(
@@ -125,7 +127,8 @@ def make_cas(
         configurations=Memory(
             store, capacity=MAX_CACHED_BYTES, size=lambda configuration: configuration.size_bytes + OVERHEAD_BYTES
         ),
-        proposals=ProposalRecords(store),
+        proposals=proposals,
+        lists=ProposalLists(proposals),
         readers=Memory(store, capacity=MAX_CACHED_READERS, size=lambda readers: readers.size),
         webhooks=Webhooks(outside, webhook_hosts),
         verifier=Verifier(roots, aks),

@@ -10,17 +10,19 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from ostiary.board import Caller, Operation, authorize
+from ostiary.board import Caller, Operation, admits
 from ostiary.board.proposal import State
 from ostiary.board.risk import risks
-from ostiary.broker.admission import readers_of
+from ostiary.broker.admission import access_policy_of, readers_of
 from ostiary.broker.cas import Cas
 from ostiary.broker.decide import settle
 from ostiary.broker.proposal import Proposal, Seat, format_time, standing
+from ostiary.broker.proposal_lists import Difference, Listed, Turn
 from ostiary.broker.proposal_records import NO_PROPOSAL, Entry, indexed
-from ostiary.errors import IdentityRequiredError, InputError, NotFoundError, RefusedError
+from ostiary.errors import IdentityRequiredError, InputError, NotFoundError
 from ostiary.session import ParsedSession
 from ostiary.session.diff import differences
 from ostiary.session.model import Session
@@ -29,6 +31,8 @@ MAX_WAIT_SECONDS = 50.0
 """For how long a list may be waited for; a longer wait ends here, as the connection would."""
 LISTED_AT_ONCE = 1024
 """Proposals that are looked at for one list before others have their turn."""
+MAX_CHANGED = 64
+"""Changed proposals of which it is asked whether they belong to a list; of more it is made anew."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -40,9 +44,9 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
     its current version. For anybody else the answer is that for an id that never was: NotFoundError.
     """
     # Before anything is done for it, and again, as what was due may change who is asked.
-    await _check_may_see(cas, cas.proposals.require(require_id(proposal_id)), caller)
+    await _require_sight(cas, indexed(cas.proposals.require(require_id(proposal_id))), caller)
     proposal = await settle(cas, proposal_id)
-    await _check_may_see(cas, proposal, caller)
+    await _require_sight(cas, indexed(proposal), caller)
     parsed = await cas.proposals.version(proposal)
     before = await _predecessor(cas, proposal)
     # On a thread: comparing large sessions takes a while, and others would wait.
@@ -67,10 +71,18 @@ def _meaning(before: Session | None, after: Session) -> dict[str, Any]:
     }
 
 
-async def _check_may_see(cas: Cas, proposal: Proposal, caller: Caller | None) -> None:
-    sight = _Sight(cas, caller)
-    if not sight.may_see(indexed(proposal), await sight.look(proposal.facts.session)):
-        raise NotFoundError("Proposal not found", NO_PROPOSAL)
+async def _require_sight(cas: Cas, entry: Entry, caller: Caller | None) -> None:
+    """Raise NotFoundError for who may not see it. The session's key vault is asked where that takes a value from it."""
+    if _is_party(entry, caller):
+        return
+    if _has_readers(entry):
+        await cas.sessions.prepare(entry.session)
+        current = cas.sessions.current(entry.session)
+        if current is not None:
+            policy = access_policy_of(cas, current).thing
+            if admits(Operation.READ, policy, creator=current.creator, caller=caller):
+                return
+    raise NotFoundError("Proposal not found", NO_PROPOSAL)
 
 
 def require_id(text: str) -> str:
@@ -120,33 +132,73 @@ class Query:
     closed: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """shown: summaries, each JSON. cursor: it changes whenever the list does."""
-
-    shown: tuple[bytes, ...]
-    cursor: str
-
-
 async def list_proposals(
     cas: Cas, query: Query, *, caller: Caller | None, after: str | None, wait_seconds: float
 ) -> Listed:
     """The proposals that `query` asks for and the caller may see, as in `read_proposal`; the others are left out.
 
-    after: the cursor of a list that the caller has: if it is that list still, the answer comes when it is not any more,
-    or after `wait_seconds`. So whoever asks again with the cursor of each answer misses no change that lasts.
+    No key vault is asked: who may read only by what lies in one is not shown the proposal here.
+    after: the cursor of a list that the caller has: if it is that list still, the answer comes when a change of a
+    proposal makes it another, or after `wait_seconds`. A list is as of the request, or of a later change; so whoever
+    asks again with the cursor of each answer misses no change that lasts.
     """
     end = time.monotonic() + min(wait_seconds, MAX_WAIT_SECONDS)
-    member = _member_of(query, caller)
+    asked = _Asked(query=query, member=_member_of(query, caller), caller=caller)
+    turn = Turn.ASKED
     while True:
-        version = cas.proposals.stamp()
-        listed = await _list(cas, query, member, caller)
+        seen = cas.proposals.pending()
+        listed = await cas.lists.one_for_all((turn, asked), partial(_list, cas, asked, turn))
         if after is None or listed.cursor != after or time.monotonic() >= end:
             return listed
-        while cas.proposals.stamp() == version:
+        if not await _changes(cas, asked, listed, seen, end):
+            return listed
+        turn = Turn.WAITED
+
+
+async def _changes(cas: Cas, asked: _Asked, listed: Listed, seen: Sequence[Entry], end: float) -> bool:
+    """Wait until a change of a proposal may have made it another list; False: none did until `end`, or too many wait.
+
+    seen: what was pending before the list was made. end: in the clock of time.monotonic.
+    """
+    key = None if asked.caller is None else asked.caller.key_hash
+    while True:
+        stamp = cas.proposals.stamp()
+        pending = cas.proposals.pending()
+        if pending is not seen:
+            if await _concerns(cas, asked, listed, cas.lists.difference(seen, pending)):
+                return True
+            seen = pending
+        while cas.proposals.stamp() == stamp:
             left = end - time.monotonic()
-            if left <= 0 or not await cas.proposals.change(left):
-                return listed
+            if left <= 0 or not await cas.lists.change(key, left):
+                return False
+
+
+async def _concerns(cas: Cas, asked: _Asked, listed: Listed, difference: Difference) -> bool:
+    """Whether the list may be another one: a proposal in it is not what it was, or another one belongs to it."""
+    if len(difference.gone) > MAX_CHANGED or len(difference.come) > MAX_CHANGED:
+        return True
+    if any(entry.shown in listed.shown for entry in difference.gone):
+        return True
+    sight = _Sight(cas, asked.caller)
+    came = [entry for entry in difference.come if asked.selects(entry)]
+    # Those that were closed are found by their ids alone.
+    closed = asked.query.closed and any(entry.session == asked.query.session for entry in difference.gone)
+    return closed or any([await sight.sees(entry) for entry in came])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What somebody asks for. member: SHA-256 of the key that `waiting_for` means."""
+
+    query: Query
+    member: bytes | None
+    caller: Caller | None
+
+    def selects(self, entry: Entry) -> bool:
+        """Whether a pending proposal is asked for."""
+        session, member = self.query.session, self.member
+        return (session is None or entry.session == session) and (member is None or entry.waits_for(member))
 
 
 def _member_of(query: Query, caller: Caller | None) -> bytes | None:
@@ -163,35 +215,15 @@ def _member_of(query: Query, caller: Caller | None) -> bytes | None:
     return bytes.fromhex(member)
 
 
-def _selected(cas: Cas, query: Query, member: bytes | None) -> Sequence[Entry]:
+def _selected(cas: Cas, asked: _Asked) -> Sequence[Entry]:
     """Those that are asked for, whoever asks; those that are closed come first, they are the older ones."""
-    records, session = cas.proposals, query.session
+    records, session, member = cas.proposals, asked.query.session, asked.member
     if session is None:
-        if query.closed:
+        if asked.query.closed:
             raise InputError("state=all lists the proposals of one session; add session=NAME")
         return records.pending() if member is None else records.waiting_for(member)
-    closed = _closed(cas, session) if query.closed else ()
-    return [entry for entry in (*closed, *records.pending_of(session)) if member is None or entry.waits_for(member)]
-
-
-async def _list(cas: Cas, query: Query, member: bytes | None, caller: Caller | None) -> Listed:
-    sight = _Sight(cas, caller)
-    now = cas.now()
-    shown, marks = [], []
-    for number, entry in enumerate(_selected(cas, query, member), 1):
-        if number % LISTED_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        known = sight.views.get(entry.session) or await sight.look(entry.session)
-        # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
-        if sight.may_see(entry, known) and _stands(entry, known, now):
-            shown.append(entry.shown)
-            marks.append(entry.mark)
-    return Listed(shown=tuple(shown), cursor=hashlib.sha256(b"".join(marks)).hexdigest()[:32])
-
-
-def _stands(entry: Entry, view: View, now: datetime) -> bool:
-    state = standing(entry.state, predecessor=entry.predecessor, expires=entry.expires, current=view.current, now=now)
-    return state is entry.state
+    closed = _closed(cas, session) if asked.query.closed else ()
+    return [entry for entry in (*closed, *records.pending_of(session)) if asked.selects(entry)]
 
 
 def _closed(cas: Cas, session: str) -> list[Entry]:
@@ -199,43 +231,99 @@ def _closed(cas: Cas, session: str) -> list[Entry]:
     return [indexed(one) for one in found if one is not None and not one.state.is_pending]
 
 
+async def _list(cas: Cas, asked: _Asked, turn: Turn) -> Listed:
+    entries = _selected(cas, asked)
+    sight = _Sight(cas, asked.caller)
+    async with cas.lists.turn(turn):
+        listed = await _shown(cas, entries, sight)
+    if not sight.unknown:
+        return listed
+    # Not while others wait for their lists: it may take long, of sessions that are large or have variables.
+    await sight.learn()
+    async with cas.lists.turn(turn):
+        return await _shown(cas, entries, sight)
+
+
+async def _shown(cas: Cas, entries: Sequence[Entry], sight: _Sight) -> Listed:
+    now = cas.now()
+    shown, marks = [], []
+    for number, entry in enumerate(entries, 1):
+        if number % LISTED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        # What is over, and not closed in the store yet, is not listed as open; a moment later it is closed.
+        if sight.may_see(entry) and await sight.stands(entry, now):
+            shown.append(entry.shown)
+            marks.append(entry.mark)
+    return Listed(shown=tuple(shown), cursor=hashlib.sha256(b"".join(marks)).hexdigest()[:32])
+
+
 # --- who may see what ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """readable: the session's current version admits the caller to read it. current: the hash of that version."""
+def _is_party(entry: Entry, caller: Caller | None) -> bool:
+    """Whether the caller is asked, or proposed it."""
+    return caller is not None and (caller.key_hash == entry.proposer or entry.asks(caller.key_hash))
 
-    readable: bool
-    current: bytes | None
+
+def _has_readers(entry: Entry) -> bool:
+    """Whether those who may read the session may see it, too.
+
+    A first version that is not applied is of a session that is not there, or is somebody else's by now.
+    """
+    return entry.predecessor is not None or entry.state is State.APPLIED
 
 
 class _Sight:
-    """What one caller may see, in one request. views: of sessions that were looked at, each once."""
+    """What one caller may see, in one request: each session is looked at once, as of the request or later.
+
+    unknown: sessions of which it is to be learned who may read them.
+    """
 
     def __init__(self, cas: Cas, caller: Caller | None) -> None:
         self._cas = cas
         self._caller = caller
-        self._key = None if caller is None else caller.key_hash
-        self.views: dict[str, View] = {}
+        self._now = cas.now()
+        self._readable: dict[str, bool] = {}
+        self._current: dict[str, bytes | None] = {}
+        self.unknown: dict[str, None] = {}
 
-    async def look(self, session: str) -> View:
-        readers = await readers_of(self._cas, session)
-        try:
-            authorize(Operation.READ, readers.policy, session=session, creator=readers.creator, caller=self._caller)
-        except RefusedError:
-            readable = False
-        else:
-            readable = True
-        self.views[session] = view = View(readable=readable, current=readers.session_hash)
-        return view
+    def may_see(self, entry: Entry) -> bool:
+        """Whether the caller is asked, proposed it, or may read the session, as far as that is known."""
+        # In this order, as what the entry says costs nothing.
+        return _is_party(entry, self._caller) or (_has_readers(entry) and self._may_read(entry.session))
 
-    def may_see(self, entry: Entry, view: View) -> bool:
-        """Whether the caller is asked, proposed it, or may read the session.
+    def _may_read(self, session: str) -> bool:
+        known = self._readable.get(session)
+        if known is not None:
+            return known
+        readers = self._cas.readers.recall(session, self._now)
+        if readers is None:
+            self.unknown[session] = None
+            return False
+        readable = self._readable[session] = readers.thing.admit(self._caller)
+        return readable
 
-        A first version that is not applied is of a session that is not there, or is somebody else's by now.
-        """
-        key = self._key
-        if key is not None and (key == entry.proposer or entry.asks(key)):
-            return True
-        return view.readable and (entry.predecessor is not None or entry.state is State.APPLIED)
+    async def learn(self) -> None:
+        """Have nothing unknown any more. One session after the other, for all lists, of which each has its turn."""
+        for session in self.unknown:
+            async with self._cas.lists.turn(Turn.READERS):
+                readers = await readers_of(self._cas, session)
+            self._readable[session] = readers.admit(self._caller)
+        self.unknown.clear()
+
+    async def sees(self, entry: Entry) -> bool:
+        """As `may_see`, and nothing stays unknown."""
+        seen = self.may_see(entry)
+        if not self.unknown:
+            return seen
+        await self.learn()
+        return self.may_see(entry)
+
+    async def stands(self, entry: Entry, now: datetime) -> bool:
+        """Whether it is in the state that it was stored in."""
+        session = entry.session
+        if session not in self._current:
+            self._current[session] = await self._cas.sessions.current_hash(session)
+        current = self._current[session]
+        state = standing(entry.state, predecessor=entry.predecessor, expires=entry.expires, current=current, now=now)
+        return state is entry.state

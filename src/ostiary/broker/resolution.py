@@ -79,9 +79,13 @@ class Resolution:
         random: Callable[[int], bytes],
         now: datetime,
         renewing: bool = True,
+        vaulted: bool = True,
         errands: Errands | None = None,
     ) -> None:
         """renewing: make anew what is due. Else values are taken as they are, and `renewals` stays empty.
+
+        vaulted: use what sessions keep in key vaults. Else that cannot be had, whatever was looked at before, so that
+        all who resolve by the same records find the same.
 
         errands: what was fetched from outside; None: nothing may be, because nobody was admitted yet.
         """
@@ -89,6 +93,7 @@ class Resolution:
         self._random = random
         self._now = now
         self._renewing = renewing
+        self._vaulted = vaulted
         self._errands = errands
         self._expect: dict[Expect, None] = {}
         self._looked_at: dict[str, Mapping[str, Value]] = {}
@@ -117,7 +122,7 @@ class Resolution:
         what `secret` cannot make, StoreError, and Pending (`outside`) if something has to be fetched first.
         """
         self._rest_on(stored.is_current)
-        return self._released(stored, wanted, software_identity, ())
+        return self._released(self._with_usable_values(stored), wanted, software_identity, ())
 
     def session(self, name: str) -> StoredSession:
         """The current version of a session that an import names. Raises ReleaseRefusedError: there is none."""
@@ -246,7 +251,14 @@ class Resolution:
         self._rest_on(stored.is_current)
         # What a key vault gave is good for this time: the version of the record says nothing of the vault.
         self.lasting &= stored.in_vault is None
-        return stored
+        return self._with_usable_values(stored)
+
+    def _with_usable_values(self, stored: StoredSession) -> StoredSession:
+        if self._vaulted or stored.in_vault is None:
+            return stored
+        return stored.without_values(
+            SecretUnavailableError, f"the values of session {stored.parsed.session.name} lie in a key vault"
+        )
 
     def _values(self, stored: StoredSession, imports: Mapping[str, Released]) -> Mapping[str, Value]:
         name = stored.parsed.session.name

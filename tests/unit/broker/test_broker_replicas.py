@@ -304,6 +304,21 @@ def test_who_may_read_there_may_see_proposals_here_and_nobody_else(
     assert listed() == 0
 
 
+def test_what_is_over_by_a_version_made_there_is_not_listed_here(replicas: Replicas, alice: Caller) -> None:
+    """For who needs not be asked whether he may read the session, too; which version is current is kept here."""
+
+    def listed() -> int:
+        found = list_proposals(replicas.here, Query(), caller=alice, after=None, wait_seconds=0)
+        return len(asyncio.run(found).shown)
+
+    first = replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: NONE, update: CREATOR}\n", alice)
+    text = boarded("b", predecessor=first).encode()
+    asyncio.run(propose(replicas.here, text, note="", break_glass=False, caller=alice))
+    assert [listed(), listed()] == [1, 1]
+    replicas.upload("version: '0.3.12'\nname: b\naccess_policy: {read: ANY}\n", alice, first)
+    assert listed() == 0
+
+
 def decided(cas: Cas, person: Person, proposal: str, choice: str = "approve") -> str:
     """A member's decision at one of the services; the state that it led to."""
     shown = asyncio.run(read_proposal(cas, proposal, caller=None))
