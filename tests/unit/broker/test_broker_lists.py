@@ -305,6 +305,23 @@ def test_so_many_sessions_are_settled_at_a_time(
     assert all(board.current(name) for name in names)
 
 
+def test_a_sweep_lets_others_have_their_turn(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("s", "t", "u", "v"):
+        board.propose(boarded(name))
+
+    async def turns() -> int:
+        sweeping = asyncio.create_task(sweep(board.cas))
+        count = 0
+        while not sweeping.done():
+            count += 1
+            await asyncio.sleep(0)
+        return count
+
+    at_once = asyncio.run(turns())
+    monkeypatch.setattr(sweep_module, "SWEPT_AT_ONCE", 2)
+    assert asyncio.run(turns()) == at_once + 2
+
+
 def test_the_sweep_goes_on_beside_a_session_whose_record_cannot_be_read(
     board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,13 @@ def test_a_listed_host_is_told_what_happened(outside: Outside, told: Callable[..
     assert json.loads(body) == DOCUMENT
 
 
+def test_what_was_told_before_anything_is_sent_is_sent_then(outside: Outside, told: Callable[..., Told]) -> None:
+    server = told(200)
+    hooks = Webhooks(outside, hosts(server))
+    hooks.tell((server.server.url,), DOCUMENT)
+    run(hooks, until=lambda: server.count == 1)
+
+
 def test_it_is_tried_again_where_that_may_help(outside: Outside, told: Callable[..., Told]) -> None:
     server = told(503, 429, 204)
     run(Webhooks(outside, hosts(server)), server.server.url, until=lambda: server.count == 3)
