@@ -1,9 +1,10 @@
 """What a board member should look at first: the differences of a proposal that make something weaker. Pure.
 
 Built on `session.diff`, so that a risk is always one of the differences that are shown below it. Guarantees: every
-difference that widens is a risk, whatever section it is in, and so is every change of the policy board, of what a
-program that is attested will do, and of a secret or volume that is there already. Does not guarantee that a version
-without risks is a good one.
+difference that widens is a risk, whatever section it is in, and so is every change that does not narrow of the policy
+board, of what is demanded of evidence, of what a program that is attested will do, new ones and the images that they
+use included, and of a secret or volume that is there already, or that programs which are there may come to use by its
+name. Does not guarantee that a version without risks is a good one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
-from ostiary.session.diff import Difference, Effect, differences
+from ostiary.session.diff import Difference, Effect, differences, image_path, is_generated
 from ostiary.session.model import (
     AccessPolicy,
     CreatorSubject,
@@ -50,10 +51,16 @@ class RiskKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Risk:
-    """One risk. sentence: what the difference means and, where that says too little, why it matters; no secret."""
+    """One risk, and the difference that it is."""
 
     kind: RiskKind
-    sentence: str
+    difference: Difference
+
+    @property
+    def sentence(self) -> str:
+        """What the difference means and, where that says too little, why it matters; no secret."""
+        meaning = self.difference.meaning
+        return f"{meaning}: {_WHY[self.kind]}" if self.kind in _WHY else meaning
 
 
 def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
@@ -68,7 +75,7 @@ def risks(before: Session | None, after: Session) -> tuple[Risk, ...]:
     versions = _Versions(before=start, after=after)
     found = dict.fromkeys((*differences(start, after), *differences(_without_variables(start), after)))
     named = [
-        Risk(kind=kind, sentence=_sentence(kind, difference.meaning))
+        Risk(kind=kind, difference=difference)
         for difference in found
         if (kind := _kind(difference, versions)) is not None
     ]
@@ -82,10 +89,6 @@ _WHY = {
     RiskKind.TOLERATES_DEBUG: "who runs the host can read the memory of its programs",
     RiskKind.HIDDEN_BY_VARIABLE: "whoever gives the variable its value decides what this says",
 }
-
-
-def _sentence(kind: RiskKind, meaning: str) -> str:
-    return f"{meaning}: {_WHY[kind]}" if kind in _WHY else meaning
 
 
 _NO_ACCESS = AccessPolicy(read=(CreatorSubject(),), update=(NoneSubject(),))
@@ -130,15 +133,15 @@ _TABLE: tuple[tuple[re.Pattern[str], frozenset[Effect], RiskKind], ...] = tuple(
         (r"access_policy\.(read|list_sessions)$", _WIDER, RiskKind.WIDENS_READ),
         (r"access_policy", _WIDER, RiskKind.WIDENS_UPDATE),
         (r"creator$", _WIDER, RiskKind.CHANGES_CREATOR),
-        (r"security(\.attestation)?$", _WIDER, RiskKind.WEAKENS_TCB),
-        (r"security\.attestation\.(?!one_time_password)", _WIDER, RiskKind.WEAKENS_TCB),
-        (r"security\.", _WIDER, RiskKind.DROPS_PROTECTION),
+        (r"security(\.attestation)?$", _NOT_NARROWER, RiskKind.WEAKENS_TCB),
+        (r"security\.attestation\.(?!one_time_password)", _NOT_NARROWER, RiskKind.WEAKENS_TCB),
+        (r"security\.", _NOT_NARROWER, RiskKind.DROPS_PROTECTION),
         (r"services\[[^\]]*\]\.attestation$", _WIDER, RiskKind.ADDS_MEASUREMENT),
         (r"services\[", _WIDER, RiskKind.DROPS_PROTECTION),
         (r"services\[[^\]]*\]\.", _NOT_NARROWER, RiskKind.CHANGES_PROGRAM),
-        (r"images\[[^\]]*\]\.provide_secrets$", _WIDER, RiskKind.EXPORTS_SECRET),
+        (r"images\[.*\]\.provide_secrets$", _WIDER, RiskKind.EXPORTS_SECRET),
         (r"images\[", _WIDER, RiskKind.DROPS_PROTECTION),
-        (r"images\[[^\]]*\]\.", _NOT_NARROWER, RiskKind.CHANGES_PROGRAM),
+        (r"images\[", _NOT_NARROWER, RiskKind.CHANGES_PROGRAM),
         (r"secrets\[[^\]]*\]\.export_public$", _WIDER, RiskKind.EXPORTS_SECRET_PUBLICLY),
         (r"(secrets|volumes)\[[^\]]*\]\.export$", _WIDER, RiskKind.EXPORTS_SECRET),
         (r"volumes\[", _WIDER, RiskKind.DROPS_PROTECTION),
@@ -172,12 +175,35 @@ class _Versions:
 
     @cached_property
     def coming_or_going(self) -> frozenset[str]:
-        """Secrets and volumes that are new, or gone: nothing that was there becomes another."""
+        """Secrets and volumes that are new, or gone: nothing that was there becomes another.
+
+        Without new secrets whose values somebody chooses, where programs that are there may use whatever has a name.
+        """
         old, new = (
             {f"secrets[{one.name}]" for one in session.secrets} | {f"volumes[{one.name}]" for one in session.volumes}
             for session in (self.before, self.after)
         )
-        return frozenset(old ^ new)
+        chosen = {f"secrets[{one.name}]" for one in self.after.secrets if not is_generated(one)}
+        return frozenset((old ^ new) - (chosen if self._uses_any_secret else set()))
+
+    @cached_property
+    def _uses_any_secret(self) -> bool:
+        """Whether a service of both versions has files made of what is there, with every secret that they name."""
+        known = {service.name for service in self.before.services}
+        used = {service.image_name for service in self.after.services if service.name in known}
+        return any(
+            image.name in used
+            and image.provide_secrets is None
+            and any(file.content is None for file in image.injection_files)
+            for image in self.after.images
+        )
+
+    @cached_property
+    def unused_images(self) -> frozenset[str]:
+        """Paths of images that do nothing, as no service uses them; should one do so one day, that is a change."""
+        used = {service.image_name for service in self.after.services}
+        images = (*self.before.images, *self.after.images)
+        return frozenset(image_path(image.name) for image in images if image.name not in used)
 
 
 def _kind(difference: Difference, versions: _Versions) -> RiskKind | None:
@@ -196,6 +222,8 @@ def _kind(difference: Difference, versions: _Versions) -> RiskKind | None:
         case RiskKind.ADDS_MEASUREMENT | RiskKind.DROPS_PROTECTION:
             return versions.services.get(difference.path, kind)
         case RiskKind.CHANGES_SECRET | RiskKind.CHANGES_VOLUME if difference.path in versions.coming_or_going:
+            return None
+        case RiskKind.CHANGES_PROGRAM if difference.path.partition("]")[0] + "]" in versions.unused_images:
             return None
         case _:
             return kind

@@ -3,36 +3,44 @@
 Guarantees: two sessions that allow, give and demand the same have no differences, whatever their predecessors and the
 order of what has none, except that other words for what a policy board decides are told; any other change has at least
 one, a member that no rule here knows included. What cannot be compared, as it stands behind a configuration variable or
-in a nested rule, counts as widening when it is new; so do the lists of variants of a session that admits over MAX_SPLIT
-programs by them. So the differences are no more than the session has parts, and whoever decides about a session that a
-stranger wrote has them in time.
-No sentence holds the value of a secret, of an environment variable or of a file.
+in a nested rule, counts as widening when it is new; so do the lists of variants of a session that would take over
+MAX_SPLIT values to tell one by one. So the differences are no more than the session has parts, and whoever decides
+about a session that a stranger wrote has them in time.
+What is added is told with all that it holds, as it may have been there in an earlier version; so is an image that no
+service used. Measurements, hashes, commands and names are told whole. No sentence holds the value of a secret, of an
+environment variable or of a file.
 Does not guarantee: that two measurements are not the same program, or that a narrower session still works.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
 from itertools import product
 from math import prod
 from typing import Protocol, TypeVar
 
 from ostiary.session.base58 import encode_key_hash
-from ostiary.session.duration import format_duration
-from ostiary.session.findings import quote
+from ostiary.session.duration import show_duration
 from ostiary.session.model import (
+    AadTokenSecret,
+    AkvSecret,
     AnySubject,
     BoardMember,
     CertificateHashSubject,
     CreatorSubject,
     HostArgument,
+    HostVariable,
     Image,
     ImageVolume,
+    ImportedSecret,
     ImportedVolume,
     InjectionFile,
     KeySubject,
@@ -40,6 +48,7 @@ from ostiary.session.model import (
     NoneSubject,
     PolicyBoard,
     PublicKeySecret,
+    RemoteCas,
     RuleSubject,
     Secret,
     Security,
@@ -58,15 +67,19 @@ from ostiary.session.model import (
     Volume,
     VolumeExport,
 )
+from ostiary.session.node import escape
 from ostiary.session.pem import certificate_key_hash
+from ostiary.session.placeholder import Template
 from ostiary.session.tee import EVENTS
 
-_SHOWN_DIGITS = 16
 _MAX_SVN = 0xFFFF
 _MAX_VMPL = 3
-MAX_SPLIT = 1000
-"""Ways to be admitted that the lists of a session's variants are split into; above, lists are compared as a whole."""
+MAX_SPLIT = 2000
+"""Values in the ways to be admitted that the lists of a session's variants are split into; above, lists are compared as
+a whole."""
 _WORD = re.compile(r"[A-Za-z0-9._~-]+")
+_STEP = re.compile(r"[A-Za-z0-9._~:/@+-]+")
+_TO_QUOTE = re.compile(r"[\s'\"\\]|^$")
 
 
 class Effect(IntEnum):
@@ -83,7 +96,9 @@ class Effect(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One change. path: as in `services[web].attestation`, elements by name. meaning: one sentence."""
+    """One change. path: as in `services[web].attestation`, elements by name, a name of other than plain characters as
+    a JSON string. meaning: one sentence.
+    """
 
     effect: Effect
     path: str
@@ -96,8 +111,8 @@ class Difference:
 def differences(before: Session, after: Session) -> tuple[Difference, ...]:
     """What `after` means beside `before`, by effect, then in the order of the session language."""
     found = [
-        *_services(before.services, after.services, whole=max(_programs(before), _programs(after)) > MAX_SPLIT),
-        *_images(before.images, after.images),
+        *_services(before.services, after.services, whole=max(_values(before), _values(after)) > MAX_SPLIT),
+        *_images(before, after),
         *_secrets(before.secrets, after.secrets),
         *_volumes(before.volumes, after.volumes),
         *_access(before, after),
@@ -122,6 +137,7 @@ def _services(before: Sequence[Service], after: Sequence[Service], *, whole: boo
     old, new = _by_name(before), _by_name(after)
     for name in _added(old, new):
         yield _widens(f"services[{name}]", f"adds service {name}, {_admitted(new[name], whole=whole)}")
+        yield from _behaviour(Service(name=name), new[name])
     for name in _added(new, old):
         yield _narrows(f"services[{name}]", f"removes service {name}")
     for name in _kept(old, new):
@@ -129,20 +145,31 @@ def _services(before: Sequence[Service], after: Sequence[Service], *, whole: boo
 
 
 def _admitted(service: Service, *, whole: bool) -> str:
-    count = len(_admissions(service.attestation)) + len(_guests(service.attestation, whole=whole))
-    return f"which admits {_count(count, 'program')}" if count else "which asks for no evidence by itself"
+    admitted = [*_admissions(service.attestation), *_guests(service.attestation, whole=whole)]
+    if not admitted:
+        return "which asks for no evidence by itself"
+    return f"which admits {_count(len(admitted), 'program')}: {'; '.join(str(one) for one in admitted)}"
 
 
 def _service(before: Service, after: Service, *, whole: bool) -> Iterator[Difference]:
-    what, path = f"service {after.name}", f"services[{after.name}]"
     yield from _attestation(before, after, whole=whole)
+    yield from _behaviour(before, after)
+
+
+def _behaviour(before: Service, after: Service) -> Iterator[Difference]:
+    """All but the attestation."""
+    what, path = f"service {after.name}", f"services[{after.name}]"
     if before.command != after.command:
-        shown = f"{quote(_command(before))} becomes {quote(_command(after))}"
-        yield _changes(f"{path}.command", f"changes the command of {what}: {shown}")
+        old, new = _command(before), _command(after)
+        yield _changes(f"{path}.command", f"changes the command of {what}: {old} becomes {new}")
     yield from _environment(before, after)
     yield from _restriction(before.platforms, after.platforms, f"{path}.platforms", f"the platforms of {what}")
-    old, new = before.one_time_password_shared_secret, after.one_time_password_shared_secret
-    yield from _guard(old, new, f"{path}.one_time_password_shared_secret", f"one-time passwords of {what}")
+    yield from _guard(
+        before.one_time_password_shared_secret,
+        after.one_time_password_shared_secret,
+        f"{path}.one_time_password_shared_secret",
+        f"one-time passwords of {what}",
+    )
     main = f"the main file system of {what}"
     yield from _rollback(before.fspf_update_policy, after.fspf_update_policy, f"{path}.fspf_update_policy", main)
     if before.fspf_path is not None and after.fspf_path is not None:
@@ -154,7 +181,15 @@ def _service(before: Service, after: Service, *, whole: bool) -> Iterator[Differ
 
 
 def _command(service: Service) -> str:
-    return " ".join(f"@@{word.position}" if isinstance(word, HostArgument) else str(word) for word in service.command)
+    """Words as a shell would need them, so that no two commands look the same."""
+    return _quote(" ".join(_command_word(word) for word in service.command)) if service.command else "nothing"
+
+
+def _command_word(word: Template | HostArgument) -> str:
+    if isinstance(word, HostArgument):
+        return f"@@{word.position}"
+    text = str(word)
+    return shlex.quote(text) if _TO_QUOTE.search(text) else text
 
 
 def _environment(before: Service, after: Service) -> Iterator[Difference]:
@@ -162,8 +197,10 @@ def _environment(before: Service, after: Service) -> Iterator[Difference]:
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             verb = "changes" if name in old and name in new else "adds" if name in new else "removes"
-            path = f"services[{after.name}].environment.{name}"
-            yield _changes(path, f"{verb} the environment variable {name} of service {after.name}")
+            value = new.get(name)
+            host = f", to what the host says in {_name(value.name)}" if isinstance(value, HostVariable) else ""
+            path = f"services[{after.name}].environment.{_step(name)}"
+            yield _changes(path, f"{verb} the environment variable {_name(name)} of service {after.name}{host}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,14 +258,18 @@ def _guests(variants: Iterable[Variant | TeeVariant | Variable], *, whole: bool)
     return guests
 
 
-def _programs(session: Session) -> int:
-    """How many programs the variants of a session for other TEEs than SGX admit, each list of values split."""
+def _values(session: Session) -> int:
+    """How many values tell what the variants of a session for other TEEs than SGX admit, each list of values split."""
     variants = (variant for service in session.services for variant in service.attestation)
     return sum(
-        prod(map(len, _choices(variant.factors)))
+        _split_values(_choices(variant.factors))
         for variant in variants
         if isinstance(variant, TeeVariant) and isinstance(variant.factors, TeeFactors)
     )
+
+
+def _split_values(choices: list[list[frozenset[bytes | Variable]]]) -> int:
+    return prod(map(len, choices)) * sum(len(each[0]) for each in choices if each)
 
 
 def _choices(factors: TeeFactors) -> list[list[frozenset[bytes | Variable]]]:
@@ -354,24 +395,37 @@ def _signer(signer: Signer | Variable) -> str:
 # --- images and volumes ----------------------------------------------------------------------------------------------
 
 
-def _images(before: Sequence[Image], after: Sequence[Image]) -> Iterator[Difference]:
-    old, new = _by_name(before), _by_name(after)
+def image_path(name: str) -> str:
+    """The path of an image; those of its parts begin with it and a point."""
+    return f"images[{_step(name)}]"
+
+
+def _images(before: Session, after: Session) -> Iterator[Difference]:
+    old, new = _by_name(before.images), _by_name(after.images)
+    was_used, is_used = ({service.image_name for service in session.services} for session in (before, after))
     for name in _added(old, new):
-        yield _changes(f"images[{name}]", f"adds image {name}")
+        yield _changes(image_path(name), f"adds image {_name(name)}")
+        yield from _image(Image(name=name), new[name])
     for name in _added(new, old):
-        yield _changes(f"images[{name}]", f"removes image {name}")
+        yield _changes(image_path(name), f"removes image {_name(name)}")
     for name in _kept(old, new):
-        yield from _image(old[name], new[name])
+        if name in is_used and name not in was_used:
+            # What nobody used nobody had reason to look at.
+            yield _changes(image_path(name), f"uses image {_name(name)}, which no service used before")
+            yield from _image(Image(name=name), new[name])
+        else:
+            yield from _image(old[name], new[name])
 
 
 def _image(before: Image, after: Image) -> Iterator[Difference]:
-    what, path = f"image {after.name}", f"images[{after.name}]"
+    what, path = f"image {_name(after.name)}", image_path(after.name)
     yield from _files(before.injection_files, after.injection_files, what, f"{path}.injection_files")
     yield from _mounts(before.volumes, after.volumes, what, f"{path}.volumes")
     old, new = before.provide_secrets, after.provide_secrets
     if (old is None) != (new is None) or frozenset(old or ()) != frozenset(new or ()):
         shown = "every secret" if new is None else ", ".join(new) or "no secret"
-        yield _widens(f"{path}.provide_secrets", f"provides other secrets to the programs of {what}: {shown}")
+        make = _narrows if new == () else _widens
+        yield make(f"{path}.provide_secrets", f"provides other secrets to the programs of {what}: {shown}")
     yield from _others(before, after, frozenset({"injection_files", "volumes", "provide_secrets"}), what, path)
 
 
@@ -380,12 +434,12 @@ def _files(
 ) -> Iterator[Difference]:
     old, new = {file.path: file for file in before}, {file.path: file for file in after}
     for name in _added(old, new):
-        yield _changes(f"{path}[{name}]", f"adds injection file {name} to {image}")
+        yield _changes(f"{path}[{_step(name)}]", f"adds injection file {_name(name)} to {image}{_injected(new[name])}")
     for name in _added(new, old):
-        yield _changes(f"{path}[{name}]", f"removes injection file {name} from {image}")
+        yield _changes(f"{path}[{_step(name)}]", f"removes injection file {_name(name)} from {image}")
     for name in _kept(old, new):
         first, second = old[name].permission, new[name].permission
-        what, at = f"injection file {name} of {image}", f"{path}[{name}]"
+        what, at = f"injection file {_name(name)} of {image}", f"{path}[{_step(name)}]"
         if first != second:
             effect = Effect.WIDER if second & ~first else Effect.NARROWER
             meaning = f"changes the permission of {what}: 0o{first:o} becomes 0o{second:o}"
@@ -393,14 +447,25 @@ def _files(
         yield from _others(old[name], new[name], frozenset({"permission"}), what, at)
 
 
+def _injected(file: InjectionFile) -> str:
+    """What else a file does than having a content."""
+    permission = "" if file.permission == InjectionFile.permission else f", permission 0o{file.permission:o}"
+    return permission if file.content is not None else f"{permission}, made of the file that is there"
+
+
 def _mounts(before: Sequence[ImageVolume], after: Sequence[ImageVolume], image: str, path: str) -> Iterator[Difference]:
     old, new = {mount.path: mount for mount in before}, {mount.path: mount for mount in after}
     for name in _added(old, new):
-        yield _changes(f"{path}[{name}]", f"mounts volume {new[name].name} at {name} in {image}")
+        policy = new[name].update_policy
+        make = _widens if policy == _UNPROTECTED else _changes
+        shown = "" if policy == ImageVolume.update_policy else f" ({policy})"
+        meaning = f"mounts volume {new[name].name} at {_name(name)} in {image}{shown}"
+        yield make(f"{path}[{_step(name)}]", meaning)
     for name in _added(new, old):
-        yield _changes(f"{path}[{name}]", f"does not mount volume {old[name].name} at {name} in {image} any more")
+        meaning = f"does not mount volume {old[name].name} at {_name(name)} in {image} any more"
+        yield _changes(f"{path}[{_step(name)}]", meaning)
     for name in _kept(old, new):
-        what, at = f"the volume at {name} in {image}", f"{path}[{name}]"
+        what, at = f"the volume at {_name(name)} in {image}", f"{path}[{_step(name)}]"
         yield from _rollback(old[name].update_policy, new[name].update_policy, f"{at}.update_policy", what)
         yield from _others(old[name], new[name], frozenset({"update_policy"}), what, at)
 
@@ -410,7 +475,7 @@ def _volumes(
 ) -> Iterator[Difference]:
     old, new = _by_name(before), _by_name(after)
     for name in _added(old, new):
-        yield _changes(f"volumes[{name}]", f"adds volume {name}")
+        yield from _added_volume(new[name], f"volumes[{name}]")
     for name in _added(new, old):
         yield _changes(f"volumes[{name}]", f"removes volume {name}")
     for name in _kept(old, new):
@@ -420,7 +485,34 @@ def _volumes(
             yield from _recorded(first, second, path, f"volume {name}")
             yield from _others(first, second, frozenset({"exports"}), f"volume {name}", path)
         elif first != second:
-            yield _changes(path, f"changes where volume {name} comes from")
+            origins = f"{_origin(first)} becomes {_origin(second)}"
+            yield _changes(path, f"changes where volume {name} comes from: {origins}")
+            if isinstance(second, Volume):
+                yield from _given(second, path)
+
+
+def _added_volume(volume: Volume | ImportedVolume, path: str) -> Iterator[Difference]:
+    """A volume that an earlier version had comes back with what is on it."""
+    if isinstance(volume, ImportedVolume):
+        yield _changes(path, f"adds volume {volume.name}, {_origin(volume)}")
+        return
+    files = "" if volume.files == Volume.files else f", {volume.files}"
+    yield _changes(path, f"adds volume {volume.name}{files}")
+    yield from _given(volume, path)
+
+
+def _given(volume: Volume, path: str) -> Iterator[Difference]:
+    """What a volume has that it did not have as a volume of this session."""
+    yield from _exports((), volume.exports, f"volume {volume.name}", path)
+    if volume.fspf_key is not None or volume.fspf_tag is not None:
+        yield _widens(path, f"gives volume {volume.name} a key and a state, whatever was recorded of it before")
+
+
+def _origin(volume: Volume | ImportedVolume) -> str:
+    if isinstance(volume, Volume):
+        return "of this session"
+    version = f" version {_shown(volume.session_hash)}" if volume.session_hash else ""
+    return f"imported from session {volume.session}{version} as {volume.volume}"
 
 
 def _rollback(old: str, new: str, path: str, what: str) -> Iterator[Difference]:
@@ -447,7 +539,7 @@ def _recorded(before: Volume | Service, after: Volume | Service, path: str, what
 def _secrets(before: Sequence[Secret], after: Sequence[Secret]) -> Iterator[Difference]:
     old, new = _by_name(before), _by_name(after)
     for name in _added(old, new):
-        yield _changes(f"secrets[{name}]", f"adds secret {name}, {_kind(new[name])}")
+        yield _changes(f"secrets[{name}]", f"adds secret {name}, {_kind(new[name])}{_described_secret(new[name])}")
         yield from _published(name, before=False, after=new[name].export_public)
         yield from _exports((), new[name].exports, f"secret {name}", f"secrets[{name}]")
     for name in _added(new, old):
@@ -461,7 +553,8 @@ def _secret(before: Secret, after: Secret) -> Iterator[Difference]:
     yield from _published(name, before=before.export_public, after=after.export_public)
     yield from _exports(before.exports, after.exports, what, path)
     if type(before) is not type(after):
-        yield _changes(path, f"makes {what} another one: {_kind(before)} becomes {_kind(after)}")
+        becomes = f"{_kind(before)} becomes {_kind(after)}{_described_secret(after)}"
+        yield _changes(path, f"makes {what} another one: {becomes}")
     else:
         if before.value != after.value:
             which = "an" if before.value is None else "another"
@@ -491,7 +584,7 @@ def _target(target: object) -> str:
         return f"all sessions of namespace {target.namespace or '/'}"
     if isinstance(target, SessionTarget):
         version = f" version {_shown(target.session_hash)}" if target.session_hash else ""
-        return f"session {target.session}{version}" + (f" of CAS {target.cas.url}" if target.cas else "")
+        return f"session {target.session}{version}" + (f" of CAS {_shown(target.cas)}" if target.cas else "")
     if isinstance(target, VolumeExport):
         version = f" version {_shown(target.session_hash)}" if target.session_hash else ""
         alias = f" as {target.volume_alias}" if target.volume_alias else ""
@@ -518,6 +611,28 @@ _KINDS = {
 
 def _kind(secret: Secret) -> str:
     return _KINDS.get(type(secret).__name__, type(secret).__name__)
+
+
+def is_generated(secret: Secret) -> bool:
+    """Whether the service makes the value, so that nobody chooses it."""
+    elsewhere = AadTokenSecret | AkvSecret | ImportedSecret | PublicKeySecret
+    return secret.value is None and not isinstance(secret, elsewhere)
+
+
+def _described_secret(secret: Secret) -> str:
+    """What is said of it beyond its kind: every member that may be shown, and whether its value is given."""
+    members = ((member, getattr(secret, member.name)) for member in fields(secret) if member.repr)
+    told = {member.name: value for member, value in members if value != member.default}
+    shown = [
+        f"{name} {_short(value)}"
+        for name, value in told.items()
+        if name not in _SECRET_HANDLED and value is not None and _is_short(value)
+    ]
+    shown += [] if secret.value is None else ["with an explicit value"]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+_SECRET_HANDLED = frozenset({"name", "export_public", "exports", "value"})
 
 
 # --- access policy ---------------------------------------------------------------------------------------------------
@@ -580,7 +695,7 @@ def _subject(subject: Subject) -> str:
         case CertificateHashSubject(pem_hash=pem_hash):
             return f"certificate {_shown(pem_hash)}"
         case SignerSubject(spki=spki):
-            return f"signer {_shown(spki[-32:])}"
+            return f"signer {hashlib.sha256(spki).hexdigest()}"
         case RuleSubject(needed=needed, subjects=subjects):
             return f"{needed} of ({_subjects(subjects)})"
         case Variable():
@@ -754,7 +869,7 @@ def _board_rules(before: PolicyBoard, after: PolicyBoard, *, moved: bool) -> Ite
     if before.time_lock != after.time_lock:
         make = _widens if after.time_lock < before.time_lock else _narrows
         old_wait, new_wait = (_period(board.time_lock or None) for board in (before, after))
-        yield make("policy_board.time_lock", f"makes approved changes wait for {new_wait}, before {old_wait}")
+        yield make("policy_board.time_lock", f"makes approved changes wait for {new_wait} instead of {old_wait}")
     if before.on != after.on and not moved:
         old_on, new_on = (", ".join(sorted(board.on)) for board in (before, after))
         yield _changes(
@@ -834,8 +949,16 @@ def _requirements(before: SecurityAttestation, after: SecurityAttestation) -> It
     )
     yield from _grace(before.tcb, after.tcb, f"{path}.tcb")
     yield from _max_age(before.max_age, after.max_age, f"{path}.max_age")
+    if before.url != after.url:
+        # Whoever answers there says what evidence is worth.
+        make = _narrows if after.url is None else _widens
+        shown = f"{_short(before.url)} becomes {_short(after.url)}"
+        yield make(f"{path}.url", f"asks another attestation service: {shown}")
+    if before.certificates != after.certificates:
+        shown = _count(len(after.certificates), "certificate") if after.certificates else "those of Microsoft"
+        yield _widens(f"{path}.certificates", f"trusts other authorities for the attestation service: {shown}")
     handled = frozenset({
-        *("mode", "tolerate", "ignore_advisories", "ignore_all_advisories"),
+        *("mode", "tolerate", "ignore_advisories", "ignore_all_advisories", "url", "certificates"),
         *("must_be_sgx_local", "one_time_password_shared_secret", "tcb", "max_age"),
     })  # fmt: skip
     yield from _others(before, after, handled, path, path)
@@ -867,8 +990,7 @@ def _max_age(
 
 
 def _period(value: timedelta | Variable | None) -> str:
-    """As the language writes it."""
-    return "no time" if value is None else format_duration(value) if isinstance(value, timedelta) else _shown(value)
+    return "no time" if value is None else show_duration(value) if isinstance(value, timedelta) else _shown(value)
 
 
 def _creator(before: str | SignerSubject | None, after: str | SignerSubject | None) -> Iterator[Difference]:
@@ -957,22 +1079,49 @@ def _others(before: object, after: object, handled: frozenset[str], what: str, p
 
 def _is_short(value: object) -> bool:
     """Whether a value is a setting, which may be shown; explicit values of secrets and texts of files are not."""
-    return value is None or isinstance(value, bool | int | str | bytes | timedelta | Variable)
+    if isinstance(value, tuple):
+        return all(isinstance(one, str | IPv4Address | IPv6Address) for one in value)
+    return value is None or isinstance(value, bool | int | str | bytes | timedelta | Variable | RemoteCas)
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_shown(one) for one in value)}]"
     return "nothing" if value is None else _shown(value)
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, bytes):
-        text = value.hex()
-        return text if len(text) <= _SHOWN_DIGITS else f"{text[:_SHOWN_DIGITS]}…"
-    if isinstance(value, Variable):
-        return str(value.placeholder)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return quote(value) if isinstance(value, str) and not _WORD.fullmatch(value) else str(value)
+    """All of a setting."""
+    match value:
+        case bytes():
+            return value.hex()
+        case Variable():
+            return str(value.placeholder)
+        case bool():
+            return "true" if value else "false"
+        case timedelta():
+            return show_duration(value)
+        case RemoteCas():
+            keys = (("key", value.cas_key), ("software key", value.cas_software_key))
+            return " ".join([_name(value.url), *(f"{name} {_shown(key)}" for name, key in keys if key is not None)])
+        case str():
+            return value if _WORD.fullmatch(value) else _quote(value)
+    return str(value)
+
+
+def _quote(text: str) -> str:
+    """All of a text, in quotes, control and invisible characters escaped."""
+    return f'"{escape(text)}"'
+
+
+def _name(text: str) -> str:
+    """What people name files, images and variables, so that no sentence goes on in it."""
+    return text if _STEP.fullmatch(text) else _quote(text)
+
+
+def _step(name: str) -> str:
+    """A name as part of a path: one without brackets and quotes as it is."""
+    return name if _STEP.fullmatch(name) else json.dumps(name)
 
 
 def _count(number: int, noun: str) -> str:

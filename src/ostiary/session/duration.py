@@ -49,3 +49,14 @@ def format_duration(duration: timedelta) -> str:
         if count:
             words.append(f"{count}{unit}{'s' if count > 1 and unit in _COUNTED else ''}")
     return " ".join(words)
+
+
+def show_duration(duration: timedelta) -> str:
+    """Whole seconds for people: `7 days`, `1 h 30 min`."""
+    seconds = duration.days * _DAY + duration.seconds
+    words = []
+    for size, unit in ((_DAY, "day"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count:
+            words.append(f"{count} {unit}{'s' if count > 1 and unit == 'day' else ''}")
+    return " ".join(words) or "0 s"

@@ -112,12 +112,12 @@ FILE = InjectionFile(path="/a", content=parse_template("x"), permission=0o600)
     (replace(SESSION, services=(APP, replace(APP, name="b"))), "adds-measurement",
      "adds service b, which admits 1 program"),
     (app(attestation=(Variant(mrenclave=(A, B)),)), "adds-measurement",
-     "adds 1 measurement to service app: bbbbbbbbbbbbbbbb…"),
+     f"adds 1 measurement to service app: {B.hex()}"),
     (attested(mode="maa", url="https://maa.example"), "weakens-tcb", "attests by mode maa"),
     (attested(tolerate=frozenset({"outdated-tcb"})), "weakens-tcb", "tolerates outdated-tcb"),
     (attested(ignore_advisories=frozenset({"INTEL-SA-00615"})), "weakens-tcb", "ignores INTEL-SA-00615"),
     (attested(ignore_all_advisories=True), "weakens-tcb", "ignores all advisories"),
-    (attested(tcb=TcbRules(grace=timedelta(days=30))), "weakens-tcb", "tolerates an outdated TCB for 30days"),
+    (attested(tcb=TcbRules(grace=timedelta(days=30))), "weakens-tcb", "tolerates an outdated TCB for 30 days"),
     (secret(export_public=True), "exports-secret-publicly", "exports secret k to everyone"),
     (secret(exports=(SessionTarget(session="x"),)), "exports-secret", "exports secret k to session x"),
     (secret(exports=(NamespaceTarget(namespace="n"),)), "exports-secret", "to all sessions of namespace n"),
@@ -219,6 +219,98 @@ def test_what_is_no_risk(after: Session) -> None:
     assert risks(SESSION, after) == ()
 
 
+EVIL = Image(name="evil", injection_files=(replace(FILE, path="/etc/ld.so.preload"),))
+
+
+def told(before: Session | None, after: Session) -> list[tuple[str, str]]:
+    return [(risk.kind.value, risk.sentence) for risk in risks(before, after)]
+
+
+def test_a_new_image_under_a_program_that_is_there_is_a_risk() -> None:
+    """Programs of an image that does not exist get no files, until it does."""
+    dangling = replace(SESSION, services=(replace(APP, image_name="evil"),))
+    preload = ("changes-program", "adds injection file /etc/ld.so.preload to image evil, permission 0o600")
+    assert told(dangling, replace(dangling, images=(EVIL,))) == [("changes-program", "adds image evil"), preload]
+    assert ("changes-program", "removes image img") in told(SESSION, replace(SESSION, images=()))
+    # In two steps: the image first, its use later.
+    stored = replace(SESSION, images=(IMAGE, EVIL))
+    assert told(SESSION, stored) == []
+    used = replace(stored, services=(replace(APP, image_name="evil"),))
+    assert told(stored, used) == [
+        ("changes-program", "changes image_name of service app: img becomes evil"),
+        ("changes-program", "uses image evil, which no service used before"), preload,
+    ]  # fmt: skip
+    # And below a new service, or one by another name.
+    new = replace(APP, name="new", image_name="evil", command=(parse_template("/bin/sh"),))
+    assert {preload, ("changes-program", 'changes the command of service new: nothing becomes "/bin/sh"')} <= set(
+        told(SESSION, replace(SESSION, services=(new,), images=(EVIL,)))
+    )
+
+
+def test_what_an_unused_image_would_give_away_is_a_risk_all_the_same() -> None:
+    new = Image(name="new", provide_secrets=("k",))
+    assert told(SESSION, replace(SESSION, images=(IMAGE, new))) == [
+        ("exports-secret", "provides other secrets to the programs of image new: k")
+    ]
+
+
+def test_an_image_cannot_pass_for_an_unused_one_by_its_name() -> None:
+    unused, used = Image(name="a"), replace(EVIL, name="a].x[b")
+    dangling = replace(SESSION, services=(replace(APP, image_name=used.name),))
+    sentences = [sentence for _, sentence in told(dangling, replace(dangling, images=(unused, used)))]
+    assert sentences == [
+        'adds image "a].x[b"',
+        'adds injection file /etc/ld.so.preload to image "a].x[b", permission 0o600',
+    ]
+
+
+@pytest.mark.parametrize("before", [None, replace(SESSION, volumes=(), secrets=())], ids=["first", "update"])
+def test_exports_of_what_comes_are_risks(before: Session | None) -> None:
+    """What was taken out comes back as it was, for whoever it then goes to."""
+    thief = Volume(name="data", exports=(VolumeExport(session="thief"),))
+    after = replace(SESSION, volumes=(thief,), secrets=(replace(SECRET, exports=(SessionTarget(session="thief"),)),))
+    assert [found for found in told(before, after) if found[0] == "exports-secret"] == [
+        ("exports-secret", "exports secret k to session thief"),
+        ("exports-secret", "exports volume data to session thief (rollback_protected)"),
+    ]
+
+
+def test_a_volume_that_comes_back_with_an_older_state_is_a_risk() -> None:
+    after = replace(SESSION, volumes=(Volume(name="data", fspf_key=A, fspf_tag=A[:16]),))
+    assert ("drops-protection", "gives volume data a key and a state, whatever was recorded of it before") in told(
+        replace(SESSION, volumes=()), after
+    )
+
+
+def test_a_chosen_value_that_comes_back_for_a_program_that_takes_any_is_a_risk() -> None:
+    """Files that are there may name every secret, one that was taken out for a while included."""
+    takes = replace(SESSION, images=(replace(IMAGE, injection_files=(replace(FILE, content=None),)),), secrets=())
+    for chosen in (replace(SECRET, value="x"), ImportedSecret(name="k", session="thief", secret="k")):
+        [(kind, sentence)] = told(takes, replace(takes, secrets=(chosen,)))
+        assert (kind, sentence[:13]) == ("changes-secret", "adds secret k")
+        assert told(UNBOARDED, replace(UNBOARDED, secrets=(SECRET, replace(chosen, name="new")))) == []
+    assert told(takes, replace(takes, secrets=(SECRET,))) == []
+
+
+MAA = {"mode": "maa", "url": "https://a", "certificates": ("a",)}
+
+
+@pytest.mark.parametrize(("before", "after", "kind", "sentence"), [
+    (attested(**MAA), attested(**{**MAA, "url": "https://thief"}), "weakens-tcb",
+     'asks another attestation service: "https://a" becomes "https://thief"'),
+    (attested(**MAA), attested(**{**MAA, "certificates": ("b",)}), "weakens-tcb",
+     "trusts other authorities for the attestation service: 1 certificate"),
+    (secured(service_access_token="ours"), secured(service_access_token="theirs"), "drops-protection",
+     "changes how it demands an access token"),
+    (attested(one_time_password_shared_secret=b"o" * 16), attested(one_time_password_shared_secret=b"t" * 16),
+     "drops-protection", "changes how it demands one-time passwords"),
+    (attested(must_be_sgx_local=True), attested(must_be_sgx_local=VARIABLE), "weakens-tcb",
+     "changes how it demands local attestation"),
+])  # fmt: skip
+def test_another_guard_is_a_risk_as_the_loss_of_one(before: Session, after: Session, kind: str, sentence: str) -> None:
+    assert told(before, after) == [(kind, sentence)]
+
+
 def test_the_worst_comes_first() -> None:
     worse = replace(
         app(attestation=(Variant(mrenclave=(A, B)),), pwd="/x"),
@@ -235,11 +327,15 @@ def test_the_worst_comes_first() -> None:
 def test_a_first_version_is_compared_with_one_that_gives_nothing() -> None:
     """Its board changes nobody's, and its creator may read what it wrote."""
     assert [(risk.kind, risk.sentence) for risk in risks(None, SESSION)] == [
-        ("adds-measurement", "adds service app, which admits 1 program")
+        ("adds-measurement", f"adds service app, which admits 1 program: measurement {A.hex()}"),
+        ("changes-program", "changes image_name of service app: nothing becomes img"),
+        ("changes-program", "adds image img"),
+        ("changes-program", "mounts volume data at /data in image img"),
     ]
     open_to_all = replace(attested(tolerate=frozenset({"debug-mode"})), policy_board=None)
-    assert [risk.kind for risk in risks(None, replace(open_to_all, access_policy=AccessPolicy()))] == [
-        "tolerates-debug", "widens-update", "adds-measurement",
+    found = risks(None, replace(open_to_all, access_policy=AccessPolicy()))
+    assert [risk.kind for risk in found][:4] == [
+        "tolerates-debug", "widens-update", "adds-measurement", "changes-program",
     ]  # fmt: skip
 
 
@@ -255,7 +351,8 @@ def test_the_shortcuts_of_a_first_board_are_risks() -> None:
 
 def test_a_first_board_that_leaves_creating_to_others_changes_no_board() -> None:
     wider = access(create_sessions=(CreatorSubject(),))
-    assert [risk.kind for risk in risks(None, wider)] == ["widens-update", "adds-measurement"]
+    kinds = list(dict.fromkeys(risk.kind for risk in risks(None, wider)))
+    assert kinds == ["widens-update", "adds-measurement", "changes-program"]
 
 
 @pytest.mark.parametrize("hidden", [

