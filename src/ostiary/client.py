@@ -143,11 +143,15 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """What the proposal has come to with a decision. needed, approvals: None where the service does not say."""
+    """What the proposal has come to with a decision. needed, approvals: None where the service does not say.
+
+    apply_after: the end of the time lock, if one runs.
+    """
 
     state: State
     approvals: int | None
     needed: int | None
+    apply_after: datetime | None = None
 
 
 class Client:
@@ -358,6 +362,7 @@ class Client:
             state=state,
             approvals=approvals if isinstance(approvals, int) else None,
             needed=needed if isinstance(needed, int) else None,
+            apply_after=_time(members.get("apply_after")),
         )
 
     @property

@@ -53,9 +53,10 @@ class Shop:
 
     def propose(self, *words: str, **changed: Any) -> str:
         """The id of a new proposal."""
-        printed = self.scone.good("board", "propose", self.file(**changed), *words)
-        assert ID.fullmatch(printed)
-        return printed.strip()
+        shown = self.scone("board", "propose", self.file(**changed), *words)
+        assert (shown.code, [line for line in shown.err.splitlines() if not line.startswith("Note: ")]) == (0, [])
+        assert ID.fullmatch(shown.out)
+        return shown.out.strip()
 
     def decide(self, choice: str, proposal: str, who: str, *words: str) -> Shown:
         return self.scone("board", choice, proposal, "--yes", *key_of(who), *words)
@@ -166,7 +167,9 @@ def test_json_is_for_programs_everywhere(shop: Shop) -> None:
     listed = json.loads(shop.scone.good("board", "list", "--session", shop.name, "--json"))
     assert [one["proposal"] for one in listed["proposals"]] == [proposed["proposal"]]
     counted = json.loads(shop.decide("approve", proposed["proposal"], "alice", "--json").out)
-    assert counted == {"proposal": proposed["proposal"], "state": "open", "approvals": 1, "needed": 2}
+    assert counted == {
+        "proposal": proposed["proposal"], "state": "open", "approvals": 1, "needed": 2, "apply_after": None,
+    }  # fmt: skip
     status = json.loads(shop.scone.good("board", "status", proposed["proposal"], "--json"))
     assert (status["state"], status["approvals"]) == ("open", 1)
     board = json.loads(shop.scone.good("board", "show", shop.name, "--json"))
@@ -206,7 +209,14 @@ def test_show_reads_a_session_or_a_file(shop: Shop) -> None:
     shop.create()
     shown = shop.scone.good("board", "show", shop.name)
     assert shown == shop.scone.good("board", "show", shop.file())
-    assert shown.startswith("2 of 3 members decide together; one may be dishonest, or away\n  alice ")
+    assert shown.startswith("2 of 3 members decide together: one may be dishonest; one may be away\n  alice ")
+    two = Board(members={name: shop.board.members[name] for name in ("alice", "bob")})
+    tight = shop.scone("board", "show", shop.file(board=two))
+    assert tight.out.startswith("2 of 2 members decide together: one may be dishonest; none may be away\n")
+    note = "every member must approve, so that one lost key stops all changes for good"
+    assert re.search(f"^Note: s.yml: line .*{note}$", tight.err, re.MULTILINE)
+    proposed = shop.scone("board", "propose", shop.file(board=two))
+    assert (proposed.code, note in proposed.err) == (0, True)
     plain = shop.scone.write("plain.yml", 'version: "0.3.12"\nname: x\n')
     assert "'plain.yml' names no policy board" in shop.scone("board", "show", plain).err
     assert shop.scone("board", "show", "not-there").code == 2
@@ -445,12 +455,16 @@ def test_a_time_lock_is_shown_and_waited_for(shop: Shop, service: RunningService
     board = Board(members=shop.board.members, more="time_lock: 2d")
     first = shop.propose(board=board)
     assert shop.decide("approve", first, "alice").out == "open: 1 of 2 approvals\n"
-    assert shop.decide("approve", first, "bob").out == "approved: 2 of 2 approvals\n"
-    assert shop.scone.good("board", "status", first) == "approved\n"
+    approved = shop.decide("approve", first, "bob").out
+    when = re.fullmatch(r"approved: takes effect (\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC\n", approved)
+    assert when, approved
+    assert shop.scone.good("board", "status", first) == approved
+    again = json.loads(shop.decide("approve", first, "bob", "--json").out)
+    assert (again["state"], again["apply_after"][:16]) == ("approved", f"{when[1]}T{when[2]}")
     last = shop.scone.good("board", "review", first).splitlines()[-1]
     assert re.fullmatch(r"Takes effect at .* UTC \((1 d 23 h|2 d 0 h) left\) unless members change their minds", last)
     assert shop.decide("withdraw", first, "bob").out == "open: 1 of 2 approvals\n"
-    assert shop.decide("approve", first, "carol").out == "approved: 2 of 2 approvals\n"
+    assert shop.decide("approve", first, "carol").out.startswith("approved: takes effect ")
     service.clock.ahead = timedelta(days=2, minutes=1)
     try:
         assert shop.scone.good("board", "status", first) == "applied\n"

@@ -62,8 +62,8 @@ def test_a_version_is_proposed_decided_and_applied(service: RunningService, alic
     assert [member["name"] for member in first["members"]] == ["ann", "ben", "cem"]
     assert call(service, alice, "GET", f"/session/{name}").status == 404
 
-    assert decided(service, ANN, first).body == {"state": "open", "approvals": 1, "needed": 2}
-    assert decided(service, BEN, first).body == {"state": "applied", "approvals": 2, "needed": 2}
+    assert decided(service, ANN, first).body == {"state": "open", "approvals": 1, "needed": 2, "apply_after": None}
+    assert decided(service, BEN, first).body == {"state": "applied", "approvals": 2, "needed": 2, "apply_after": None}
     assert call(service, alice, "GET", f"/session/{name}").body["hash"] == first["hash"]
 
     update = proposed(

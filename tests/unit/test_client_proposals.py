@@ -121,11 +121,12 @@ def test_without_one_certificate_of_the_cas_no_proposal_is_even_asked_for(
 
 
 def test_a_decision_is_signed_over_the_facts_and_carries_its_reason(tmp_path: Path) -> None:
-    told = {"state": "open", "approvals": 1, "needed": 2}
+    told = {"state": "open", "approvals": 1, "needed": 2, "apply_after": "2026-11-24T12:00:00Z"}
     with serving(tmp_path, [answer(200, SHOWN), answer(200, told)]) as server:
         proposal = client(server).proposal(SHOWN["proposal"])
         counted = client(server).decide(proposal, Choice.APPROVE, key=KEY, reason="fine, ä")
-    assert counted == Counted(state=State.OPEN, approvals=1, needed=2)
+    ends = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert counted == Counted(state=State.OPEN, approvals=1, needed=2, apply_after=ends)
     assert server.requests[1].startswith(f"POST /v1/proposals/{SHOWN['proposal']}/decisions HTTP/1.1\r\n".encode())
     sent = body(server.requests[1])
     assert (sent["signer"], sent["decision"], sent["reason"]) == (ANN.pem, "approve", "fine, ä")

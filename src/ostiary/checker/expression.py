@@ -47,7 +47,9 @@ class Result(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """why: of NO_RESULT, in words that hold nothing of the session. detail: the same, perhaps with pieces of it."""
+    """why: of NO_RESULT, in words that hold nothing of the session. detail: the same, perhaps with pieces of it; of FAILS
+    with a list, what is admitted and not in it.
+    """
 
     name: str
     result: Result
@@ -86,8 +88,22 @@ def _judge(expression: Expression, variables: Mapping[str, Plain]) -> Judged:
     if kind == "ERROR":
         return _no_result(expression, _status(str(found)), str(found))
     if found is True or found is False:
-        return Judged(name=expression.name, result=Result.HOLDS if found else Result.FAILS)
+        if found is True:
+            return Judged(name=expression.name, result=Result.HOLDS)
+        detail = "" if listed is None else _unlisted(variables.get("admitted"), frozenset(listed))
+        return Judged(name=expression.name, result=Result.FAILS, detail=detail)
     return _no_result(expression, f"it gave {kind}, expected a boolean")
+
+
+def _unlisted(admitted: Plain, listed: frozenset[str]) -> str:
+    """What is admitted, and not in the list of the rule that failed; perhaps that is why."""
+    rows = [row for row in admitted if isinstance(row, dict)] if isinstance(admitted, list) else []
+    told = [
+        " ".join(str(row[part]) for part in ("service", "tee", "name", "value"))
+        for row in rows
+        if row.get("value") not in listed
+    ]
+    return f"admitted and not listed: {'; '.join(told)}" if told else ""
 
 
 def _no_result(expression: Expression, why: str, detail: str = "") -> Judged:

@@ -152,9 +152,14 @@ PROPOSAL_SCHEMAS: dict[str, JsonValue] = {
     },
     "Decided": {
         "type": "object",
-        "required": ["state", "approvals", "needed"],
+        "required": ["state", "approvals", "needed", "apply_after"],
         "additionalProperties": False,
-        "properties": {"state": _STATE, "approvals": {"type": "integer"}, "needed": {"type": "integer"}},
+        "properties": {
+            "state": _STATE,
+            "approvals": {"type": "integer"},
+            "needed": {"type": "integer"},
+            "apply_after": {**_TIME_OR_NULL, "description": "end of the time lock"},
+        },
     },
 }
 

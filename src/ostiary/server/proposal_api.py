@@ -58,7 +58,15 @@ async def post_decision(cas: Cas, proposal: str, body: bytes) -> Answer:
     """Who connects plays no part: the signature is all."""
     members = _members(body, required={"signer": str, "decision": str, "signature": str}, optional={"reason": str})
     decided = await decide(cas, require_id(proposal), _cast(members))
-    return answer(200, {"state": decided.state.value, "approvals": decided.approvals, "needed": decided.needed})
+    return answer(
+        200,
+        {
+            "state": decided.state.value,
+            "approvals": decided.approvals,
+            "needed": decided.needed,
+            "apply_after": None if decided.apply_after is None else format_time(decided.apply_after),
+        },
+    )
 
 
 async def get_proposals(cas: Cas, request: Request, caller: Caller | None, session: str | None) -> Answer:

@@ -1121,7 +1121,7 @@ def _name(text: str) -> str:
 
 def _step(name: str) -> str:
     """A name as part of a path: one without brackets and quotes as it is."""
-    return name if _STEP.fullmatch(name) else json.dumps(name)
+    return name if _STEP.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def _count(number: int, noun: str) -> str:

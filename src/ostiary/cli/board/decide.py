@@ -7,9 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ostiary.board import MAX_REASON_CHARS, Choice
+from ostiary.board.proposal import State
 from ostiary.board.shown import Proposal
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome, UsageError
-from ostiary.cli.board.form import written
+from ostiary.cli.board.form import format_time, written
 from ostiary.cli.board.options import (
     AS_JSON,
     CODES,
@@ -24,7 +25,7 @@ from ostiary.cli.board.options import (
     key_place,
     sentence,
 )
-from ostiary.cli.board.page import review_page
+from ostiary.cli.board.page import review_page, taking_effect
 from ostiary.cli.board.propose import BREAK_GLASS
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
@@ -122,7 +123,10 @@ def _told(proposal: Proposal, counted: Counted, *, as_json: bool) -> str:
             "state": counted.state.value,
             "approvals": counted.approvals,
             "needed": counted.needed,
+            "apply_after": None if counted.apply_after is None else format_time(counted.apply_after),
         })  # fmt: skip
+    if counted.state is State.APPROVED and counted.apply_after is not None:
+        return f"{taking_effect(counted.state, counted.apply_after)}\n"
     if not counted.state.is_pending or counted.approvals is None or counted.needed is None:
         return f"{counted.state}\n"
     return f"{counted.state}: {counted.approvals} of {counted.needed} approvals\n"

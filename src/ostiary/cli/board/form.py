@@ -25,12 +25,12 @@ def summary_form(summary: Summary) -> JsonObject:
         "predecessor": _hex(summary.predecessor),
         "break_glass": summary.break_glass,
         "note": summary.note,
-        "created": _time(summary.created),
-        "expires": _time(summary.expires),
+        "created": format_time(summary.created),
+        "expires": format_time(summary.expires),
         "proposer": _hex(summary.proposer),
         "approvals": summary.approvals,
         "needed": summary.needed,
-        "apply_after": None if summary.apply_after is None else _time(summary.apply_after),
+        "apply_after": None if summary.apply_after is None else format_time(summary.apply_after),
     }
 
 
@@ -80,7 +80,7 @@ def _member(member: Member) -> JsonObject:
         "power": _powers(may_approve=member.may_approve, may_reject=member.may_reject),
         "decision": None
         if decided is None
-        else {"choice": decided.choice.value, "reason": decided.reason, "at": _time(decided.at)},
+        else {"choice": decided.choice.value, "reason": decided.reason, "at": format_time(decided.at)},
     }
 
 
@@ -92,5 +92,5 @@ def _hex(digest: bytes | None) -> str | None:
     return None if digest is None else digest.hex()
 
 
-def _time(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,7 +1,9 @@
 """A proposal, or a board, as a page for a person with little time: the risk first. Pure.
 
 A page of an ordinary change fits a terminal of 80 by 24. Where it would not, changes that are no risk are cut, members
-that have not decided, and the note, which may not push the rest away; what is left out is counted. Risks never are.
+that have not decided, their reasons, and the note, which may not push the rest away; what is left out is counted. Risks
+never are, nor is a measurement, a key, or what a member has decided. What no page has, values of variables and files,
+stands in the text, and the page says how to get that.
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ from ostiary.board.proposal import State
 from ostiary.board.shown import Member, Proposal, Seat, Summary, key_hash
 from ostiary.cli.terminal import printable
 from ostiary.session import BoardMember, PolicyBoard, SignerSubject
-from ostiary.session.duration import format_duration
+from ostiary.session.diff import show_creator
+from ostiary.session.duration import show_duration
 
 COLUMNS = 80
 PAGE_ROWS = 22
 """A terminal has 24; one is for what was typed, one for a question."""
 NOTE_ROWS = 3
+REASON_ROWS = 2
 FEWEST_CHANGES = 3
+"""Rows, as the next one."""
 FEWEST_MEMBERS = 3
+MOMENT = "%Y-%m-%d %H:%M UTC"
 
 _NAME_COLUMNS = 16
-_SHORT_DIGITS = 16
 _PAST = {Choice.APPROVE: "approved", Choice.WITHDRAW: "withdrew", Choice.REJECT: "rejected"}
 _SEATS = {Seat.CURRENT: "", Seat.NAMESPACE: "[namespace] ", Seat.OWN: ""}
 
@@ -34,19 +39,20 @@ def review_page(proposal: Proposal, *, now: datetime, own: bytes | None = None, 
     """The page. now: UTC. own: our key, DER SubjectPublicKeyInfo, to mark which member we are."""
     head = list(_head(proposal))
     risks = list(_risks(proposal))
-    changes = [line for text in _other_changes(proposal) for line in _item(text)]
-    members = [_member(one, own) for one in _by_decision(proposal.members, own)]
+    changes = [_item(text) for text in _other_changes(proposal)]
+    members = [_member(one, own, whole=whole) for one in _by_decision(proposal.members, own)]
     tail = [*_origin(proposal, whole=whole), *_deadline(proposal, now)]
     room = PAGE_ROWS - len(head) - len(risks) - len(tail) - 3  # the titles of changes and members, and an empty line
+    of_changes, of_members = (sum(len(item) for item in items) for items in (changes, members))
     if whole:
-        room = len(changes) + len(members)
-    member_rows = min(len(members), max(FEWEST_MEMBERS, room - len(changes), room // 2))
+        room = of_changes + of_members
+    member_rows = min(of_members, max(FEWEST_MEMBERS, room - of_changes, room // 2))
     change_rows = max(FEWEST_CHANGES, room - member_rows)
     lines = [
         *head,
         *risks,
-        *_part("Other changes", changes, change_rows, "lines more, none of them a risk"),
-        *_part(_count(proposal), members, member_rows, "members more"),
+        *_part("Other changes", changes, change_rows, "more, none of them a risk"),
+        *_part(_count(proposal), members, member_rows, "more"),
         "",
         *tail,
     ]
@@ -55,15 +61,14 @@ def review_page(proposal: Proposal, *, now: datetime, own: bytes | None = None, 
 
 def board_page(board: PolicyBoard) -> str:
     """Who decides, and how."""
-    faults, members = board.tolerated_faults, board.members
     lines = [
-        f"{faults + 1} of {len(members)} members decide together{_tolerating(faults)}",
-        *(f"  {one.name:{_NAME_COLUMNS}} {_power(one):16} {_key(one)}" for one in members),
+        *_quorum(board),
+        *(f"  {one.name:{_NAME_COLUMNS}} {_power(one):16} {_key(one)}" for one in board.members),
         f"Decides: {', '.join(sorted(board.on))}",
-        f"Proposals are open for {format_duration(board.decide_within)}",
+        f"Proposals are open for {show_duration(board.decide_within)}",
     ]
     if board.time_lock:
-        lines.append(f"A change takes effect {format_duration(board.time_lock)} after the deciding approval")
+        lines.append(f"A change takes effect {show_duration(board.time_lock)} after the deciding approval")
     if board.break_glass is not None:
         lines.append(f"Break-glass: {board.break_glass} members may act whatever others reject")
     lines += [f"Told of proposals: {url}" for url in board.notify]
@@ -98,10 +103,17 @@ def _head(proposal: Proposal) -> Iterator[str]:
 
 def _origin(proposal: Proposal, *, whole: bool) -> Iterator[str]:
     facts, summary = proposal.facts, proposal.summary
-    proposer = "somebody without a certificate" if summary.proposer is None else f"key {_short(summary.proposer)}"
-    yield f"Proposed {facts.created:%Y-%m-%d %H:%M} UTC by {proposer}"
-    after = "" if facts.predecessor is None else f" after {_short(facts.predecessor)}"
-    yield f"  to make version {_short(facts.session_hash)}{after}"
+    proposer = "somebody without a certificate" if summary.proposer is None else summary.proposer.hex()
+    creator, known = proposal.after.session.creator, proposal.before and proposal.before.session.creator
+    yield f"Proposed {facts.created:{MOMENT}}"
+    yield f"  by key   {proposer}" if summary.proposer is not None else f"  by       {proposer}"
+    yield f"  version  {facts.session_hash.hex()}"
+    if facts.predecessor is not None:
+        yield f"  after    {facts.predecessor.hex()}"
+    if creator is not None and known is None:
+        # Between two that are known, another one is a risk.
+        yield from _wrapped(f"CREATOR  {show_creator(creator)}", first="  ", rest="           ")
+    yield "  text     ostiary board review ID --json | jq -r .session_text"
     if facts.note:
         note = _wrapped(f'"{facts.note}"', first="  ", rest="   ")
         yield from note if whole or len(note) <= NOTE_ROWS else (*note[: NOTE_ROWS - 1], "   … --all shows the rest")
@@ -118,11 +130,9 @@ def _risks(proposal: Proposal) -> Iterator[str]:
 
 def _other_changes(proposal: Proposal) -> Iterator[str]:
     """Changes that no risk tells of, the worst first."""
-    sentences = [risk.sentence for risk in proposal.risks]
-    # Some say after the meaning why it matters.
-    told = {*sentences, *(sentence.rpartition(": ")[0] for sentence in sentences)}
+    told = {risk.difference for risk in proposal.risks}
     for one in proposal.differences:
-        if one.meaning not in told:
+        if one not in told:
             yield str(one)
 
 
@@ -145,7 +155,8 @@ def _by_decision(members: Sequence[Member], own: bytes | None) -> list[Member]:
     return sorted(members, key=lambda one: (own is None or not one.has_key(own), one.decided is None))
 
 
-def _member(member: Member, own: bytes | None) -> str:
+def _member(member: Member, own: bytes | None, *, whole: bool) -> list[str]:
+    """What it has decided, whatever its name and its reason are."""
     you = " (you)" if own is not None and member.has_key(own) else ""
     powers = [word for word, has in (("approve", member.may_approve), ("reject", member.may_reject)) if has]
     power = f"alone: {', '.join(powers)}" if powers else "vote"
@@ -154,20 +165,43 @@ def _member(member: Member, own: bytes | None) -> str:
         did = "key not known" if member.key is None else "-"
     else:
         did = f"{_PAST[decided.choice]} {decided.at:%m-%d %H:%M}"
-        did += f' "{decided.reason}"' if decided.reason else ""
-    line = printable(f"  {member.name + you:{_NAME_COLUMNS}} {power:22} {_SEATS[member.seat]}{did}")
-    return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…"
+    rest = f"{power:22} {_SEATS[member.seat]}{did}"
+    room = COLUMNS - len(f"   {you}{rest}")
+    lines = []
+    name = member.name
+    if len(name) > room and whole:
+        lines, name = [f"  {name}"], ""
+    lines.append(f"  {_middle(name, room) + you:{_NAME_COLUMNS}} {rest}")
+    return lines if decided is None or not decided.reason else _with_reason(lines, decided.reason, whole=whole)
+
+
+def _with_reason(lines: list[str], reason: str, *, whole: bool) -> list[str]:
+    line = printable(f'{lines[-1]} "{reason}"')
+    if len(line) <= COLUMNS:
+        return [*lines[:-1], line]
+    told = _wrapped(f'"{reason}"', first="      ", rest="       ")
+    if whole or len(told) <= REASON_ROWS:
+        return [*lines, *told]
+    return [*lines, *told[: REASON_ROWS - 1], "       … --all shows the rest"]
+
+
+def _middle(name: str, columns: int) -> str:
+    """Shortened where names differ least: not at their ends."""
+    if len(name) <= columns:
+        return name
+    end = columns // 3
+    return f"{name[: columns - end - 1]}…{name[-end:]}"
 
 
 def _deadline(proposal: Proposal, now: datetime) -> Iterator[str]:
     summary, board = proposal.summary, proposal.board
     if summary.state is State.OPEN:
         lock = timedelta(0) if board is None else board.time_lock
-        after = f", to take effect {format_duration(lock)} later" if lock else ""
-        yield f"To be decided until {summary.expires:%Y-%m-%d %H:%M} UTC ({_left(summary.expires - now)}){after}"
+        after = f", to take effect {show_duration(lock)} later" if lock else ""
+        yield f"To be decided until {summary.expires:{MOMENT}} ({_left(summary.expires - now)}){after}"
     elif summary.state is State.APPROVED and summary.apply_after is not None:
         left = _left(summary.apply_after - now)
-        yield f"Takes effect at {summary.apply_after:%Y-%m-%d %H:%M} UTC ({left}) unless members change their minds"
+        yield f"Takes effect at {summary.apply_after:{MOMENT}} ({left}) unless members change their minds"
     else:
         yield f"Nothing is to be decided any more: {summary.state}"
 
@@ -181,34 +215,54 @@ def _left(duration: timedelta) -> str:
     return f"{hours} h {minutes} min left" if hours else f"{minutes} min left"
 
 
-def _part(title: str, lines: Sequence[str], rows: int, more: str) -> Iterator[str]:
-    """A title and as many of the lines as there are rows; the last row counts what is left out."""
-    if not lines:
+def _part(title: str, items: Sequence[Sequence[str]], rows: int, more: str) -> Iterator[str]:
+    """A title and as many of the items, of some lines each, as there are rows; the last row counts what is left out."""
+    if not items:
         return
     yield title
-    if len(lines) <= rows:
-        yield from lines
+    if sum(len(item) for item in items) <= rows:
+        yield from (line for item in items for line in item)
         return
-    yield from lines[: rows - 1]
-    yield f"  … and {len(lines) - rows + 1} {more}: --all shows them"
+    used = 0
+    for shown, item in enumerate(items):  # noqa: B007 - how many were shown
+        used += len(item)
+        if used > rows - 1:
+            break
+        yield from item
+    yield f"  … and {len(items) - shown} {more}: --all shows them"
 
 
-def _item(text: str) -> Iterator[str]:
-    yield from _wrapped(text, first="  ", rest="    ")
+def _item(text: str) -> list[str]:
+    return _wrapped(text, first="  ", rest="    ")
 
 
 def _wrapped(text: str, *, first: str, rest: str) -> list[str]:
     return textwrap.wrap(printable(text), COLUMNS, initial_indent=first, subsequent_indent=rest)
 
 
-def _short(digest: bytes) -> str:
-    return f"{digest.hex()[:_SHORT_DIGITS]}…"
+def taking_effect(state: State, apply_after: datetime | None) -> str:
+    """The state, and when it ends if that is a matter of time alone."""
+    waits = state is State.APPROVED and apply_after is not None
+    return f"{state}: takes effect {apply_after:{MOMENT}}" if waits else state.value
 
 
-def _tolerating(faults: int) -> str:
-    if not faults:
-        return ": one member alone decides"
-    return f"; {faults} may be dishonest, or away" if faults > 1 else "; one may be dishonest, or away"
+def _quorum(board: PolicyBoard) -> Iterator[str]:
+    """How many it takes, and how many may fail: to be dishonest is another matter than to be away."""
+    needed, members = board.tolerated_faults + 1, len(board.members)
+    if members == 1:
+        yield "One member decides alone"
+        return
+    together = (
+        f"{needed} of {members} members decide together" if needed > 1 else f"Any one of {members} members decides"
+    )
+    yield f"{together}: {_some(needed - 1)} may be dishonest; {_some(members - needed)} may be away"
+    alone = [member.name for member in board.members if member.may_approve]
+    if alone and needed > 1:
+        yield f"Decides alone, and must be honest: {', '.join(alone)}"
+
+
+def _some(number: int) -> str:
+    return {0: "none", 1: "one"}.get(number, str(number))
 
 
 def _power(member: BoardMember) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ostiary.board import MAX_NOTE_CHARS
 from ostiary.cli.arguments import Arguments, Command, Option, Outcome
 from ostiary.cli.board.form import written
@@ -37,6 +39,8 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
             f"{source.file} is signed, and a policy board decides about the session, not about signatures of it",
             "propose the session that was signed",
         )
+    for finding in source.parsed.notes:
+        print(f"Note: {source.file}: {finding}", file=sys.stderr)
     client = connect(arguments, terminal)
     source = _following(source, client)
     proposed = client.propose(source.text, note=note, break_glass=arguments.break_glass)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ostiary.cli.arguments import Arguments, Command, Outcome
@@ -23,6 +24,10 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
         parsed = load_session(name, arguments, terminal).parsed
     else:
         parsed = parse_stored(connect(arguments, terminal).read(name), name)
+        for warning in parsed.warnings:
+            terminal.warn(f"{name}: {warning}")
+    for note in parsed.notes:
+        print(f"Note: {name}: {note}", file=sys.stderr)
     board = parsed.session.policy_board
     if board is None:
         raise InputError(f"{name!r} names no policy board", "its access policy alone says who may change it")

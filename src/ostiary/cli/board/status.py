@@ -21,6 +21,7 @@ from ostiary.cli.board.options import (
     polls,
     seconds,
 )
+from ostiary.cli.board.page import taking_effect
 from ostiary.cli.connection import CONNECTION, connect
 from ostiary.cli.store.progress import patience
 from ostiary.cli.terminal import Terminal
@@ -35,7 +36,7 @@ WAIT = Option(flags=("--wait",), attribute="wait", metavar="SECONDS", help="Wait
 
 
 def run(arguments: Arguments, terminal: Terminal) -> Outcome:
-    """Print the state, one word."""
+    """Print the state, and when a time lock ends."""
     wait = seconds(arguments, "wait", "--wait", most=MAX_WAIT_SECONDS)
     client = connect(arguments, terminal)
     with patience("waiting for a decision"):
@@ -45,7 +46,7 @@ def run(arguments: Arguments, terminal: Terminal) -> Outcome:
     code = 0 if state is State.APPLIED or still_good else EXIT_NOT_APPLIED
     if arguments.as_json:
         return Outcome(stdout=written(summary_form(proposal.summary)), code=code)
-    return Outcome(stdout=f"{state}\n", code=code)
+    return Outcome(stdout=f"{taking_effect(state, proposal.summary.apply_after)}\n", code=code)
 
 
 def _closed(client: Client, text: str, wait: int, waiting: Waiting) -> Proposal:
@@ -63,13 +64,13 @@ def _closed(client: Client, text: str, wait: int, waiting: Waiting) -> Proposal:
 
 COMMAND = Command(
     words=("board", "status"),
-    summary="Print the state of a proposal in one word.",
+    summary="Print the state of a proposal, and when its time lock ends.",
     run=run,
     failing="Showing the proposal's state failed",
     positionals=("PROPOSAL",),
     options=(WAIT, AS_JSON, *CONNECTION),
     details=(
-        f"The states are {', '.join(State)}. {PROPOSAL_DETAILS}"
+        f"The states are {', '.join(State)}; the line begins with it. {PROPOSAL_DETAILS}"
         f"\n\nExit code 0: applied, or without --wait also open or approved; {EXIT_NOT_APPLIED}: all other states; "
         f"{EXIT_WAIT_FAILED}: it failed, and stderr says why. {CODES_DETAILS}\n\n{WAIT_DETAILS}"
     ),
