@@ -164,10 +164,11 @@ class _Versions:
     def services(self) -> dict[str, RiskKind]:
         """What it means that a service is new, or is admitted otherwise: another risk than what its path says."""
         known = {service.name for service in self.before.services}
+        asks = _mode(self.after) != "none"
         kinds = {}
         for service in self.after.services:
             path = f"services[{service.name}]"
-            kind = RiskKind.ADDS_MEASUREMENT if service.attestation else RiskKind.ASKS_NO_EVIDENCE
+            kind = RiskKind.ADDS_MEASUREMENT if asks and service.attestation else RiskKind.ASKS_NO_EVIDENCE
             kinds[f"{path}.attestation"] = kind
             if service.name not in known:
                 kinds[path] = kind
@@ -241,10 +242,10 @@ def _is_hidden(difference: Difference, after: Session) -> bool:
         "security.attestation": isinstance(after.attestation, Variable),
         "security.attestation.mode": isinstance(_mode(after), Variable),
     }
-    return hidden.get(difference.path, difference.meaning.startswith(_VARIABLE))
+    return hidden.get(difference.path, False) or difference.meaning.startswith(_VARIABLE)
 
 
-_VARIABLE = ("tolerates $$", "ignores $$")
+_VARIABLE = ("tolerates $$", "ignores $$", "gives what $$")
 
 
 def _mode(session: Session) -> str | Variable | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ostiary.board import Caller, Operation, admits
 from ostiary.board.proposal import State
-from ostiary.board.risk import risks
+from ostiary.board.risk import nothing_like, risks
 from ostiary.broker.admission import access_policy_of, readers_of
 from ostiary.broker.cas import Cas
 from ostiary.broker.decide import settle
@@ -64,7 +64,7 @@ async def read_proposal(cas: Cas, proposal_id: str, *, caller: Caller | None) ->
 
 
 def _meaning(before: Session | None, after: Session) -> dict[str, Any]:
-    found = () if before is None else differences(before, after)
+    found = differences(nothing_like(after) if before is None else before, after)
     return {
         "differences": [{"effect": one.effect.name.lower(), "path": one.path, "meaning": one.meaning} for one in found],
         "risks": [{"kind": risk.kind.value, "sentence": risk.sentence} for risk in risks(before, after)],

@@ -47,8 +47,8 @@ class Result(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """why: of NO_RESULT, in words that hold nothing of the session. detail: the same, perhaps with pieces of it; of FAILS
-    with a list, what is admitted and not in it.
+    """why: of NO_RESULT, in words that hold nothing of the session. detail: the same, perhaps with pieces of it; of
+    FAILS with a list, what is admitted and not in it.
     """
 
     name: str

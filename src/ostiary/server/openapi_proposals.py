@@ -83,7 +83,7 @@ PROPOSAL_SCHEMAS: dict[str, JsonValue] = {
             "before_text": {"type": ["string", "null"], "description": "the version that it replaces"},
             "differences": {
                 "type": "array",
-                "description": "what the change means, the worst first",
+                "description": "what the change means, the worst first; a first version beside one that gives nothing",
                 "items": {
                     "type": "object",
                     "required": ["effect", "path", "meaning"],

@@ -44,6 +44,7 @@ from ostiary.session.model import (
     ImportedVolume,
     InjectionFile,
     KeySubject,
+    KeyVault,
     NamespaceTarget,
     NoneSubject,
     PolicyBoard,
@@ -66,6 +67,7 @@ from ostiary.session.model import (
     Variant,
     Volume,
     VolumeExport,
+    variables_in,
 )
 from ostiary.session.node import escape
 from ostiary.session.pem import certificate_key_hash
@@ -119,6 +121,7 @@ def differences(before: Session, after: Session) -> tuple[Difference, ...]:
         *_board(before, after),
         *_security(before.security, after.security),
         *_creator(before.creator, after.creator),
+        *_behind(before, after),
         *_others(before, after, _SESSION_HANDLED, "the session", ""),
     ]
     return tuple(sorted(found, key=lambda difference: difference.effect))
@@ -845,11 +848,14 @@ def _source(before: Session, after: Session, member: BoardMember) -> Iterator[Di
 
 
 def _sources(session: Session, name: str) -> list[Secret]:
+    return _given_by(_by_name(session.secrets), name)
+
+
+def _given_by(secrets: Mapping[str, Secret], name: str) -> list[Secret]:
     """The secret, and the private key that it may be the public part of, without who else may use them."""
-    secrets = _by_name(session.secrets)
     found = [secrets[name]] if name in secrets else []
     for secret in found:
-        if isinstance(secret, PublicKeySecret) and secret.private_key in secrets:
+        if isinstance(secret, PublicKeySecret) and secret.private_key is not None and secret.private_key in secrets:
             found = [*found, secrets[secret.private_key]]
     return [replace(secret, exports=(), export_public=False) for secret in found]
 
@@ -1016,6 +1022,31 @@ def show_creator(creator: str | SignerSubject | None) -> str:
         return "a key that cannot be read"
 
 
+# --- configuration variables -----------------------------------------------------------------------------------------
+
+
+def _behind(before: Session, after: Session) -> Iterator[Difference]:
+    """Variables that stay, in what says who may do what, or is admitted, and whose secrets are others now."""
+    old, new = _by_name(before.secrets), _by_name(after.secrets)
+    known = _by_name(before.services)
+    parts: list[tuple[str, object, object]] = [
+        ("security", before.security, after.security),
+        ("access_policy", before.access_policy, after.access_policy),
+        *(
+            (f"services[{service.name}].attestation", known[service.name].attestation, service.attestation)
+            for service in after.services
+            if service.name in known
+        ),
+    ]
+    for path, first, second in parts:
+        stay = {one.placeholder.name for one in variables_in(first)} & {
+            one.placeholder.name for one in variables_in(second)
+        }
+        for name in sorted(stay):
+            if _given_by(old, name) != _given_by(new, name):
+                yield _widens(path, f"gives what $$SCONE::{name}$$ stands for in {path} another value")
+
+
 # --- what all of them use --------------------------------------------------------------------------------------------
 
 
@@ -1081,7 +1112,7 @@ def _is_short(value: object) -> bool:
     """Whether a value is a setting, which may be shown; explicit values of secrets and texts of files are not."""
     if isinstance(value, tuple):
         return all(isinstance(one, str | IPv4Address | IPv6Address) for one in value)
-    return value is None or isinstance(value, bool | int | str | bytes | timedelta | Variable | RemoteCas)
+    return value is None or isinstance(value, bool | int | str | bytes | timedelta | Variable | RemoteCas | KeyVault)
 
 
 def _short(value: object) -> str:
@@ -1104,14 +1135,16 @@ def _shown(value: object) -> str:
         case RemoteCas():
             keys = (("key", value.cas_key), ("software key", value.cas_software_key))
             return " ".join([_name(value.url), *(f"{name} {_shown(key)}" for name, key in keys if key is not None)])
+        case KeyVault():
+            return f"{_name(value.vault)} by {value.token}"
         case str():
             return value if _WORD.fullmatch(value) else _quote(value)
     return str(value)
 
 
 def _quote(text: str) -> str:
-    """All of a text, in quotes, control and invisible characters escaped."""
-    return f'"{escape(text)}"'
+    """All of a text, in quotes that end where it ends, control and invisible characters escaped."""
+    return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _name(text: str) -> str:

@@ -292,6 +292,26 @@ def test_a_chosen_value_that_comes_back_for_a_program_that_takes_any_is_a_risk()
     assert told(takes, replace(takes, secrets=(SECRET,))) == []
 
 
+@pytest.mark.parametrize(("hidden", "kind", "where"), [
+    (attested(tolerate=frozenset({VARIABLE})), "hidden-by-variable", "security"),
+    (replace(UNBOARDED, access_policy=VARIABLE), "hidden-by-variable", "access_policy"),
+    (app(attestation=(VARIABLE,)), "adds-measurement", "services[app].attestation"),
+])  # fmt: skip
+def test_another_value_behind_a_variable_is_the_risk_of_where_it_stands(hidden: Session, kind: str, where: str) -> None:
+    before, after = (
+        replace(hidden, secrets=(SECRET, AsciiSecret(name="v", value=value))) for value in ("hyperthreading", "debug")
+    )
+    found = told(before, after)
+    meaning = f"gives what $$SCONE::v$$ stands for in {where} another value"
+    assert [found_kind for found_kind, sentence in found if sentence.startswith(meaning)] == [kind]
+    assert ("changes-secret", "gives secret v another explicit value") in found
+
+
+def test_a_new_service_where_no_evidence_is_asked_for_is_told_as_that() -> None:
+    before = attested(mode="none")
+    assert told(before, replace(before, services=(APP, replace(APP, name="b"))))[0][0] == "asks-no-evidence"
+
+
 MAA = {"mode": "maa", "url": "https://a", "certificates": ("a",)}
 
 

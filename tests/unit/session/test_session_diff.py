@@ -680,6 +680,32 @@ def test_two_that_differ_do_not_look_the_same(before: Session, after: Session, e
     assert str(differences(before, after)[0]) == expected
 
 
+FRAGMENT = ConfigFragmentSecret(name="v", value=["outdated-tcb"])
+BEHIND_VARIABLES = replace(
+    attested(VARIABLE), security=VARIABLE, access_policy=AccessPolicy(read=(VARIABLE,)), secrets=(FRAGMENT,)
+)
+
+
+def test_another_value_of_what_a_variable_stands_for_is_told_where_it_stands() -> None:
+    """The session says it in no other place; and whoever puts an innocent value there first may change it later."""
+    after = replace(BEHIND_VARIABLES, secrets=(replace(FRAGMENT, value=["debug-mode"]),))
+    says = "gives what $$SCONE::v$$ stands for in"
+    assert [str(one) for one in differences(BEHIND_VARIABLES, after)] == [
+        f"wider: {says} security another value",
+        f"wider: {says} access_policy another value",
+        f"wider: {says} services[app].attestation another value",
+        "changed: gives secret v another explicit value",
+    ]
+    shared = replace(BEHIND_VARIABLES, secrets=(replace(FRAGMENT, export_public=True),))
+    assert [str(one) for one in differences(BEHIND_VARIABLES, shared)] == ["wider: exports secret v to everyone"]
+
+
+def test_no_command_closes_the_quotes_around_it() -> None:
+    after = service(command=(parse_template("sh"), parse_template('"becomes"\\n')))
+    [found] = differences(SESSION, after)
+    assert found.meaning == 'changes the command of service app: "run @@1" becomes "sh \'\\"becomes\\"\\\\n\'"'
+
+
 def test_names_cannot_be_taken_for_what_stands_around_them() -> None:
     """Of a path the part up to the first bracket that closes is one image's, and no sentence goes on in a name."""
     after = replace(SESSION, images=(Image(name="a"), Image(name="a].injection_files[b to image c; nothing else")))
