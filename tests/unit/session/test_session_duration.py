@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ostiary.session.duration import format_duration, parse_duration
+from ostiary.session.duration import format_duration, parse_duration, show_duration
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,14 @@ def test_what_is_no_duration_is_refused(text: str, says: str) -> None:
 )
 def test_the_normal_form_uses_the_largest_units(duration: timedelta, text: str) -> None:
     assert format_duration(duration) == text
+
+
+@pytest.mark.parametrize(("duration", "shown"), [
+    (timedelta(days=7), "7 days"),
+    (timedelta(days=365), "365 days"),
+    (timedelta(days=1, hours=2, minutes=3, seconds=4), "1 day 2 h 3 min 4 s"),
+    (timedelta(seconds=1), "1 s"),
+    (timedelta(0), "0 s"),
+])  # fmt: skip
+def test_people_read_days_hours_minutes_and_seconds(duration: timedelta, shown: str) -> None:
+    assert show_duration(duration) == shown

@@ -47,6 +47,10 @@ def review_page(proposal: Proposal, *, now: datetime, own: bytes | None = None, 
     if whole:
         room = of_changes + of_members
     member_rows = min(of_members, max(FEWEST_MEMBERS, room - of_changes, room // 2))
+    if member_rows < of_members:
+        # Rather many decisions than the reasons of a few.
+        members = [_decision_alone(lines) for lines in members]
+        member_rows = min(len(members), member_rows)
     change_rows = max(FEWEST_CHANGES, room - member_rows)
     lines = [
         *head,
@@ -166,7 +170,8 @@ def _member(member: Member, own: bytes | None, *, whole: bool) -> list[str]:
     else:
         did = f"{_PAST[decided.choice]} {decided.at:%m-%d %H:%M}"
     rest = f"{power:22} {_SEATS[member.seat]}{did}"
-    room = COLUMNS - len(f"   {you}{rest}")
+    mark = len(' "…"') if decided is not None and decided.reason else 0
+    room = COLUMNS - len(f"   {you}{rest}") - mark
     lines = []
     name = member.name
     if len(name) > room and whole:
@@ -183,6 +188,10 @@ def _with_reason(lines: list[str], reason: str, *, whole: bool) -> list[str]:
     if whole or len(told) <= REASON_ROWS:
         return [*lines, *told]
     return [*lines, *told[: REASON_ROWS - 1], "       … --all shows the rest"]
+
+
+def _decision_alone(lines: list[str]) -> list[str]:
+    return lines if len(lines) == 1 else [f'{lines[0]} "…"']
 
 
 def _middle(name: str, columns: int) -> str:
