@@ -337,7 +337,8 @@ def _attestation(before: Service, after: Service, *, whole: bool) -> Iterator[Di
         if before.attestation:
             yield _widens(path, f"asks for no evidence of {what} any more")
         else:
-            yield _narrows(path, f"asks for evidence of {what}, which needed none")
+            shown = _admitted(after, whole=whole).removeprefix("which ")
+            yield _narrows(path, f"asks for evidence of {what}, which needed none, and {shown}")
         return
     added, removed = _added(old, new), _added(new, old)
     programs = {_program(one): one for one in removed}

@@ -116,12 +116,15 @@ def test_a_change_that_breaks_rules_is_explained_and_rejected(scone: Scone) -> N
     assert (shown.code, shown.err) == (1, "")
     lines = shown.out.splitlines()
     assert lines[0].startswith("holds      no-debug-mode: ")
-    assert lines[1] == "fails      only-listed-measurements: only programs of the signed list may be admitted"
+    says = "only programs of the signed list may be admitted: admitted and not listed: web sgx mrenclave"
+    assert lines[1] == f"fails      only-listed-measurements: {says} {M2}"
     assert lines[2] == 'no result  mine: no secrets: NOT_FOUND: Key not found in map : "secrets"'
     assert lines[3].startswith("reject: rejected by only-listed-measurements: ")
     members = json.loads(scone("checker", "--explain", "--rules", "rules.yaml", "new.yml", "--json").out)
     assert members["decision"] == "reject"
     assert [rule["result"] for rule in members["rules"]] == ["holds", "fails", "no result"]
+    assert M2 in members["rules"][1]["detail"]
+    assert M2 not in members["reason"], "which everyone may read who may read the proposal"
 
 
 def test_rules_that_do_not_approve_say_so(scone: Scone) -> None:

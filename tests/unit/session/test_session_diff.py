@@ -152,7 +152,7 @@ VERSIONS = "security versions for service app:"
     (attested(Variant(mrenclave=(A,))), attested(),
      ["wider: asks for no evidence of service app any more"]),
     (attested(), attested(Variant(mrenclave=(A,))),
-     ["narrower: asks for evidence of service app, which needed none"]),
+     [f"narrower: asks for evidence of service app, which needed none, and admits 1 program: measurement {AA}"]),
     (signed(1), signed(2), [
         f"narrower: admits fewer {VERSIONS} {SIGNED} from version 1 becomes {SIGNED} from version 2"
     ]),
