@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.simulators.board_members import board, member
+from tests.unit.session.test_session_diff import ALTERED, FULL
 
 from ostiary.board.risk import RiskKind, risks
 from ostiary.session import parse_session
@@ -395,6 +397,26 @@ def test_no_sentence_holds_a_secret() -> None:
         security=Security(service_access_token="hunter2"),
     )
     assert "hunter2" not in str(risks(SESSION, after)) + str(risks(after, SESSION)) + str(risks(None, after))
+
+
+HARMLESS = re.compile(
+    r"(adds|removes) (secret|volume|image) |"
+    r"(adds injection file|mounts volume) .* image imgx|"  # which no service uses
+    r"changes (name|namespace_hash|salt|version) of the session"
+)
+
+
+def test_whatever_does_not_narrow_is_a_risk_but_for_what_is_named_here() -> None:
+    """Of every member of the language that changes; a new one is a risk until somebody says that it is none."""
+    left = set()
+    for (_, session), turned in product(ALTERED, (False, True)):
+        assert isinstance(session, Session)
+        before, after = (session, FULL) if turned else (FULL, session)
+        found = {risk.difference for risk in risks(before, after)}
+        changed = [one for one in differences(before, after) if one.effect is not Effect.NARROWER]
+        left |= {one.meaning for one in changed if one not in found}
+    assert [meaning for meaning in left if not HARMLESS.match(meaning)] == []
+    assert len(left) > 50
 
 
 EXAMPLES = Path(__file__).parents[2] / "vectors" / "session-language" / "examples.yaml"
