@@ -215,24 +215,30 @@ def _member_of(query: Query, caller: Caller | None) -> bytes | None:
     return bytes.fromhex(member)
 
 
-def _selected(cas: Cas, asked: _Asked) -> Sequence[Entry]:
+async def _selected(cas: Cas, asked: _Asked) -> Sequence[Entry]:
     """Those that are asked for, whoever asks; those that are closed come first, they are the older ones."""
     records, session, member = cas.proposals, asked.query.session, asked.member
     if session is None:
         if asked.query.closed:
             raise InputError("state=all lists the proposals of one session; add session=NAME")
         return records.pending() if member is None else records.waiting_for(member)
-    closed = _closed(cas, session) if asked.query.closed else ()
+    closed = await _closed(cas, session) if asked.query.closed else ()
     return [entry for entry in (*closed, *records.pending_of(session)) if asked.selects(entry)]
 
 
-def _closed(cas: Cas, session: str) -> list[Entry]:
-    found = (cas.proposals.find(one) for one in cas.proposals.of_session(session))
-    return [indexed(one) for one in found if one is not None and not one.state.is_pending]
+async def _closed(cas: Cas, session: str) -> list[Entry]:
+    entries = []
+    for one in cas.proposals.of_session(session):
+        found = cas.proposals.find(one)
+        if found is not None and not found.state.is_pending:
+            entries.append(indexed(found))
+        # A record with many long reasons takes a while to read.
+        await asyncio.sleep(0)
+    return entries
 
 
 async def _list(cas: Cas, asked: _Asked, turn: Turn) -> Listed:
-    entries = _selected(cas, asked)
+    entries = await _selected(cas, asked)
     sight = _Sight(cas, asked.caller)
     async with cas.lists.turn(turn):
         listed = await _shown(cas, entries, sight)

@@ -39,6 +39,9 @@ async def sweep_for_ever(cas: Cas) -> None:
                 settling.begin(await _due(cas))
             except OstiaryError as error:
                 log.warning("proposals could not be looked after: %s", error)
+            # A mistake of ours, too, must not end what applies versions when their time locks end.
+            except Exception:
+                log.exception("proposals could not be looked after")
             await asyncio.sleep(SWEEP_SECONDS)
 
 
@@ -97,6 +100,9 @@ async def _settle(cas: Cas, proposal: str) -> None:
         await settle(cas, proposal)
     except OstiaryError as error:
         log.warning("proposal %s: %s", proposal, error)
+    # Or the others would end with it.
+    except Exception:
+        log.exception("proposal %s", proposal)
 
 
 def _is_due(entry: Entry, current: bytes | None, now: datetime) -> bool:

@@ -18,7 +18,11 @@ from tests.unit.broker.proposing import Board
 from ostiary.board import Caller
 from ostiary.broker import proposal_records
 from ostiary.broker import read_proposal as read_proposal_module
+from ostiary.broker import sweep as sweep_module
 from ostiary.broker.admission import readers_of
+from ostiary.broker.cas import Cas
+from ostiary.broker.decide import settle
+from ostiary.broker.proposal import Proposal
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.sweep import sweep_for_ever
@@ -574,10 +578,12 @@ def test_records_of_a_newer_form_are_not_read(board: Board, record: str, what: s
 
 
 def test_the_sweep_goes_on_after_trouble(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a mistake of ours: or no time lock would ever end again."""
     shown = board.propose(boarded("s", with_board("decide_within: 1h")))
     board.pass_time(timedelta(hours=1))
     monkeypatch.setattr("ostiary.broker.sweep.SWEEP_SECONDS", 0.01)
-    pending, failures = board.cas.proposals.pending, [StoreError("the disk is busy")]
+    pending = board.cas.proposals.pending
+    failures: list[Exception] = [IndexError("a mistake"), StoreError("the disk is busy")]
 
     def failing_once() -> object:
         if failures:
@@ -621,6 +627,24 @@ def test_a_sweep_reads_no_session_that_nobody_changed(board: Board, monkeypatch:
     read.clear()
     board.sweep()
     assert read == []
+
+
+def test_a_mistake_with_one_proposal_keeps_no_other_from_its_end(
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, whole = (board.propose(boarded(name, with_board("decide_within: 1h"))) for name in ("s", "t"))
+
+    async def settling(cas: Cas, proposal: str) -> Proposal:
+        if proposal == broken["proposal"]:
+            raise IndexError("a mistake")
+        return await settle(cas, proposal)
+
+    monkeypatch.setattr(sweep_module, "settle", settling)
+    board.pass_time(timedelta(hours=1))
+    board.sweep()
+    assert [entry.proposal for entry in board.cas.proposals.pending()] == [broken["proposal"]]
+    assert f"proposal {broken['proposal']}" in caplog.text
+    assert board.read(whole["proposal"])["state"] == "expired"
 
 
 def test_a_proposal_that_cannot_be_read_keeps_no_other_from_its_end(board: Board) -> None:
