@@ -733,10 +733,10 @@ def test_who_broke_the_glass_is_loud_in_the_log_for_ever(
         ostiary_program.main()
     lines = [line.split() for line in shop.scone.capsys.readouterr().out.splitlines()]
     quiet = [line[1] for line in lines if "BREAK-GLASS" not in line]
-    assert quiet == ["proposal_created", "proposal_decided", "session_created"]
+    assert quiet == ["proposal_created", "proposal_decided", "session_created", "proposal_closed"]
     loud = [line for line in lines if line[1] == "BREAK-GLASS"]
     assert [line[2] for line in loud] == [
-        "proposal_created", "proposal_decided", "proposal_decided", "session_updated",
+        "proposal_created", "proposal_decided", "proposal_decided", "session_updated", "proposal_closed",
     ]  # fmt: skip
     assert all(f"proposal={proposal[:16]}…" in line for line in loud)
     assert ("state=open" in loud[1], "choice=approve" in loud[1]) == (True, True)

@@ -24,6 +24,9 @@ from ostiary.session import ParsedSession
 from ostiary.session.model import PolicyBoard, SignerSubject
 from ostiary.store import Expect
 
+OWN_BOARD = "own"
+"""Where a board comes from that only the proposed version names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ballot:
@@ -198,11 +201,11 @@ class _Judge:
         return policy.rests_on
 
     def found(self, founded: StoredSession) -> tuple[Expect, ...]:
-        return self._ask("own", founded)
+        return self._ask(OWN_BOARD, founded)
 
     def _ask(self, origin: str, stored: StoredSession) -> tuple[Expect, ...]:
         board = policy_board_of(self._cas, stored)
-        made = unmade(board.thing, stored) if origin == "own" else frozenset[str]()
+        made = unmade(board.thing, stored) if origin == OWN_BOARD else frozenset[str]()
         self.ballots.append(Ballot(origin=origin, board=board.thing, unmade=made))
         self.rests_on += board.rests_on
         return board.rests_on

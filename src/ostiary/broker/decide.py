@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from bisect import bisect_left
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,7 +26,7 @@ from ostiary.broker.ballots import Trial, hold_trial
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.proposal import Decision, Proposal, standing, whole_seconds
 from ostiary.broker.upload import prepare, store_version
-from ostiary.errors import ConflictError, NotAuthorizedError, OstiaryError, RefusedError
+from ostiary.errors import ConflictError, NotAuthorizedError, NotFoundError, OstiaryError, RefusedError
 from ostiary.session import ParsedSession
 from ostiary.store import Head, Write
 
@@ -95,16 +97,21 @@ async def settle(cas: Cas, proposal_id: str) -> Proposal:
     if it is approved and its time lock is over. What cannot be applied now stays approved. Raises NotFoundError."""
     found = cas.proposals.require(proposal_id)
     try:
-        return await _advance(cas, found, None)
+        proposal = await _advance(cas, found, None)
     except (RefusedError, ConflictError) as error:
         log.warning("proposal %s: %s", proposal_id, error)
         return cas.proposals.require(proposal_id)
+    if not proposal.state.is_pending:
+        await _leave_index(cas, proposal)
+    return proposal
 
 
 async def settle_session(cas: Cas, session: str) -> None:
     """As `settle`, all pending proposals of a session."""
     for found in cas.proposals.pending_of(session):
-        await settle(cas, found.proposal)
+        # It may be over, and dropped, by now.
+        with suppress(NotFoundError):
+            await settle(cas, found.proposal)
 
 
 async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Proposal:
@@ -126,10 +133,33 @@ async def _advance(cas: Cas, found: Proposal, verified: _Verified | None) -> Pro
         if head is None:
             continue
         cas.proposals.stored(change, head)
+        if step.applies:
+            await _leave_index(cas, step.after)
         _log(step.after)
         announce(cas, step.after, step.trial.notify, _event(step))
         return step.after
     raise ConflictError("the proposal changes faster than this decision can be counted", "send it again")
+
+
+async def _leave_index(cas: Cas, proposal: Proposal) -> None:
+    """Take an applied proposal out of the index, if that has not been done; trouble leaves it to the next sweep.
+
+    It is out of all lists already, as another version is current.
+    """
+    try:
+        for _ in range(MAX_TRIES):
+            async with cas.proposals.turn(proposal.page):
+                with cas.store.one_look():
+                    change = cas.proposals.departure(proposal)
+                if change is None:
+                    return
+                leaf = entry(Kind.PROPOSAL_CLOSED, _state_on_record(proposal), cas.now(), cas.random)
+                head = await _unless_moved(asyncio.wrap_future(cas.store.commit(change.writes, leaf)))
+            if head is not None:
+                cas.proposals.stored(change, head)
+                return
+    except OstiaryError as error:
+        log.warning("proposal %s: %s", proposal.id, error)
 
 
 async def _unless_moved(commit: Awaitable[Head]) -> Head | None:
@@ -169,6 +199,10 @@ def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verifi
     counted = replace(counted, seats=trial.seats, approvals=approvals, needed=needed)
     after = _judged(counted, proposal, trial, now)
     if after.state is State.APPLIED and trial.permit is None:
+        if verified is not None and verified.decision.choice is not Choice.APPROVE:
+            # What stands in the way now must not keep anybody from saying no before it is gone.
+            after = replace(counted, state=proposal.state)
+            return _Step(before=proposal, after=after, trial=trial, decided=verified.decision)
         raise RefusedError(
             f"proposal {proposal.id} is approved and cannot be applied",
             *(("something is in the way",) if trial.obstacle is None else trial.obstacle.chain),
@@ -229,12 +263,33 @@ def _judged(counted: Proposal, before: Proposal, trial: Trial, now: datetime) ->
             return replace(counted, state=State.APPLIED, approved=None, apply_after=None)
     # The lock runs from the moment at which those who decide now have approved, not from one at which others had. It is
     # never shorter than they ask for, nor than was announced. Later approvals neither prolong it nor cut it short.
-    approved = before.approved
-    if approved is None or trial.outcome(before.choices, break_glass=break_glass) is not Outcome.APPROVED:
-        approved = whole_seconds(now + _NEARLY_A_SECOND)
+    moment = whole_seconds(now + _NEARLY_A_SECOND)
+    if before.approved is None:
+        approved = moment
+    else:
+        deciding = _deciding(counted, trial)
+        approved = moment if deciding not in before.decisions.values() else max(before.approved, deciding.at)
     apply_after = max(approved + trial.time_lock, before.apply_after or approved)
     state = State.APPLIED if now >= apply_after else State.APPROVED
     return replace(counted, state=state, approved=approved, apply_after=apply_after)
+
+
+def _deciding(proposal: Proposal, trial: Trial) -> Decision:
+    """The first decision with which those before it approve, of those who decide now, by whom it is approved."""
+    approvals = sorted(
+        (decision.at, key)
+        for key, decision in proposal.decisions.items()
+        if decision.choice is Choice.APPROVE and key in trial.voters
+    )
+    others = {key: choice for key, choice in proposal.choices.items() if choice is not Choice.APPROVE}
+
+    def is_enough(count: int) -> bool:
+        choices = {**others, **dict.fromkeys((key for _, key in approvals[:count]), Choice.APPROVE)}
+        return trial.outcome(choices, break_glass=proposal.facts.break_glass) is Outcome.APPROVED
+
+    # One more approval never takes an approval away, so that the first count that is enough can be searched for.
+    _, key = approvals[bisect_left(range(1, len(approvals) + 1), True, key=is_enough)]
+    return proposal.decisions[key]
 
 
 def _is_unheard_only(counted: Proposal, before: Proposal, trial: Trial) -> bool:
@@ -265,12 +320,16 @@ async def _apply(cas: Cas, step: _Step, parsed: ParsedSession, writes: tuple[Wri
 async def _count(cas: Cas, step: _Step, writes: tuple[Write, ...]) -> Head:
     """Store what changed of the proposal. Raises ConflictError as `_apply`."""
     after = step.after
-    data: dict[str, Json] = {**on_record(after), "state": after.state.value}
+    data = _state_on_record(after)
     if step.decided is not None:
         data |= {"member": hashlib.sha256(step.decided.key).hexdigest(), "choice": step.decided.choice.value}
     kind = Kind.PROPOSAL_DECIDED if after.state.is_pending else Kind.PROPOSAL_CLOSED
     leaf = entry(kind, data, cas.now(), cas.random)
     return await asyncio.wrap_future(cas.store.commit(writes, leaf, expect=step.trial.expect))
+
+
+def _state_on_record(proposal: Proposal) -> dict[str, Json]:
+    return {**on_record(proposal), "state": proposal.state.value}
 
 
 def _decisions(proposal: Proposal, trial: Trial) -> list[Json]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ostiary.board import Operation
-from ostiary.board.count import quorum_of
 from ostiary.broker.admission import policy_board_of, unmade
 from ostiary.broker.cas import Cas
 from ostiary.broker.namespace import ROOT, parent_of
 from ostiary.broker.session_records import StoredSession
 from ostiary.errors import ConflictError, NotAuthorizedError, NotFoundError, RefusedError
-from ostiary.session import ParsedSession
+from ostiary.session import ParsedSession, SignerSubject
 from ostiary.store import Expect, Write
 
 
@@ -104,14 +103,21 @@ def _check_next_can_decide(cas: Cas, parsed: ParsedSession, current: StoredSessi
         return ()
     founded = as_stored(parsed, current)
     resolved = policy_board_of(cas, founded)
-    voters, made = quorum_of(resolved.thing).voters, unmade(resolved.thing, founded)
-    alone = any(member.may_approve for member in resolved.thing.members if member.name in made)
-    if len(voters) + len(made) > board.tolerated_faults or alone or any(voter.may_approve for voter in voters):
-        return resolved.rests_on
-    raise RefusedError(
-        "the policy board of the proposed version could decide nothing: the keys of too many members are not known",
-        "see that the secrets exist, and are exported, that its members' signers name",
-    )
+    made = unmade(resolved.thing, founded)
+    heard = [one for one in resolved.thing.members if one.name in made or isinstance(one.signer, SignerSubject)]
+    if len(heard) <= board.tolerated_faults and not any(one.may_approve for one in heard):
+        raise RefusedError(
+            "the policy board of the proposed version could decide nothing: the keys of too many members are not known",
+            "see that the secrets exist, and are exported, that its members' signers name",
+        )
+    unheard = [one.name for one in resolved.thing.members if one.may_reject and one not in heard]
+    if unheard and (board.break_glass is None or len(heard) < board.break_glass):
+        raise RefusedError(
+            "the policy board of the proposed version could decide nothing: nothing is approved while the key of a "
+            f"member with the power to reject is not known: {', '.join(unheard)}",
+            "see that the secret exists, and is exported, that its signer names; or give the board a break_glass",
+        )
+    return resolved.rests_on
 
 
 def _permit_creation(cas: Cas, parsed: ParsedSession, judge: Judge, founding: tuple[Expect, ...]) -> Permit:

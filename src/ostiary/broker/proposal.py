@@ -96,7 +96,7 @@ class Proposal:
     def is_forgotten(self) -> bool:
         """Whether nothing of it is kept: a reader proposed it, no member cared, and it is over."""
         over = self.state in (State.EXPIRED, State.SUPERSEDED)
-        return over and not self.insider and not self.decisions
+        return over and not self.insider and not self.decisions and not self.left
 
     @property
     def expires(self) -> datetime:

@@ -118,12 +118,12 @@ class _Page:
 class Change:
     """A proposal that is to be stored, all of `writes` in one commit. size: of its record, bytes; 0: it is dropped.
 
-    entries: those of its page by then.
+    entries: those of its page by then; None: the page stays as it is.
     """
 
     proposal: Proposal
     size: int
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] | None
     writes: tuple[Write, ...]
 
 
@@ -273,12 +273,19 @@ class ProposalRecords:
             (*page.entries, indexed(proposal)),
             Write(name=_proposed_name(proposal.id), value=encoded, expected_version=0),
             Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
-            *(removal for one in dropped for removal in self._removals(one)),
+            *self._removals(*(name(one) for one in dropped for name in (_proposal_name, _proposed_name))),
             *self._longer(number),
         )
 
     def replacement(self, proposal: Proposal) -> Change:
-        """What puts a changed proposal in the place of the one that was read as version `proposal.record`."""
+        """What puts a changed proposal in the place of the one that was read as version `proposal.record`.
+
+        One that is applied stays in the index, for `departure`: what others do on its page would delay it.
+        """
+        if proposal.state is State.APPLIED:
+            value = encode_proposal(proposal)
+            write = Write(name=_proposal_name(proposal.id), value=value, expected_version=proposal.record)
+            return Change(proposal=proposal, size=len(value), entries=None, writes=(write,))
         page = self._page(proposal.page)
         others = [entry for entry in page.entries if entry.proposal != proposal.id]
         if proposal.is_forgotten:
@@ -287,6 +294,15 @@ class ProposalRecords:
             at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
             others.insert(at, indexed(proposal))
         return self._change(proposal, page, tuple(others))
+
+    def departure(self, proposal: Proposal) -> Change | None:
+        """What takes a closed proposal out of the index; None: it is not there."""
+        page = self._page(proposal.page)
+        others = tuple(entry for entry in page.entries if entry.proposal != proposal.id)
+        if len(others) == len(page.entries):
+            return None
+        size = len(encode_proposal(proposal))
+        return Change(proposal=proposal, size=size, entries=others, writes=(_page_write(proposal.page, page, others),))
 
     def _change(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...], *others: Write) -> Change:
         value = encode_proposal(proposal)
@@ -301,8 +317,10 @@ class ProposalRecords:
         session = proposal.facts.session
         version, ids = self._of_session(session)
         kept = [one for one in ids if one != proposal.id]
+        # The record in the version that was judged: a decision that was stored since must not go with it.
         writes = (
-            *self._removals(proposal.id),
+            Write(name=_proposal_name(proposal.id), value=None, expected_version=proposal.record),
+            *self._removals(_proposed_name(proposal.id)),
             _page_write(proposal.page, page, entries),
             Write(name=_of(session), value=json.dumps(kept).encode() if kept else None, expected_version=version),
         )
@@ -311,10 +329,10 @@ class ProposalRecords:
     def stored(self, change: Change, head: Head) -> None:
         """Keep what was written, instead of reading it again. head: of the transaction that its commit was part of."""
         record = self._written(_proposal_name(change.proposal.id), head)
-        page = self._written(_page_name(change.proposal.page), head)
+        page = 0 if change.entries is None else self._written(_page_name(change.proposal.page), head)
         if record:
             self._keep(replace(change.proposal, record=record), change.size)
-        if page:
+        if page and change.entries is not None:
             self._pages[change.proposal.page] = _Page(version=page, entries=change.entries)
 
     def _written(self, name: str, head: Head) -> int:
@@ -434,12 +452,10 @@ class ProposalRecords:
         dropped = [one for one in leaving if (found := self.find(one)) is None or found.state is not State.APPLIED]
         return [one for one in ids if one not in leaving], dropped
 
-    def _removals(self, proposal: str) -> tuple[Write, ...]:
-        names = (_proposal_name(proposal), _proposed_name(proposal))
-        versions = self._store.versions(names)
+    def _removals(self, *names: str) -> tuple[Write, ...]:
         return tuple(
             Write(name=name, value=None, expected_version=version)
-            for name, version in zip(names, versions, strict=True)
+            for name, version in zip(names, self._store.versions(names), strict=True)
             if version is not None
         )
 

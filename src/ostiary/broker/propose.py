@@ -11,7 +11,7 @@ from ostiary.board import Caller, Operation, authorize
 from ostiary.board.count import Outcome, count
 from ostiary.board.proposal import NONCE_BYTES, ProposalFacts, State
 from ostiary.broker.admission import access_policy_of
-from ostiary.broker.ballots import Trial, hold_trial
+from ostiary.broker.ballots import OWN_BOARD, Trial, hold_trial
 from ostiary.broker.cas import Cas, log
 from ostiary.broker.decide import announce, on_record, settle_session
 from ostiary.broker.identity import root_key_hash
@@ -121,10 +121,14 @@ def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
 
 
 def _is_named(trial: Trial, caller: Caller | None) -> bool:
-    """Whether the TLS client has the key of a member who is asked, or made the version that is judged."""
+    """Whether the TLS client has the key of a member who is asked, or made the version that is judged.
+
+    Not of a member whom only the proposed version names: anybody may write himself there.
+    """
     if caller is None:
         return False
-    members = {hashlib.sha256(key).digest() for key in trial.voters}
+    asked = (ballot.quorum.voters for ballot in trial.ballots if ballot.origin != OWN_BOARD)
+    members = {hashlib.sha256(voter.key).digest() for voters in asked for voter in voters}
     return caller.key_hash in members or (trial.judged is not None and trial.judged.creator == caller.key_hash)
 
 

@@ -25,7 +25,8 @@ from ostiary.https import ask, trusting
 
 MAX_WAITING = 1024
 """Messages that wait to be sent, or to be sent again. Beyond that the oldest is dropped of those to the host, about
-the sessions of the namespace, of which most wait: so who has many fail, or has many sent, loses them alone."""
+the sessions of the namespace, of which most wait: so who has many fail, or has many sent, loses his first; but many
+namespaces of one tenant are not told from those of many."""
 TRY_AGAIN_SECONDS = (2.0, 20.0, 120.0)
 """Pauses after failures: as many tries more."""
 MAX_ANSWER_BYTES = 64 * 1024

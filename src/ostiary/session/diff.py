@@ -69,7 +69,6 @@ from ostiary.session.model import (
     VolumeExport,
     variables_in,
 )
-from ostiary.session.node import escape
 from ostiary.session.pem import certificate_key_hash
 from ostiary.session.placeholder import Template
 from ostiary.session.tee import EVENTS
@@ -81,6 +80,7 @@ MAX_SPLIT = 2000
 a whole."""
 _WORD = re.compile(r"[A-Za-z0-9._~-]+")
 _STEP = re.compile(r"[A-Za-z0-9._~:/@+-]+")
+_BLANKS = re.compile(r" {2,}")
 _TO_QUOTE = re.compile(r"[\s'\"\\]|^$")
 
 
@@ -1144,8 +1144,10 @@ def _shown(value: object) -> str:
 
 
 def _quote(text: str) -> str:
-    """All of a text, in quotes that end where it ends, control and invisible characters escaped."""
-    return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    """All of a text, in quotes that end where it ends. Letters beyond ASCII are escaped, as some look like nothing or
+    like others, and so are blanks side by side, which a page may lay out otherwise.
+    """
+    return _BLANKS.sub(lambda found: " " + "\\x20" * (len(found[0]) - 1), json.dumps(text))
 
 
 def _name(text: str) -> str:

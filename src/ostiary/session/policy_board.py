@@ -239,7 +239,8 @@ def _own_key(reading: Reading, node: Node, secret: PublicKeySecret, secrets: Map
         return board_signer_key(secret.value)
     key = secrets.get(secret.private_key or "")
     if not isinstance(key, PrivateKeySecret):
-        return None
+        # Nothing is known of it but that it is one key, whatever stands for its public part.
+        return ("private key", secret.private_key)
     key_type, spki = (key.key_type, None) if key.value is None else private_key(key.value)
     check_key_type(key_type, KEY_TYPES)
     if spki is None and not key.migrate:

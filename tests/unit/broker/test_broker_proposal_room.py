@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.simulators.board import ANN, BEN, CEM, DAN, boarded, decision, member_hash
 from tests.simulators.board import Board as PolicyBoard
-from tests.simulators.signers import Person
+from tests.simulators.signers import Person, ed25519_person
 from tests.unit.broker.conftest import Desk
 from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
+from ostiary.board.proposal import State
 from ostiary.broker import decide as decide_module
 from ostiary.broker import proposal_records
-from ostiary.errors import ConflictError, NotFoundError, TooLargeError
+from ostiary.broker.propose import propose
+from ostiary.broker.sweep import sweep
+from ostiary.errors import ConflictError, NotAuthorizedError, NotFoundError, TooLargeError
 
 WEEK = timedelta(days=7)
 READERS_ONLY = "the rest is for members, and for who made the current version"
@@ -97,6 +101,24 @@ def test_a_member_has_room_of_its_own_however_many_others_wait(board: Board) -> 
     assert board.decide(BEN, shown) == "applied"
 
 
+def test_nobody_becomes_a_member_by_naming_himself(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board that only the proposed version names gives nobody a part in anything."""
+    monkeypatch.setattr(proposal_records, "MAX_PENDING_OF_NAMESPACE", 4)
+    first = board.adopt(boarded("ns", namespace()), ANN, BEN)
+    closed = board.adopt(boarded("closed", namespace(), read="CREATOR"), ANN, BEN)
+    for number in range(3):
+        me = ed25519_person()
+        own = PolicyBoard(members={"me": me}, faults=0)
+        shown = board.propose(boarded(f"ns/s{number}", own), by=member(me))
+        assert not board.cas.proposals.require(shown["proposal"]).insider
+        with pytest.raises(NotAuthorizedError, match="propose a version in session closed"):
+            board.propose(boarded(f"closed/s{number}", own), by=member(me))
+    with pytest.raises(ConflictError, match=READERS_ONLY):
+        board.propose(boarded("ns/t", own), by=member(me))
+    assert board.propose(boarded("ns", namespace(), predecessor=first), by=member(CEM))
+    assert board.propose(boarded("closed", namespace(), predecessor=closed), by=member(CEM))
+
+
 def test_a_reader_proposes_no_text_of_a_size_that_only_fills_the_database(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +151,49 @@ def test_nothing_is_kept_of_what_a_reader_proposed_and_no_member_cared_for(board
     kept = {f"proposal/{new['proposal']}", f"proposed/{new['proposal']}", "proposals-of/t"}
     assert all(board.cas.store.version(name) for name in kept), "a member had decided"
     assert records(board) <= before + len(kept) + len({"proposals", "proposals/0", "proposals/1"})
+
+
+def test_what_a_member_rejected_is_kept_though_it_left(board: Board) -> None:
+    first = board.adopt(boarded("ns", namespace()), ANN, BEN)
+    shown = board.propose(boarded("ns/s", None), by=stranger(3))
+    board.decide(CEM, shown, "reject", "malware")
+    replaced(board, first, dan=DAN)
+    assert board.read(shown["proposal"], stranger(3))["state"] == "open"
+    board.pass_time(WEEK)
+    board.sweep()
+    assert board.read(shown["proposal"], stranger(3))["state"] == "expired"
+
+
+def test_a_decision_that_was_stored_meanwhile_is_not_dropped_with_its_proposal(board: Board) -> None:
+    first = board.adopt(boarded("s"), ANN, BEN)
+    shown = board.propose(boarded("s", predecessor=first), by=stranger(1))
+    read = board.cas.proposals.require(shown["proposal"])
+    board.decide(ANN, shown)
+    change = board.cas.proposals.replacement(replace(read, state=State.EXPIRED))
+    with pytest.raises(ConflictError):
+        board.cas.store.commit(change.writes, b"leaf").result()
+    assert ANN.spki in board.cas.proposals.require(shown["proposal"]).decisions
+
+
+def test_whoever_proposes_is_not_told_that_what_was_over_is_gone(board: Board) -> None:
+    first = board.adopt(boarded("s"), ANN, BEN)
+    text = boarded("s", predecessor=first)
+    for number in range(12):
+        board.propose(text, by=stranger(number))
+    board.pass_time(WEEK)
+
+    async def at_once() -> list[str]:
+        proposed = asyncio.gather(
+            *(
+                propose(board.cas, text.encode(), note="", break_glass=False, caller=member(person))
+                for person in (ANN, BEN)
+            )
+        )
+        await sweep(board.cas)
+        return [one.proposal.id for one in await proposed]
+
+    made = asyncio.run(at_once())
+    assert sorted(board.listed(board.proposer)) == sorted(made)
 
 
 def test_what_an_insider_proposed_is_kept_when_it_is_over(board: Board) -> None:

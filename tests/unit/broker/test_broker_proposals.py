@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -16,6 +16,7 @@ from tests.unit.broker.conftest import make_caller
 from tests.unit.broker.proposing import Board
 
 from ostiary.board import Caller
+from ostiary.broker import decide as decide_module
 from ostiary.broker import proposal_records
 from ostiary.broker import read_proposal as read_proposal_module
 from ostiary.broker import sweep as sweep_module
@@ -26,6 +27,7 @@ from ostiary.broker.proposal import Proposal
 from ostiary.broker.propose import propose
 from ostiary.broker.read_proposal import Query, list_proposals
 from ostiary.broker.sweep import sweep_for_ever
+from ostiary.broker.upload import store_version
 from ostiary.client import MAX_ANSWER_BYTES
 from ostiary.errors import (
     ConflictError,
@@ -38,7 +40,7 @@ from ostiary.errors import (
     TooLargeError,
 )
 from ostiary.session.base58 import encode_key_hash
-from ostiary.store import Record, Write
+from ostiary.store import Head, Record, Write
 
 if TYPE_CHECKING:
     from tests.unit.broker.conftest import Desk
@@ -75,13 +77,14 @@ def test_the_deciding_approval_applies_the_version_in_one_commit(board: Board, m
     assert board.decide(BEN, first) == "applied"
     assert board.current("s") == first["hash"]
     of = {"session": "s", "proposal": first["proposal"]}
-    created, decided, applied = board.logged()
+    created, decided, applied, closed = board.logged()
     assert created == ("proposal_created", {**of, "by": first["proposer"]})
     assert decided == ("proposal_decided", {**of, "state": "open", "member": member_hash(ANN), "choice": "approve"})
     kind, data = applied
     assert kind == "session_created"
     assert {**of, "by": first["proposer"]}.items() <= data.items()
     assert data["approvals"] == [{"member": member_hash(one), "choice": "approve"} for one in (ANN, BEN)]
+    assert closed == ("proposal_closed", {**of, "state": "applied"})
     assert first["hash"] not in json.dumps(board.logged()), "without a salt a hash would tell what is in the text"
 
 
@@ -274,7 +277,7 @@ def test_a_time_lock_runs_from_the_deciding_approval(board: Board, monkeypatch: 
     board.pass_time(timedelta(minutes=1))
     board.sweep()
     assert board.current("s") == shown["hash"]
-    assert [kind for kind, _ in board.logged()] == ["session_created"]
+    assert [kind for kind, _ in board.logged()] == ["session_created", "proposal_closed"]
     assert len(board.logged()[0][1]["approvals"]) == 3
 
 
@@ -438,6 +441,7 @@ def test_breaking_the_glass_takes_the_larger_quorum_and_is_loud_for_ever(
         ("proposal_decided", True),
         ("proposal_decided", True),
         ("session_updated", True),
+        ("proposal_closed", True),
     ]
     warned = [told.getMessage() for told in caplog.records if told.levelno == logging.WARNING]
     assert warned[0] == f"proposal_created {shown['proposal']} of session s, to break the glass"
@@ -726,6 +730,79 @@ def test_a_tenant_cannot_take_the_room_of_the_others(board: Board, monkeypatch: 
     board.decide(ANN, first)
     board.decide(BEN, first)
     assert board.propose(boarded("acme/c"))["state"] == "open"
+
+
+def test_a_board_that_waits_for_a_veto_of_nobody_is_handed_over_to_only_with_a_way_out(board: Board) -> None:
+    """Nothing is approved while such a key is unknown: the session could never be mended."""
+    first = board.adopt(boarded("s"), ANN, BEN)
+    lost = "[{name: dan, import: {session: nowhere, secret: dan}}]"
+    members = f"{{name: ann, signer: {ANN.quoted}}}, {{name: ben, signer: {BEN.quoted}}}, "
+    members += '{name: dan, power: reject, signer: "$$SCONE::dan$$"}'
+
+    def text(more: str, secrets: str = lost) -> str:
+        named = f"{{tolerated_faults: 0{more}, members: [{members}]}}"
+        return boarded("s", None, access_policy="{read: ANY}", secrets=secrets, policy_board=named, predecessor=first)
+
+    for more in ("", ", break_glass: 3"):
+        with pytest.raises(RefusedError, match="a member with the power to reject is not known: dan"):
+            board.propose(text(more))
+    made = "[{name: k, kind: private-key, key_type: Ed25519, migrate: true}, "
+    made += "{name: dan, kind: public-key, private_key: k}]"
+    assert board.propose(text("", made))["state"] == "open"
+    assert board.propose(text(", break_glass: 2"))["state"] == "open"
+
+
+def test_an_application_does_not_wait_for_what_others_do_on_its_page(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values may take long to be made; whoever has a proposal on the same page could delay it for ever."""
+    shown, other = board.propose(boarded("s")), board.propose(boarded("t"))
+    board.decide(ANN, shown)
+    stored: list[str] = []
+
+    async def slowly(*arguments: Any, **options: Any) -> Head:
+        assert await board.cast(other["proposal"], decision(ANN, other)) == "open"
+        stored.append("s")
+        return await store_version(*arguments, **options)
+
+    monkeypatch.setattr(decide_module, "store_version", slowly)
+    assert board.decide(BEN, shown) == "applied"
+    assert stored == ["s"], "it did not begin anew"
+    assert [entry.proposal for entry in board.cas.proposals.pending()] == [other["proposal"]]
+
+
+def test_what_was_applied_leaves_the_index_though_its_service_ended_before(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = board.propose(boarded("s"))
+    board.decide(ANN, shown)
+
+    async def never(*_: object) -> None:
+        """The service was killed here."""
+
+    with monkeypatch.context() as killed:
+        killed.setattr(decide_module, "_leave_index", never)
+        assert board.decide(BEN, shown) == "applied"
+    assert board.listed(board.proposer) == []
+    assert [entry.proposal for entry in board.cas.proposals.pending()] == [shown["proposal"]]
+    assert board.propose(boarded("s", predecessor=shown["hash"]))["state"] == "open"
+    board.sweep()
+    assert shown["proposal"] not in [entry.proposal for entry in board.cas.proposals.pending()]
+    assert board.read(shown["proposal"])["state"] == "applied"
+
+
+def test_trouble_with_the_index_does_not_undo_what_was_applied(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = board.propose(boarded("s"))
+    board.decide(ANN, shown)
+
+    def failing(_: object) -> object:
+        raise StoreError("the disk is busy")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(board.cas.proposals, "departure", failing)
+        assert board.decide(BEN, shown) == "applied"
+    board.sweep()
+    assert board.cas.proposals.pending() == ()
 
 
 def test_the_index_grows_by_pages_and_its_room_is_used_again(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from ostiary.board import Caller
 from ostiary.errors import NotFoundError
 
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
 
@@ -79,6 +80,49 @@ def test_a_longer_lock_counts_for_what_waits(board: Board) -> None:
         assert not is_applied(board)
     board.pass_time(MINUTE)
     assert is_applied(board)
+
+
+def test_an_approval_from_before_its_board_came_to_be_in_charge_counts_from_then(board: Board) -> None:
+    """Ben and cem are enough, and have been for two hours when the lock of ann's and ben's approvals would end."""
+    first = board.propose(boarded("ns", locked(OLD, 2)))
+    for person in (ANN, BEN):
+        board.decide(person, first)
+    board.pass_time(2 * DAY)
+    board.sweep()
+    update = board.propose(boarded("ns", locked({"ben": BEN, "cem": CEM, "dan": DAN}, 2), predecessor=first["hash"]))
+    for person in (BEN, CEM):
+        board.decide(person, update)
+    board.pass_time(HOUR)
+    shown = board.propose(boarded("ns/s", None))
+    for person in (ANN, BEN):
+        board.decide(person, shown)
+    board.pass_time(46 * HOUR)
+    assert board.decide(CEM, shown) == "approved"
+    board.pass_time(HOUR)
+    board.sweep()
+    assert board.current("ns") == update["hash"]
+    for hours, applied in ((1, False), (46 - 1, False), (1, True)):
+        board.pass_time(hours * HOUR)
+        assert is_applied(board) == applied, hours
+
+
+def test_members_may_change_their_minds_while_something_is_in_the_way(board: Board) -> None:
+    """After the lock, too: or the version is applied as soon as that is gone, whatever they say until then."""
+    more = PolicyBoard(members=OLD, more="on: [update, create_sessions]\ntime_lock: 2d")
+    first = board.adopt(boarded("ns", PolicyBoard(members=OLD, more="on: [update, create_sessions]")), ANN, BEN)
+    second = board.adopt(boarded("ns", more, predecessor=first), ANN, BEN)
+    shown = board.propose(boarded("ns/s", None, namespace_hash=second))
+    for person in (ANN, BEN, CEM):
+        assert board.decide(person, shown) in ("open", "approved")
+    third = board.propose(boarded("ns", more, predecessor=second, secrets="[{name: k, kind: ascii, value: x}]"))
+    for person in (ANN, BEN):
+        board.decide(person, third)
+    board.pass_time(2 * DAY)
+    assert board.read(third["proposal"])["state"] == "applied"
+    assert board.read(shown["proposal"])["state"] == "approved", "its namespace_hash is in the way"
+    assert board.decide(CEM, shown, "withdraw") == "approved"
+    assert board.read(shown["proposal"])["approvals"] == 2
+    assert board.decide(BEN, shown, "reject") == "rejected"
 
 
 @pytest.mark.parametrize("days", [1, 0])

@@ -120,6 +120,14 @@ def test_breaking_the_glass_is_the_first_line() -> None:
     assert "Members: 0 of 2 approvals needed, or one member alone\n" in ordinary
 
 
+def test_nobody_is_said_to_decide_alone_where_two_boards_decide() -> None:
+    own = Board(members={"ann": ANN, "ben": BEN, "cem": CEM}, powers={"ann": "approve"})
+    members = [member("ann", ANN, power=("vote", "approve")), *MEMBERS[1:]]
+    seats = [member("dan", ANN, board="namespace"), *({**one, "board": "own"} for one in members)]
+    page = review_page(proposal(None, boarded("a/s", own), seats), now=NOW)
+    assert "Members: 0 of 2 approvals needed\n" in page
+
+
 def test_powers_unknown_keys_and_rejections_are_shown() -> None:
     members = [
         decided(member("ann", ANN, board="namespace", power=("vote", "approve", "reject")), ANN, "reject", "no"),
@@ -131,6 +139,7 @@ def test_powers_unknown_keys_and_rejections_are_shown() -> None:
     assert "Proposed 2026-11-23 12:00 UTC\n  by       somebody without a certificate\n  version  " in page
     assert '\n  ann              alone: approve, reject [namespace] rejected 11-23 12:30 "no"\n' in page
     assert "\n  x                vote                   [namespace] key not known\n" in page
+    assert "\nThe namespace's board may have a time lock of its own, which is not known here\nTo be decided" in page
     assert "\nMembers\n" in page
 
 

@@ -706,6 +706,16 @@ def test_no_command_closes_the_quotes_around_it() -> None:
     assert found.meaning == 'changes the command of service app: "run @@1" becomes "sh \'\\"becomes\\"\\\\n\'"'
 
 
+@pytest.mark.parametrize(("word", "shown"), [
+    ("a\u3164", "a\\u3164"), ("a\ufe0f", "a\\ufe0f"), ("p\u0430ypal", "p\\u0430ypal"),
+    ("a  b", "'a \\x20b'"), ("a    b", "'a \\x20\\x20\\x20b'"), ("a b", "'a b'"), ("a\\x20b", "'a\\\\x20b'"),
+])  # fmt: skip
+def test_no_two_commands_look_the_same(word: str, shown: str) -> None:
+    """As by letters that look like nothing or like others, or blanks at the end of a line of the page."""
+    [found] = differences(SESSION, service(command=(parse_template("sh"), parse_template(word))))
+    assert found.meaning == f'changes the command of service app: "run @@1" becomes "sh {shown}"'
+
+
 def test_names_cannot_be_taken_for_what_stands_around_them() -> None:
     """Of a path the part up to the first bracket that closes is one image's, and no sentence goes on in a name."""
     after = replace(SESSION, images=(Image(name="a"), Image(name="a].injection_files[b to image c; nothing else")))

@@ -468,12 +468,19 @@ PRIVATE = quoted(pki.pkcs8_pem(pki.private_key("P-256")))
             "{name: key, kind: public-key, private_key: k}", "{name: other, kind: public-key, private_key: k}",
             "{name: k, kind: private-key, migrate: true}",
         ]),
+        ((CHECKER, member("other", "$$SCONE::key$$")), [
+            "{name: key, kind: public-key, private_key: k}", "{name: k, import: {session: a, secret: k}}",
+        ]),
+        ((CHECKER, OTHER), [
+            "{name: key, kind: public-key, private_key: k}", "{name: other, kind: public-key, private_key: k}",
+            "{name: k, import: {session: a, secret: k}}",
+        ]),
         ((CHECKER, OTHER), [
             "{name: key, import: {session: a, secret: b}}",
             "{name: other, kind: public-key, export_public: true, import: {session: /a, secret: b}}",
         ]),
     ],
-    ids=["one secret", "equal values", "a value", "a private key", "one private key", "one import"],
+    ids=["one secret", "equal values", "a value", "a private key", "one private key", "one import", "one imported private key", "two of an imported private key"],
 )  # fmt: skip
 def test_one_key_under_two_names_is_refused_whatever_it_comes_from(
     members: tuple[str, ...], secrets: list[str]

@@ -146,7 +146,9 @@ def _count(proposal: Proposal) -> str:
         return "Members"
     needed = "approval" if summary.needed == 1 else "approvals"
     glass = " to break the glass" if proposal.facts.break_glass else ""
-    alone = "" if board is None or glass or not _alone(board) else ", or one member alone"
+    # Of a namespace's board, which decides too, only the members are known here.
+    several = len({member.seat for member in proposal.members}) > 1
+    alone = "" if board is None or glass or several or not _alone(board) else ", or one member alone"
     return f"Members: {summary.approvals} of {summary.needed} {needed} needed{glass}{alone}"
 
 
@@ -207,6 +209,8 @@ def _deadline(proposal: Proposal, now: datetime) -> Iterator[str]:
     if summary.state is State.OPEN:
         lock = timedelta(0) if board is None else board.time_lock
         after = f", to take effect {show_duration(lock)} later" if lock else ""
+        if any(member.seat is Seat.NAMESPACE for member in proposal.members):
+            yield "The namespace's board may have a time lock of its own, which is not known here"
         yield f"To be decided until {summary.expires:{MOMENT}} ({_left(summary.expires - now)}){after}"
     elif summary.state is State.APPROVED and summary.apply_after is not None:
         left = _left(summary.apply_after - now)
