@@ -199,14 +199,13 @@ def _next(cas: Cas, proposal: Proposal, parsed: ParsedSession, verified: _Verifi
     counted = replace(counted, seats=trial.seats, approvals=approvals, needed=needed)
     after = _judged(counted, proposal, trial, now)
     if after.state is State.APPLIED and trial.permit is None:
-        if verified is not None and verified.decision.choice is not Choice.APPROVE:
-            # What stands in the way now must not keep anybody from saying no before it is gone.
-            after = replace(counted, state=proposal.state)
-            return _Step(before=proposal, after=after, trial=trial, decided=verified.decision)
-        raise RefusedError(
-            f"proposal {proposal.id} is approved and cannot be applied",
-            *(("something is in the way",) if trial.obstacle is None else trial.obstacle.chain),
-        )
+        if verified is None or verified.decision.choice is Choice.APPROVE:
+            raise RefusedError(
+                f"proposal {proposal.id} is approved and cannot be applied",
+                *(("something is in the way",) if trial.obstacle is None else trial.obstacle.chain),
+            )
+        # What stands in the way now must not keep anybody from saying no before it is gone.
+        after = replace(counted, state=proposal.state)
     if after == proposal:
         return None
     decided = None if verified is None or counted.decisions == proposal.decisions else verified.decision

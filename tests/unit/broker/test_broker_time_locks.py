@@ -12,7 +12,7 @@ from tests.unit.broker.conftest import Desk
 from tests.unit.broker.proposing import Board, Shown
 
 from ostiary.board import Caller
-from ostiary.errors import NotFoundError
+from ostiary.errors import ConflictError, NotFoundError
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -122,6 +122,11 @@ def test_members_may_change_their_minds_while_something_is_in_the_way(board: Boa
     assert board.read(shown["proposal"])["state"] == "approved", "its namespace_hash is in the way"
     assert board.decide(CEM, shown, "withdraw") == "approved"
     assert board.read(shown["proposal"])["approvals"] == 2
+    size = board.cas.store.head.log_size
+    assert board.decide(CEM, shown, "withdraw") == "approved"
+    assert board.cas.store.head.log_size == size, "the same decision again changes nothing"
+    with pytest.raises(ConflictError, match="cannot go back to 'approve'"):
+        board.decide(CEM, shown)
     assert board.decide(BEN, shown, "reject") == "rejected"
 
 
