@@ -256,8 +256,8 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.stdout.count("the proposal is open") == 2
     logged = done.stdout.partition("$ ostiary store log --session board\n")[2].splitlines()
     assert [line.split()[1] for line in logged if line.split()[2:3] == ["board"]] == [
-        "proposal_created", "proposal_decided", "session_created",
-        "proposal_created", "proposal_decided", "session_updated",
+        "proposal_created", "proposal_decided", "session_created", "proposal_closed",
+        "proposal_created", "proposal_decided", "session_updated", "proposal_closed",
         "proposal_created", "proposal_closed",
         "proposal_created", "proposal_decided",
     ]  # fmt: skip

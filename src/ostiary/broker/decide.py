@@ -58,7 +58,7 @@ class _Verified:
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """From `before` to `after`. event: for the audit log. decided: the decision that is counted in it, if any."""
+    """From `before` to `after`. decided: the decision that is counted in it, if any."""
 
     before: Proposal
     after: Proposal
