@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 from tests.simulators.commands import Scone
 from tests.simulators.program import AttestingProgram, attesting
 from tests.simulators.service import Answer, Client, RunningService, running_service
@@ -62,20 +61,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, platform: SgxPlatform) -> 
 def program(service: RunningService, eve: Client) -> Iterator[AttestingProgram]:
     with attesting(service, eve) as attesting_program:
         yield attesting_program
-
-
-@pytest.fixture
-def scone(
-    tmp_path: Path, service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Scone:
-    """A person, whose default CAS is the service."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SCONE_CLI_CONFIG", str(tmp_path / "config.json"))
-    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (service.identity.chain[1], service.identity.root))
-    entry = {"url": f"https://127.0.0.1:{service.client_port}/", "chain": chain.decode()}
-    (tmp_path / "config.json").write_text(json.dumps({"default_cas": "cas", "cas_db": {"cas": entry}}))
-    (tmp_path / "config.json").chmod(0o600)
-    return Scone(directory=tmp_path, capsys=capsys)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ class _Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A proposal that is to be stored, all of `writes` in one commit. size: of its record, bytes; 0: it is dropped.
+    """A proposal that is to be stored, all of `writes` in one commit. size: of its new record, bytes; 0: it gets none.
 
     entries: those of its page by then; None: the page stays as it is.
     """
@@ -267,10 +267,11 @@ class ProposalRecords:
         number, page = self._room()
         version, ids = self._of_session(session)
         kept, dropped = self._bounded((*ids, proposal.id))
+        entries = (*page.entries, indexed(proposal))
         return self._change(
             replace(proposal, page=number),
-            page,
-            (*page.entries, indexed(proposal)),
+            entries,
+            _page_write(number, page, entries),
             Write(name=_proposed_name(proposal.id), value=encoded, expected_version=0),
             Write(name=_of(session), value=json.dumps(kept).encode(), expected_version=version),
             *self._removals(*(name(one) for one in dropped for name in (_proposal_name, _proposed_name))),
@@ -283,9 +284,7 @@ class ProposalRecords:
         One that is applied stays in the index, for `departure`: what others do on its page would delay it.
         """
         if proposal.state is State.APPLIED:
-            value = encode_proposal(proposal)
-            write = Write(name=_proposal_name(proposal.id), value=value, expected_version=proposal.record)
-            return Change(proposal=proposal, size=len(value), entries=None, writes=(write,))
+            return self._change(proposal, None)
         page = self._page(proposal.page)
         others = [entry for entry in page.entries if entry.proposal != proposal.id]
         if proposal.is_forgotten:
@@ -293,7 +292,8 @@ class ProposalRecords:
         if proposal.state.is_pending:
             at = next((at for at, entry in enumerate(page.entries) if entry.proposal == proposal.id), len(others))
             others.insert(at, indexed(proposal))
-        return self._change(proposal, page, tuple(others))
+        entries = tuple(others)
+        return self._change(proposal, entries, _page_write(proposal.page, page, entries))
 
     def departure(self, proposal: Proposal) -> Change | None:
         """What takes a closed proposal out of the index; None: it is not there."""
@@ -301,17 +301,12 @@ class ProposalRecords:
         others = tuple(entry for entry in page.entries if entry.proposal != proposal.id)
         if len(others) == len(page.entries):
             return None
-        size = len(encode_proposal(proposal))
-        return Change(proposal=proposal, size=size, entries=others, writes=(_page_write(proposal.page, page, others),))
+        return Change(proposal=proposal, size=0, entries=others, writes=(_page_write(proposal.page, page, others),))
 
-    def _change(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...], *others: Write) -> Change:
+    def _change(self, proposal: Proposal, entries: tuple[Entry, ...] | None, *others: Write) -> Change:
         value = encode_proposal(proposal)
-        writes = (
-            Write(name=_proposal_name(proposal.id), value=value, expected_version=proposal.record),
-            _page_write(proposal.page, page, entries),
-            *others,
-        )
-        return Change(proposal=proposal, size=len(value), entries=entries, writes=writes)
+        write = Write(name=_proposal_name(proposal.id), value=value, expected_version=proposal.record)
+        return Change(proposal=proposal, size=len(value), entries=entries, writes=(write, *others))
 
     def _forgetting(self, proposal: Proposal, page: _Page, entries: tuple[Entry, ...]) -> Change:
         session = proposal.facts.session
@@ -328,7 +323,7 @@ class ProposalRecords:
 
     def stored(self, change: Change, head: Head) -> None:
         """Keep what was written, instead of reading it again. head: of the transaction that its commit was part of."""
-        record = self._written(_proposal_name(change.proposal.id), head)
+        record = self._written(_proposal_name(change.proposal.id), head) if change.size else 0
         page = 0 if change.entries is None else self._written(_page_name(change.proposal.page), head)
         if record:
             self._keep(replace(change.proposal, record=record), change.size)
