@@ -51,12 +51,16 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
         async with cas.proposals.turn(None):
             with cas.store.one_look():
                 trial = hold_trial(cas, parsed, caller)
-                _check_may_propose(cas, trial, caller)
+                is_named = _is_named(trial, caller)
+                _check_may_propose(cas, trial, caller, is_named=is_named)
                 if trial.obstacle is not None:
                     raise trial.obstacle
-                proposal = _proposal(cas, parsed, trial, note=note, break_glass=break_glass, caller=caller)
+                insider = trial.by_policy or is_named
+                proposal = _proposal(
+                    cas, parsed, trial, note=note, break_glass=break_glass, caller=caller, insider=insider
+                )
                 _check_can_decide(trial, break_glass=break_glass)
-                change = cas.proposals.addition(proposal, parsed.text, is_named=_is_named(trial, caller))
+                change = cas.proposals.addition(proposal, parsed.text, is_named=is_named)
             by = {} if caller is None else {"by": caller.key_hash.hex()}
             leaf = entry(Kind.PROPOSAL_CREATED, {**on_record(proposal), **by}, cas.now(), cas.random)
             try:
@@ -72,7 +76,14 @@ async def propose(cas: Cas, text: bytes, *, note: str, break_glass: bool, caller
 
 
 def _proposal(
-    cas: Cas, parsed: ParsedSession, trial: Trial, *, note: str, break_glass: bool, caller: Caller | None
+    cas: Cas,
+    parsed: ParsedSession,
+    trial: Trial,
+    *,
+    note: str,
+    break_glass: bool,
+    caller: Caller | None,
+    insider: bool,
 ) -> Proposal:
     if not trial.ballots:
         raise InputError(
@@ -95,18 +106,16 @@ def _proposal(
         proposer=caller,
         state=State.OPEN,
         decide_by=whole_seconds(created + trial.decide_within),
-        insider=trial.by_policy or _is_named(trial, caller),
+        insider=insider,
         seats=trial.seats,
         approvals=approvals,
         needed=needed,
     )
 
 
-def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None) -> None:
+def _check_may_propose(cas: Cas, trial: Trial, caller: Caller | None, *, is_named: bool) -> None:
     """Whoever may not even read must not find out by trying what the current hash is, nor take the room of others."""
-    if trial.judged is None or trial.by_policy:
-        return
-    if _is_named(trial, caller):
+    if trial.judged is None or trial.by_policy or is_named:
         return
     judged = trial.judged
     policy = access_policy_of(cas, judged).thing
