@@ -57,7 +57,8 @@ def test_the_owner_goes_on_with_a_database_that_was_put_back(data: Path) -> None
     assert [line.split()[0] for line in lines[:-1]] == ["ostiary", "found", "anchor", "remembers", "successor"]
     openssl("dgst", "-sha256", "-sign", str(home / "owner.key"), "-out", str(signature), str(statement))
     forged = home / "forged"
-    forged.write_bytes(signature.read_bytes()[:-1] + b"\x00")
+    genuine = signature.read_bytes()
+    forged.write_bytes(genuine[:-1] + bytes([genuine[-1] ^ 1]))
     refused = ostiary(*command, "--signature", str(forged), expect=EXIT_REFUSED)
     assert "the signature is not of the owner" in refused
     assert "accepted: head" in ostiary(*command, "--signature", str(signature))

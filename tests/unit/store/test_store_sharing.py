@@ -204,7 +204,8 @@ def test_a_picked_up_record_that_was_changed_is_refused_by_name(pair: Pair, data
     put(one, "a", b"1")
     rows = database.read()
     record = rows.records[0]
-    database.write(replace(rows, records=(RecordRow(record.id, record.version, record.sealed[:-1] + b"x"),)))
+    changed = record.sealed[:-1] + bytes([record.sealed[-1] ^ 1])
+    database.write(replace(rows, records=(RecordRow(record.id, record.version, changed),)))
     for _ in range(2):
         with pytest.raises(TamperedError, match=r"changed: record .* does not verify"):
             other.get("a")
